@@ -1,0 +1,248 @@
+"""The brief: one experiment's contract, as people write it in `data/catalog/experiments`."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from exp_pipeline.model.base import Noun
+from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.names import Identifier, Slug
+
+
+class Hypothesis(Noun):
+    """If we change X for population Y in context Z, metric M moves by D because R, without harming G."""
+
+    change: str
+    population: str
+    context: str
+    moves: str
+    because: str
+    without_harming: str
+
+    def sentence(self) -> str:
+        return (
+            f"If we {self.change} for {self.population} in {self.context}, {self.moves}, "
+            f"because {self.because}, without harming {self.without_harming}."
+        )
+
+
+class Arm(Noun):
+    """One arm and its planned share of the units in the experiment."""
+
+    name: Slug
+    share: float = Field(gt=0, le=1)
+    description: str = ""
+
+
+class Effect(Noun):
+    """A size of effect, absolute (in the metric's own unit) or relative to control. Exactly one is given."""
+
+    absolute: float | None = None
+    relative: float | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.absolute is None) == (self.relative is None):
+            raise ValueError("give exactly one of absolute or relative")
+        return self
+
+
+class KillRule(Noun):
+    """When to stop without a person: harm beyond `margin` shown at the one-sided level `alpha`."""
+
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    action: Literal["pause", "roll_back"] = "roll_back"
+
+
+class Guardrail(Noun):
+    """A metric that must not get worse by more than its margin (a positive number).
+
+    `basis`: `interval` judges the one-sided confidence bound on harm; `point` judges the estimate itself
+    against a budget (for rare events where no test can have power).
+    """
+
+    metric: Identifier
+    margin: float = Field(gt=0)
+    margin_kind: Literal["absolute", "relative"] = "absolute"
+    basis: Literal["interval", "point"] = "interval"
+    kill: KillRule | None = None
+
+
+class Segment(Noun):
+    """A declared segment (a column of the frozen context at assignment) with its equity floor."""
+
+    column: Identifier
+    floor: Effect | None = None
+
+
+class VarianceReduction(Noun):
+    """Covariates from before assignment that sharpen the estimate."""
+
+    method: Literal["none", "cuped"] = "cuped"
+    covariates: tuple[Identifier, ...] = ()
+    pre_days: int = Field(default=28, ge=1, le=180)
+
+
+class Receipt(Noun):
+    """The pinned model receipt: which version fields may differ between arms; all others must be equal."""
+
+    may_differ: tuple[
+        Literal[
+            "model_name", "model_version", "prompt_version", "retrieval_version", "safety_policy_version", "decoder_hash"
+        ],
+        ...,
+    ] = ()
+
+
+class RampStage(Noun):
+    """One stage of a ramp: share of traffic, shortest stay and least number of units before the next."""
+
+    traffic: float = Field(gt=0, le=1)
+    dwell_days: int = Field(default=1, ge=0)
+    minimum_units: int = Field(default=0, ge=0)
+    approval: bool = False
+
+
+class DecisionRules(Noun):
+    """What the primary must beat, and whether a declared segment may be shipped alone."""
+
+    primary_must_beat: Literal["zero", "threshold"] = "zero"
+    threshold_basis: Literal["point", "interval"] = "point"
+    scoped_shipping: bool = False
+
+
+class ValueModel(Noun):
+    """What one unit of the primary metric is worth, and to how many it would apply."""
+
+    value_per_unit: float = 0.0
+    cost_per_unit: float = 0.0
+    eligible_population: int = Field(default=0, ge=0)
+    currency: str = "USD"
+
+
+class TableMetric(Noun):
+    """A metric read from columns of a unit table: one column, or numerator and denominator."""
+
+    numerator: str
+    denominator: str | None = None
+    title: str = ""
+    type: Literal["mean", "proportion", "ratio"] = "mean"
+    direction: Literal["increase", "decrease"] = "increase"
+    display: Literal["share", "number", "ms", "usd", "minutes"] = "number"
+    definition: str = ""
+
+
+class TableMapping(Noun):
+    """Where a unit table from elsewhere keeps what a readout needs (`exp analyze`)."""
+
+    unit_id: str
+    arm: str
+    arms: dict[str, str] = Field(default_factory=dict)
+    cluster: str | None = None
+    stratum: str | None = None
+    assigned_at: str | None = None
+    exposed: str | None = None
+    metrics: dict[Identifier, TableMetric] = Field(default_factory=dict)
+    covariates: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+
+
+# Changing one of these after the start changes what the readout may claim; the rest is description.
+ANALYSIS_FIELDS = (
+    "version", "hash_scheme", "randomisation_unit", "analysis_unit", "arms", "control", "traffic", "strata",
+    "eligible_roles", "start", "end", "looks", "primary", "secondary", "guardrails", "segments", "mde", "alpha",
+    "power", "practical_threshold", "variance_reduction", "multiplicity", "contamination_limit", "srm_alpha",
+    "receipt", "decision",
+)  # fmt: skip
+
+
+class Brief(Noun):
+    """Everything that is promised about one experiment before it starts."""
+
+    name: Slug
+    version: int = Field(default=1, ge=1)
+    title: str
+    hypothesis: Hypothesis
+    owner: str
+    on_call: str
+    risk_class: Literal["low", "medium", "high"] = "low"
+    decision_asked: str = ""
+
+    randomisation_unit: Literal["learner", "class"] = "learner"
+    analysis_unit: Literal["learner"] = "learner"
+    hash_scheme: Literal["sha256-v1", "percent-v1", "none"] = "sha256-v1"
+    arms: tuple[Arm, ...] = Field(min_length=2)
+    control: Slug
+    traffic: float = Field(default=1.0, gt=0, le=1)
+    strata: tuple[Identifier, ...] = ()
+    layer: Slug | None = None
+    eligible_roles: tuple[Literal["student", "teacher"], ...] = ("student",)
+
+    start: date
+    end: date
+    looks: tuple[date, ...] = ()
+    blackout_days: tuple[date, ...] = ()
+    time_zone: str = "UTC"
+
+    primary: Identifier
+    secondary: tuple[Identifier, ...] = ()
+    guardrails: tuple[Guardrail, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    mde: Effect
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    power: float = Field(default=0.8, gt=0.5, lt=1)
+    icc: float = Field(default=0.0, ge=0, lt=1)
+    attrition: float = Field(default=0.0, ge=0, lt=1)
+    expected_units_per_day: float | None = Field(default=None, gt=0)
+    practical_threshold: Effect | None = None
+    variance_reduction: VarianceReduction = VarianceReduction()
+    multiplicity: Literal["holm", "benjamini-hochberg"] = "holm"
+    contamination_limit: float = Field(default=0.01, ge=0, le=1)
+    srm_alpha: float = Field(default=0.001, gt=0, lt=0.5)
+    receipt: Receipt = Receipt()
+    ramp: tuple[RampStage, ...] = ()
+    decision: DecisionRules = DecisionRules()
+    value: ValueModel = ValueModel()
+    minimum_cell: int = Field(default=10, ge=1)
+    table: TableMapping | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names):
+            raise ValueError(f"arm names must differ: {', '.join(names)}")
+        if self.control not in names:
+            raise ValueError(f"control {self.control!r} is not one of the arms: {', '.join(names)}")
+        total = sum(arm.share for arm in self.arms)
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"arm shares must add up to 1, they add up to {total:g}")
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end} must come after start {self.start} (the end day is excluded)")
+        for look in self.looks:
+            if not self.start < look <= self.end:
+                raise ValueError(f"look {look} must lie after start {self.start} and not after end {self.end}")
+        everything = [self.primary, *self.secondary, *(guardrail.metric for guardrail in self.guardrails)]
+        twice = sorted({metric for metric in everything if everything.count(metric) > 1})
+        if twice:
+            raise ValueError(f"each metric has one role; named twice: {', '.join(twice)}")
+        return self
+
+    def treatments(self) -> tuple[Arm, ...]:
+        """The arms that are compared with control, in the brief's order."""
+        return tuple(arm for arm in self.arms if arm.name != self.control)
+
+    def shares(self) -> dict[str, float]:
+        """Planned share by arm name, in the brief's order."""
+        return {arm.name: arm.share for arm in self.arms}
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Every metric that the readout shows: primary, secondary, guardrails, in that order."""
+        return (self.primary, *self.secondary, *(guardrail.metric for guardrail in self.guardrails))
+
+    def analysis_digest(self) -> str:
+        """Digest of the fields that the lock protects."""
+        whole = self.model_dump(mode="json")
+        return digest_of({field: whole[field] for field in ANALYSIS_FIELDS})

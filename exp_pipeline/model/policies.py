@@ -1,0 +1,41 @@
+"""Policies: the rules of time, sessions, exclusion and privacy, as people write them in `data/catalog/policies`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from exp_pipeline.model.base import Noun
+
+
+class TimePolicy(Noun):
+    """When an event counts as late, and when a client's clock is not believed."""
+
+    lateness_days: int = Field(default=3, ge=0, le=60)
+    skew_minutes: int = Field(default=5, ge=0, le=60)
+
+
+class SessionPolicy(Noun):
+    """When a learner's run of events ends. A gap of exactly `gap_minutes` still belongs."""
+
+    gap_minutes: int = Field(default=30, ge=1, le=240)
+    cap_hours: int = Field(default=12, ge=1, le=12)
+    cut_on_objective: bool = True
+    cut_on_shared_device: bool = True
+
+
+class ExclusionPolicy(Noun):
+    """Whose events do not count: kept apart with a reason, and counted in every readout."""
+
+    roles: tuple[str, ...] = ("staff", "test")
+    learner_ids: tuple[str, ...] = ()
+    user_agent_contains: tuple[str, ...] = ()
+    superhuman_events_per_minute: int = Field(default=240, ge=10)
+
+
+class Policies(Noun):
+    """Every policy in one noun, with the defaults that hold where nothing is written."""
+
+    time: TimePolicy = TimePolicy()
+    session: SessionPolicy = SessionPolicy()
+    exclusion: ExclusionPolicy = ExclusionPolicy()
+    landing_line_limit_bytes: int = Field(default=4_000_000, ge=1_000)

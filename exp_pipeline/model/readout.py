@@ -1,0 +1,259 @@
+"""A readout: every fact that a memo shows, in the order in which it is believed."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Literal
+
+from exp_pipeline.model.base import Noun
+from exp_pipeline.model.brief import Brief
+
+Verdict = Literal["pass", "warn", "fail", "cannot_tell"]
+GuardrailStatus = Literal["pass", "fail", "underpowered", "cannot_tell"]
+Outcome = Literal["ship", "ship_scoped", "extend", "iterate", "pause", "stop", "roll_back", "investigate"]
+Role = Literal["primary", "secondary", "guardrail"]
+
+
+class Estimate(Noun):
+    """One effect: treatment arm against control, for one metric, window and (perhaps) segment.
+
+    Where `estimable` is false, every number after `n_treatment` is None and `reason` says why.
+    Values are in the metric's own unit times its `per`; shares are fractions (0.02 is 2 percentage points).
+    """
+
+    experiment: str
+    snapshot: str
+    metric: str
+    title: str
+    role: Role
+    display: Literal["share", "number", "ms", "usd", "minutes"]
+    direction: Literal["increase", "decrease"]
+    arm: str
+    control: str
+    segment: str | None = None
+    segment_value: str | None = None
+    window_days: int | None = None
+    method: str
+    n_control: int
+    n_treatment: int
+    clusters: int | None = None
+    waiting: int = 0
+    estimable: bool = True
+    reason: str = ""
+    mean_control: float | None = None
+    mean_treatment: float | None = None
+    absolute: float | None = None
+    se: float | None = None
+    df: float | None = None
+    level: float = 0.95
+    ci_lower: float | None = None
+    ci_upper: float | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    family: str | None = None
+    relative: float | None = None
+    relative_ci_lower: float | None = None
+    relative_ci_upper: float | None = None
+    relative_method: str | None = None
+    standardised: float | None = None
+    variance_reduction: float | None = None
+    always_valid_lower: float | None = None
+    always_valid_upper: float | None = None
+    confirmatory: bool = True
+    adjusted: bool = False
+    flags: tuple[str, ...] = ()
+
+
+class GuardrailResult(Noun):
+    """One guardrail in one arm: the harm, its one-sided bound, the margin, and what follows."""
+
+    metric: str
+    title: str
+    arm: str
+    status: GuardrailStatus
+    basis: Literal["interval", "point"]
+    margin: float
+    margin_kind: Literal["absolute", "relative"]
+    display: Literal["share", "number", "ms", "usd", "minutes"]
+    harm: float | None
+    harm_bound: float | None
+    p_value: float | None
+    kill_action: Literal["pause", "roll_back"] | None = None
+    kill_triggered: bool = False
+    reason: str
+
+
+class ArmCount(Noun):
+    """Units of one arm: planned share, and how many were assigned, exposed and analysed."""
+
+    arm: str
+    planned_share: float
+    assigned: int
+    exposed: int
+    analysed: int
+    contaminated: int
+
+
+class SampleRatioDay(Noun):
+    """Cumulative units by arm up to the end of one day, with the SRM p-values at that point."""
+
+    day: date
+    counts: dict[str, int]
+    p_value: float | None
+    sequential_p_value: float | None
+
+
+class IntegrityCheck(Noun):
+    """One integrity check: what was looked at, what was found, and whether effects may be believed."""
+
+    name: str
+    title: str
+    verdict: Verdict
+    evidence: str
+    numbers: dict[str, float | int | str] = {}
+
+
+class CumulativePoint(Noun):
+    """The primary effect of one arm on all data up to the end of one day."""
+
+    day: date
+    arm: str
+    n_control: int
+    n_treatment: int
+    absolute: float | None
+    ci_lower: float | None
+    ci_upper: float | None
+    always_valid_lower: float | None
+    always_valid_upper: float | None
+
+
+class RuleResult(Noun):
+    """One decision rule: what it asks, the evidence it saw, and what it said."""
+
+    rule: str
+    evidence: str
+    verdict: Verdict
+
+
+class ArmDecision(Noun):
+    """What to do with one treatment arm, and the rules that decided it, in their order."""
+
+    arm: str
+    outcome: Outcome
+    because: str
+    rules: tuple[RuleResult, ...]
+
+
+class Decision(Noun):
+    """The decision asked of the readout: one outcome for the experiment, one for each arm."""
+
+    outcome: Outcome
+    arm: str | None
+    summary: str
+    arms: tuple[ArmDecision, ...]
+
+
+class RobustnessRow(Noun):
+    """The primary effect estimated another way."""
+
+    arm: str
+    variant: str
+    absolute: float | None
+    ci_lower: float | None
+    ci_upper: float | None
+    p_value: float | None
+    n: int
+    note: str = ""
+
+
+class PowerAchieved(Noun):
+    """What was planned and what the data could have found."""
+
+    planned_mde: float
+    planned_units_per_arm: int | None
+    observed_units_per_arm: int
+    achieved_mde: float | None
+    note: str = ""
+
+
+class Impact(Noun):
+    """What full rollout would be worth, with its interval and assumptions."""
+
+    arm: str
+    value: float | None
+    value_lower: float | None
+    value_upper: float | None
+    currency: str
+    assumptions: tuple[str, ...]
+
+
+class BriefChange(Noun):
+    """One analysis field that changed after the brief was locked."""
+
+    field: str
+    locked_value: str
+    current_value: str
+
+
+class LockState(Noun):
+    """Whether the brief stands as it was locked."""
+
+    locked_digest: str | None
+    current_digest: str
+    locked_at: datetime | None = None
+    changes: tuple[BriefChange, ...] = ()
+
+
+class Provenance(Noun):
+    """Where every number comes from, so that it can be computed again."""
+
+    snapshot: str
+    brief_digest: str
+    metrics_digest: str
+    code_version: str
+    run_id: str
+    as_of: date
+    source: str
+    inputs: dict[str, str] = {}
+
+
+class ExclusionCount(Noun):
+    """Rows that did not become events of the experiment's days, by reason."""
+
+    kind: Literal["excluded", "quarantined"]
+    reason: str
+    rows: int
+
+
+class Readout(Noun):
+    """Everything a memo shows about one experiment at one snapshot.
+
+    While `blinded` is true, `estimates` holds guardrails only, and `cumulative`, `robustness`, `impact` are empty.
+    """
+
+    schema_version: Literal["1.0"] = "1.0"
+    experiment: str
+    brief: Brief
+    as_of: date
+    horizon_reached: bool
+    blinded: bool
+    blinding_reason: str
+    unblinded_because: str = ""
+    method: tuple[str, ...]
+    lock: LockState
+    counts: tuple[ArmCount, ...]
+    sample_ratio: tuple[SampleRatioDay, ...]
+    integrity: tuple[IntegrityCheck, ...]
+    estimates: tuple[Estimate, ...]
+    unadjusted: tuple[Estimate, ...] = ()
+    segments: tuple[Estimate, ...] = ()
+    guardrails: tuple[GuardrailResult, ...]
+    cumulative: tuple[CumulativePoint, ...]
+    robustness: tuple[RobustnessRow, ...] = ()
+    power: PowerAchieved | None = None
+    impact: tuple[Impact, ...] = ()
+    exclusions: tuple[ExclusionCount, ...] = ()
+    decision: Decision
+    limits: tuple[str, ...] = ()
+    next_steps: tuple[str, ...] = ()
+    provenance: Provenance
