@@ -1,0 +1,46 @@
+"""Tails and quantiles of the reference distributions, exact far out in the tails."""
+
+from __future__ import annotations
+
+import math
+
+
+def require_level(level: float) -> None:
+    """Is this a usable confidence level? Raises ValueError outside (0, 1)."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be a confidence between 0 and 1, such as 0.95, got {level!r}")
+
+
+def upper_tail(statistic: float, df: float) -> float:
+    """How likely is a t (df infinite: a normal) above `statistic`? Keeps its digits far out."""
+    from scipy import special
+
+    if math.isinf(df):
+        return float(special.ndtr(-statistic))
+    return float(special.stdtr(df, -statistic))
+
+
+def two_sided_p(statistic: float, df: float) -> float:
+    """How likely is a t (df infinite: a normal) at least this far from zero, on either side?"""
+    return min(1.0, 2.0 * upper_tail(abs(statistic), df))
+
+
+def one_sided_critical(alpha: float, df: float) -> float:
+    """Beyond which value lies the upper `alpha` of a t (df infinite: a normal)?"""
+    from scipy import special
+
+    if math.isinf(df):
+        return float(-special.ndtri(alpha))
+    return float(-special.stdtrit(df, alpha))
+
+
+def two_sided_critical(level: float, df: float) -> float:
+    """How many standard errors on each side make an interval of confidence `level`?"""
+    return one_sided_critical((1.0 - level) / 2.0, df)
+
+
+def chi_square_tail(statistic: float, df: int) -> float:
+    """How likely is a chi-square with `df` degrees of freedom above `statistic`?"""
+    from scipy import special
+
+    return float(special.chdtrc(df, statistic))

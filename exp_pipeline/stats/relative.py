@@ -1,0 +1,85 @@
+"""The relative effect and its interval, from two arm values and their variances."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from exp_pipeline.stats.reference import two_sided_critical
+
+# Below this many standard errors from zero an arm's log is too skewed for a log-ratio interval (simulated
+# coverage of the log-ratio falls under 93.5 % near 2.5, and is above 94 % from 3 on).
+SECURE_SIGNAL = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeEffect:
+    """By how much of the control value did treatment differ? None where undefined; `flag` then says why."""
+
+    relative: float | None
+    lower: float | None
+    upper: float | None
+    method: str | None
+    flags: tuple[str, ...] = ()
+
+
+def relative_effect(
+    value_control: float,
+    value_treatment: float,
+    *,
+    variance_control: float,
+    variance_treatment: float,
+    covariance: float = 0.0,
+    df: float,
+    level: float,
+) -> RelativeEffect:
+    """What is treatment / control - 1, and its interval?
+
+    Variances are those of the two estimates, not of units. Log-ratio interval (delta method on log
+    treatment - log control) when both values have one sign and each lies at least three standard errors
+    from zero; otherwise Fieller's (1954) interval, which is exact for normal estimates and bounded as long
+    as control differs from zero at `level`. With a control value that does not, the relative effect is
+    None. A negative control value is taken by its size, so that the sign is that of the absolute effect.
+    """
+    critical = two_sided_critical(level, df)
+    if value_control == 0.0 or abs(value_control) <= critical * math.sqrt(variance_control):
+        return RelativeEffect(
+            None, None, None, None, ("no relative effect: the control value cannot be told from zero",)
+        )
+    flags: tuple[str, ...] = ()
+    sign = math.copysign(1.0, value_control)
+    if sign < 0:
+        flags = ("the control value is negative: the relative effect is taken of its size",)
+    ratio = value_treatment / value_control
+    one_sign = value_treatment * value_control > 0.0
+    secure = abs(value_control) >= SECURE_SIGNAL * math.sqrt(variance_control) and abs(
+        value_treatment
+    ) >= SECURE_SIGNAL * math.sqrt(variance_treatment)
+    if one_sign and secure:
+        variance_log = (
+            variance_treatment / value_treatment**2
+            + variance_control / value_control**2
+            - 2.0 * covariance / (value_treatment * value_control)
+        )
+        reach = critical * math.sqrt(max(variance_log, 0.0))
+        bounds = (math.exp(math.log(ratio) - reach), math.exp(math.log(ratio) + reach))
+        method = "log-ratio"
+    else:
+        # Roots of (treatment - r control)^2 = critical^2 Var(treatment - r control).
+        a = value_control**2 - critical**2 * variance_control
+        b = value_treatment * value_control - critical**2 * covariance
+        c = value_treatment**2 - critical**2 * variance_treatment
+        root = math.sqrt(max(b * b - a * c, 0.0))
+        bounds = ((b - root) / a, (b + root) / a)
+        method = "fieller"
+    low, high = sorted(sign * (bound - 1.0) for bound in bounds)
+    return RelativeEffect(sign * (ratio - 1.0), low, high, method, flags)
+
+
+def hedges_correction(df: float) -> float:
+    """By what is Cohen's d multiplied to be unbiased? Exact gamma form (Hedges 1981, equation 6e)."""
+    if math.isinf(df):
+        return 1.0
+    if df <= 1.0:
+        return math.nan
+    return math.exp(math.lgamma(df / 2.0) - math.lgamma((df - 1.0) / 2.0) - 0.5 * math.log(df / 2.0))
