@@ -4,47 +4,13 @@ from __future__ import annotations
 
 import math
 
+from exp_pipeline.stats.contrast import ArmValue, contrast, standardised_difference, too_few_units
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
-from exp_pipeline.stats.relative import hedges_correction, relative_effect
+from exp_pipeline.stats.relative import relative_effect
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 _Z_FAR = 1e6
-
-
-def too_few_units(method: str, n_control: int, n_treatment: int) -> NotEstimable | None:
-    """Is an arm too small for any variance? Then the answer is the refusal, else None."""
-    for arm, n in (("control", n_control), ("treatment", n_treatment)):
-        if n == 0:
-            return NotEstimable(method, f"the {arm} arm is empty", n_control, n_treatment)
-        if n == 1:
-            return NotEstimable(
-                method,
-                f"the {arm} arm has one unit; a spread needs at least two",
-                n_control,
-                n_treatment,
-            )
-    return None
-
-
-def welch_df(
-    variance_control: float, n_control: float, variance_treatment: float, n_treatment: float
-) -> float:
-    """How many degrees of freedom has a difference of means? Welch (1947); variances are of the means."""
-    total = variance_control + variance_treatment
-    share = variance_control / total
-    return 1.0 / (share**2 / (n_control - 1.0) + (1.0 - share) ** 2 / (n_treatment - 1.0))
-
-
-def standardised_difference(
-    absolute: float, variance_control: float, n_control: int, variance_treatment: float, n_treatment: int
-) -> float | None:
-    """How many pooled standard deviations of units is the effect? Hedges' g; None without spread or df."""
-    df = n_control + n_treatment - 2
-    pooled = ((n_control - 1) * variance_control + (n_treatment - 1) * variance_treatment) / df
-    if pooled <= 0.0 or df < 2:
-        return None
-    return absolute / math.sqrt(pooled) * hedges_correction(df)
 
 
 def difference_in_means(
@@ -61,45 +27,14 @@ def difference_in_means(
     refusal = too_few_units("welch", control.n, treatment.n)
     if refusal is not None:
         return refusal
-    spread_control, spread_treatment = control.variance(outcome), treatment.variance(outcome)
-    if spread_control == 0.0 and spread_treatment == 0.0:
+    if control.variance(outcome) == 0.0 and treatment.variance(outcome) == 0.0:
         return NotEstimable("welch", f"{outcome} has no spread in either arm", control.n, treatment.n)
-    mean_control, mean_treatment = control.mean(outcome), treatment.mean(outcome)
-    variance_control, variance_treatment = spread_control / control.n, spread_treatment / treatment.n
-    absolute = mean_treatment - mean_control
-    se = math.sqrt(variance_control + variance_treatment)
-    df = welch_df(variance_control, control.n, variance_treatment, treatment.n)
-    reach = two_sided_critical(level, df) * se
-    relative = relative_effect(
-        mean_control,
-        mean_treatment,
-        variance_control=variance_control,
-        variance_treatment=variance_treatment,
-        df=df,
+    return contrast(
+        "welch",
+        ArmValue.of_mean(control, outcome),
+        ArmValue.of_mean(treatment, outcome),
         level=level,
-    )
-    return Effect(
-        method="welch",
-        n_control=control.n,
-        n_treatment=treatment.n,
-        mean_control=mean_control,
-        mean_treatment=mean_treatment,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
-        level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(
-            absolute, spread_control, control.n, spread_treatment, treatment.n
-        ),
-        variance_reduction=None,
-        flags=relative.flags,
+        standardise=True,
     )
 
 

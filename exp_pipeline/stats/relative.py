@@ -50,7 +50,7 @@ def relative_effect(
     sign = math.copysign(1.0, value_control)
     if sign < 0:
         flags = ("the control value is negative: the relative effect is taken of its size",)
-    ratio = value_treatment / value_control
+    change = (value_treatment - value_control) / value_control
     one_sign = value_treatment * value_control > 0.0
     secure = abs(value_control) >= SECURE_SIGNAL * math.sqrt(variance_control) and abs(
         value_treatment
@@ -62,7 +62,8 @@ def relative_effect(
             - 2.0 * covariance / (value_treatment * value_control)
         )
         reach = critical * math.sqrt(max(variance_log, 0.0))
-        bounds = (math.exp(math.log(ratio) - reach), math.exp(math.log(ratio) + reach))
+        log_ratio = math.log1p(change)
+        changes = (math.expm1(log_ratio - reach), math.expm1(log_ratio + reach))
         method = "log-ratio"
     else:
         # Roots of (treatment - r control)^2 = critical^2 Var(treatment - r control).
@@ -70,10 +71,10 @@ def relative_effect(
         b = value_treatment * value_control - critical**2 * covariance
         c = value_treatment**2 - critical**2 * variance_treatment
         root = math.sqrt(max(b * b - a * c, 0.0))
-        bounds = ((b - root) / a, (b + root) / a)
+        changes = ((b - root) / a - 1.0, (b + root) / a - 1.0)
         method = "fieller"
-    low, high = sorted(sign * (bound - 1.0) for bound in bounds)
-    return RelativeEffect(sign * (ratio - 1.0), low, high, method, flags)
+    low, high = sorted(sign * bound for bound in changes)
+    return RelativeEffect(sign * change, low, high, method, flags)
 
 
 def hedges_correction(df: float) -> float:
