@@ -1,0 +1,126 @@
+"""The taxonomy of events as plain data, and the way to the pandera model of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exp_pipeline.contracts.models.row import CanonicalEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    """A cross-field rule: an SQL expression that is true or unknown on every good row, and what it says."""
+
+    name: str
+    expression: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """One event of the taxonomy in one major version.
+
+    `required` are the columns it must fill, envelope included; `optional` are the further columns that have a
+    meaning on it; both in column order. `rules` are the cross-field rules it must keep. `sample` overrides
+    the columns' sample values where those do not fit together. `sunset` is the last day (ISO) of a
+    deprecated event.
+    """
+
+    name: str
+    major: int
+    owner: str
+    description: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    rules: tuple[RuleSpec, ...]
+    sample: Mapping[str, str | int | float | bool | datetime | None]
+    sunset: str | None
+
+
+@cache
+def _models() -> dict[tuple[str, int], type[CanonicalEvent]]:
+    from exp_pipeline.contracts.models import base, v1
+
+    models: dict[tuple[str, int], type[CanonicalEvent]] = {}
+    for model in v1.EVENTS:
+        stated = base.facts(model)
+        key = (stated["name"], stated["major"])
+        if key in models:
+            raise ValueError(f"event {key[0]} has two models of major version {key[1]}")
+        models[key] = model
+    return models
+
+
+def event_model(event_name: str, major: int = 1) -> type[CanonicalEvent]:
+    """Which pandera model is the contract of this event?
+
+    Raises ValueError for a name or version outside the taxonomy.
+    """
+    models = _models()
+    if (event_name, major) in models:
+        return models[event_name, major]
+    majors = [version for name, version in models if name == event_name]
+    if majors:
+        raise ValueError(f"event {event_name} has no major version {major}; it has {majors}")
+    raise ValueError(f"event_name {event_name!r} is not in the taxonomy; allowed: {', '.join(event_names())}")
+
+
+@cache
+def event_names() -> tuple[str, ...]:
+    """Which events are in the taxonomy, in its order?"""
+    return tuple(dict.fromkeys(name for name, _ in _models()))
+
+
+def event_majors(event_name: str) -> tuple[int, ...]:
+    """Which major versions of an event can be read, oldest first? Raises ValueError for an unknown name."""
+    majors = tuple(sorted(major for name, major in _models() if name == event_name))
+    if not majors:
+        event_model(event_name)
+    return majors
+
+
+@cache
+def event_spec(event_name: str, major: int = 1) -> EventSpec:
+    """What does this event state, who owns it, and which columns and rules has it?"""
+    from exp_pipeline.contracts.models.base import facts
+
+    model = event_model(event_name, major)
+    schema, stated = model.to_schema(), facts(model)
+    envelope = set(_envelope())
+    optional = {name for name in stated["also"]} | envelope
+    unknown = optional - set(schema.columns)
+    if unknown:
+        raise ValueError(f"event {event_name}: {sorted(unknown)} are no canonical columns")
+    return EventSpec(
+        name=event_name,
+        major=major,
+        owner=stated["owner"],
+        description=schema.description or "",
+        required=tuple(name for name, column in schema.columns.items() if not column.nullable),
+        optional=tuple(
+            name for name, column in schema.columns.items() if column.nullable and name in optional
+        ),
+        rules=tuple(
+            RuleSpec(check.name.removeprefix("rule:"), check.statistics["sql"], check.description)
+            for check in schema.checks
+        ),
+        sample=stated["sample"],
+        sunset=stated["sunset"],
+    )
+
+
+def event_specs() -> tuple[EventSpec, ...]:
+    """All events of the taxonomy, in its order, every major version."""
+    return tuple(event_spec(name, major) for name in event_names() for major in event_majors(name))
+
+
+@cache
+def _envelope() -> tuple[str, ...]:
+    from exp_pipeline.contracts.models.row import Envelope
+
+    return tuple(Envelope.to_schema().columns)

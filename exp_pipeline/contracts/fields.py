@@ -1,0 +1,139 @@
+"""The canonical columns as plain data, read off the pandera models on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Literal
+
+FieldType = Literal["string", "integer", "float", "boolean", "timestamp"]
+
+_SQL_TYPES: dict[FieldType, str] = {
+    "string": "VARCHAR",
+    "integer": "BIGINT",
+    "float": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "timestamp": "TIMESTAMP",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One canonical column: its logical type, meaning, unit, a sample value, and what may stand in it.
+
+    `required` is true where no event may leave it empty; `identifier` marks ids of people and organisations,
+    which the door replaces by an HMAC; `derived` marks what the pipeline computes (a producer does not send
+    it); `reduces` names the raw text of which the column keeps a hash, a length or a language; `minimum` and
+    `maximum` are the ends of the allowed range, as checked; `sunset` is the last day of a deprecated column.
+    """
+
+    name: str
+    type: FieldType
+    description: str
+    unit: str
+    sample: str | int | float | bool | datetime
+    envelope: bool
+    required: bool
+    identifier: bool
+    derived: bool
+    reduces: str | None
+    allowed: tuple[str, ...] = ()
+    minimum: int | float | datetime | None = None
+    maximum: int | float | datetime | None = None
+    sunset: str | None = None
+
+
+@cache
+def _specs() -> dict[str, FieldSpec]:
+    from exp_pipeline.contracts.models.row import CanonicalEvent, Envelope
+
+    types: dict[str, FieldType] = {
+        "String": "string",
+        "Int64": "integer",
+        "Float64": "float",
+        "Boolean": "boolean",
+        "Datetime(time_unit='us', time_zone=None)": "timestamp",
+    }
+    envelope = set(Envelope.to_schema().columns)
+    specs = {}
+    for name, column in CanonicalEvent.to_schema().columns.items():
+        statistics = {key: value for check in column.checks for key, value in check.statistics.items()}
+        specs[name] = FieldSpec(
+            name=name,
+            type=types[str(column.dtype)],
+            description=column.description,
+            envelope=name in envelope,
+            required=not column.nullable,
+            allowed=tuple(statistics.get("allowed_values", ())),
+            minimum=statistics.get("min_value"),
+            maximum=statistics.get("max_value"),
+            **column.metadata,
+        )
+    return specs
+
+
+class _Fields(Mapping[str, FieldSpec]):
+    """A read-only mapping that asks the models only when somebody looks into it."""
+
+    def __init__(self, derived: bool) -> None:
+        self._derived = derived
+
+    def _chosen(self) -> dict[str, FieldSpec]:
+        return {name: spec for name, spec in _specs().items() if spec.derived == self._derived}
+
+    def __getitem__(self, name: str) -> FieldSpec:
+        return self._chosen()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._chosen())
+
+    def __len__(self) -> int:
+        return len(self._chosen())
+
+
+FIELDS: Mapping[str, FieldSpec] = _Fields(derived=False)
+"""What a producer may send, by name, in the one order in which the columns are written everywhere."""
+
+DERIVED: Mapping[str, FieldSpec] = _Fields(derived=True)
+"""What the pipeline adds before the contract is checked: `occurred_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedText:
+    """A raw text field that never reaches a table, and the columns that keep what is left of it."""
+
+    name: str
+    hmac: str
+    chars: str
+    language: str
+
+
+def reduced_texts() -> tuple[ReducedText, ...]:
+    """Which raw text fields does the door reduce, and to which columns?"""
+    names = dict.fromkeys(spec.reduces for spec in FIELDS.values() if spec.reduces is not None)
+    texts = []
+    for name in names:
+        columns = {spec.name.rsplit("_", 1)[1]: spec.name for spec in FIELDS.values() if spec.reduces == name}
+        texts.append(ReducedText(name, columns["hmac"], columns["chars"], columns["language"]))
+    return tuple(texts)
+
+
+def raw_text() -> tuple[str, ...]:
+    """Which fields hold raw text, that is: prompt, completion, answer_text, feedback_text."""
+    return tuple(text.name for text in reduced_texts())
+
+
+def identifiers() -> tuple[str, ...]:
+    """Which columns hold ids of people or organisations, in column order?"""
+    return tuple(spec.name for spec in FIELDS.values() if spec.identifier)
+
+
+def sql_types(*, derived: bool = False) -> dict[str, str]:
+    """Which DuckDB type has each column a producer may send?
+
+    With `derived`, what the pipeline adds follows after them. TIMESTAMP is UTC in microseconds.
+    """
+    specs = [*FIELDS.values(), *(DERIVED.values() if derived else ())]
+    return {spec.name: _SQL_TYPES[spec.type] for spec in specs}
