@@ -1,0 +1,346 @@
+"""Reads the whole catalog: briefs, metrics, measures, sources and policies, with every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from exp_pipeline.catalog.digest import digest_of_metrics
+from exp_pipeline.catalog.documents import Document, Place, choices, read_document
+from exp_pipeline.catalog.references import (
+    brief_references,
+    brief_sense,
+    layer_clashes,
+    measure_references,
+    metric_references,
+    metric_sense,
+    source_references,
+)
+from exp_pipeline.catalog.wording import parse_noun
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.errors import Problem, SpecError
+from exp_pipeline.model.metrics import Measure, Metric
+from exp_pipeline.model.policies import Policies
+from exp_pipeline.model.sources import Source
+
+Kind = Literal["brief", "metric", "measure", "source"]
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an entry of the catalog was written, so that later checks can name file and line."""
+
+    document: Document
+    place: Place
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What people wrote in `data/catalog`, checked. `problems` is empty unless it was loaded leniently."""
+
+    root: Path
+    briefs: Mapping[str, Brief]
+    metrics: Mapping[str, Metric]
+    measures: Mapping[str, Measure]
+    sources: tuple[Source, ...]
+    policies: Policies
+    problems: tuple[Problem, ...]
+    files: Mapping[str, Path]
+    origins: Mapping[tuple[Kind, str], Origin] = field(repr=False, compare=False, default_factory=dict)
+
+    def metrics_of(self, brief: Brief) -> dict[str, Metric]:
+        """The metrics a brief's readout shows, in the brief's order; none for a brief over a unit table."""
+        if brief.table is not None:
+            return {}
+        return {name: self.metrics[name] for name in brief.metric_names()}
+
+    def measures_of(self, brief: Brief) -> dict[str, Measure]:
+        """The measures a brief needs, each once: those of its metrics, then its covariates."""
+        if brief.table is not None:
+            return {}
+        names = [name for metric in self.metrics_of(brief).values() for name in metric.measures()]
+        return {name: self.measures[name] for name in (*names, *brief.variance_reduction.covariates)}
+
+    def metrics_digest(self, brief: Brief) -> str:
+        """Which definitions of metrics and measures a brief's numbers rest on, as one digest."""
+        return digest_of_metrics(brief, self.metrics_of(brief), self.measures_of(brief))
+
+
+def load_catalog(root: Path, strict: bool = True, *, event_names: Collection[str] | None = None) -> Catalog:
+    """What stands in the catalog folder `root`. Raises SpecError with all problems over all files.
+
+    With `strict=False` what is broken is left out, with everything that rests on it, and listed in
+    `problems`; the rest is as good as before. Broken policies always raise: no day can be run without them.
+    `event_names`, if given, are the events that measures and sources may name.
+    """
+    reader = _Reader(root, event_names)
+    reader.read()
+    if reader.problems and (strict or reader.fatal):
+        raise SpecError(sorted(reader.problems, key=lambda problem: (problem.file, problem.line or 0)))
+    return reader.catalog()
+
+
+def load_brief(path: Path, metrics: Mapping[str, Metric] | None) -> Brief:
+    """The brief in one file. Raises SpecError with all its problems.
+
+    Its metrics must be among `metrics` (or, for a brief over a unit table, among its own `table.metrics`);
+    with neither, metric names are not checked. The file may have any name.
+    """
+    document = read_document(path, file=str(path))
+    if isinstance(document, Problem):
+        raise SpecError([document])
+    brief, problems = parse_noun(Brief, document)
+    if document.at(("table",)) is not None or metrics is not None:
+        covariates = document.at(("variance_reduction", "covariates"))
+        trusted = (
+            [name for name in covariates if isinstance(name, str)] if isinstance(covariates, list) else []
+        )
+        problems += brief_references(document, metrics or {}, trusted)
+    if brief is not None:
+        problems += [one for one in brief_sense(brief, document, {}) if one.field != "name"]
+    if brief is None or problems:
+        raise SpecError(sorted(problems, key=lambda problem: problem.line or 0))
+    return brief
+
+
+def without(catalog: Catalog, problems: Iterable[Problem]) -> Catalog:
+    """The catalog less every entry that `problems` speak of, and less whatever rests on such an entry.
+
+    For checks that run after loading, such as `check_expressions`: one bad measure takes its metrics and
+    their briefs along, and no others. The problems are added to the catalog's own.
+    """
+    extra = tuple(problems)
+    hit = {
+        (kind, name)
+        for (kind, name), origin in catalog.origins.items()
+        if any(_speaks_of(problem, origin) for problem in extra)
+    }
+    measures = {name: one for name, one in catalog.measures.items() if ("measure", name) not in hit}
+    metrics = {
+        name: one
+        for name, one in catalog.metrics.items()
+        if ("metric", name) not in hit and all(measure in measures for measure in one.measures())
+    }
+    briefs = {
+        name: one
+        for name, one in catalog.briefs.items()
+        if ("brief", name) not in hit
+        and (one.table is not None or all(metric in metrics for metric in one.metric_names()))
+        and (one.table is not None or all(name in measures for name in one.variance_reduction.covariates))
+    }
+    sources = tuple(one for one in catalog.sources if ("source", one.name) not in hit)
+    lost = [
+        catalog.origins["brief", name].document.problem(
+            ("name",), "left out: it rests on something that has problems"
+        )
+        for name in catalog.briefs
+        if name not in briefs and ("brief", name) not in hit
+    ]
+    return replace(
+        catalog,
+        briefs=briefs,
+        metrics=metrics,
+        measures=measures,
+        sources=sources,
+        problems=(*catalog.problems, *extra, *lost),
+        files={name: path for name, path in catalog.files.items() if name in briefs},
+    )
+
+
+def _speaks_of(problem: Problem, origin: Origin) -> bool:
+    if problem.file != origin.document.file:
+        return False
+    if not origin.place:
+        return True
+    prefix = f"{origin.place[0]}[{origin.place[1]}]"
+    return problem.field == prefix or problem.field.startswith(f"{prefix}.")
+
+
+class _Reader:
+    """One reading of a catalog folder."""
+
+    def __init__(self, root: Path, event_names: Collection[str] | None) -> None:
+        self.root = root
+        self.event_names = event_names
+        self.problems: list[Problem] = []
+        self.fatal = False
+        self.origins: dict[tuple[Kind, str], Origin] = {}
+        self.broken: dict[tuple[Kind, str], Problem] = {}
+        self.measures: dict[str, Measure] = {}
+        self.metrics: dict[str, Metric] = {}
+        self.briefs: dict[str, Brief] = {}
+        self.sources: dict[str, Source] = {}
+        self.policies = Policies()
+
+    def read(self) -> None:
+        if not self.root.is_dir():
+            self.problems.append(
+                Problem(str(self.root), None, "(folder)", "", "there is no catalog folder here")
+            )
+            self.fatal = True
+            return
+        metric_files = self._documents("metrics")
+        self._read_measures(metric_files)
+        self._read_metrics(metric_files)
+        self._read_briefs()
+        self._read_sources()
+        self._read_policies()
+
+    def catalog(self) -> Catalog:
+        broken = self.broken
+        briefs = {name: one for name, one in sorted(self.briefs.items()) if ("brief", name) not in broken}
+        return Catalog(
+            root=self.root,
+            briefs=briefs,
+            metrics={name: one for name, one in self.metrics.items() if ("metric", name) not in broken},
+            measures={name: one for name, one in self.measures.items() if ("measure", name) not in broken},
+            sources=tuple(one for name, one in self.sources.items() if ("source", name) not in broken),
+            policies=self.policies,
+            problems=tuple(sorted(self.problems, key=lambda problem: (problem.file, problem.line or 0))),
+            files={name: self.origins["brief", name].document.path for name in briefs},
+            origins=dict(self.origins),
+        )
+
+    def _documents(self, folder: str) -> list[Document]:
+        found: list[Document] = []
+        if not (self.root / folder).is_dir():
+            return found
+        for path in sorted((self.root / folder).iterdir()):
+            if path.suffix not in SUFFIXES or path.name.startswith("."):
+                continue
+            document = read_document(path, file=str(path), within=self.root)
+            if isinstance(document, Problem):
+                self.problems.append(document)
+            else:
+                found.append(document)
+        return found
+
+    def _report(self, key: tuple[Kind, str] | None, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.problems.append(problem)
+            if key is not None:
+                self.broken.setdefault(key, problem)
+
+    def _declare(self, kind: Kind, document: Document, place: Place) -> str | None:
+        """The name of an entry, told apart from its namesakes; None where it has none or another holds it."""
+        name = document.at((*place, "name"))
+        if not isinstance(name, str):
+            return None
+        first = self.origins.get((kind, name))
+        if first is not None:
+            where = f"{first.document.file}:{first.document.line((*first.place, 'name'))}"
+            self.problems.append(document.problem((*place, "name"), f"another {kind} has this name: {where}"))
+            return None
+        self.origins[kind, name] = Origin(document, place)
+        return name
+
+    def _entries(self, documents: Iterable[Document], section: str) -> list[tuple[Document, Place]]:
+        found: list[tuple[Document, Place]] = []
+        for document in documents:
+            entries = document.at((section,))
+            if isinstance(entries, list):
+                found += [(document, (section, position)) for position in range(len(entries))]
+            elif entries is not None:
+                self.problems.append(
+                    document.problem((section,), "must be a list", allowed="entries that begin with -")
+                )
+        return found
+
+    def _read_measures(self, documents: list[Document]) -> None:
+        for document in documents:
+            if not isinstance(document.data, dict):
+                self.problems.append(document.problem((), "must hold lists named `measures` and `metrics`"))
+                continue
+            for key in document.data:
+                if key not in ("measures", "metrics"):
+                    hint, allowed = choices(key, ("measures", "metrics"))
+                    self.problems.append(document.problem((key,), f"is not a field{hint}", allowed=allowed))
+        for document, place in self._entries(documents, "measures"):
+            name = self._declare("measure", document, place)
+            measure, problems = parse_noun(Measure, document, place)
+            problems += measure_references(document, place, self.event_names)
+            self._report(None if name is None else ("measure", name), problems)
+            if measure is not None and name is not None:
+                self.measures[name] = measure
+
+    def _read_metrics(self, documents: list[Document]) -> None:
+        entries = self._entries(documents, "metrics")
+        declared = [
+            (document, place, self._declare("metric", document, place)) for document, place in entries
+        ]
+        metric_names = self._names("metric")
+        for document, place, name in declared:
+            metric, problems = parse_noun(Metric, document, place)
+            problems += metric_references(document, place, metric_names, self._names("measure"))
+            if metric is not None:
+                problems += metric_sense(metric, document, place, self.measures)
+            key: tuple[Kind, str] | None = None if name is None else ("metric", name)
+            self._report(key, problems)
+            if metric is not None and name is not None and key is not None:
+                self.metrics[name] = metric
+                broken = next((one for one in metric.measures() if ("measure", one) in self.broken), None)
+                if broken is not None:
+                    self.broken.setdefault(key, self.broken["measure", broken])
+
+    def _names(self, kind: Kind) -> set[str]:
+        return {name for found, name in self.origins if found == kind}
+
+    def _read_briefs(self) -> None:
+        read: list[tuple[Brief, Document]] = []
+        for document in self._documents("experiments"):
+            name = self._declare("brief", document, ())
+            brief, problems = parse_noun(Brief, document)
+            problems += brief_references(document, self._names("metric"), self._names("measure"))
+            if brief is not None:
+                problems += brief_sense(brief, document, self.measures)
+            key: tuple[Kind, str] | None = None if name is None else ("brief", name)
+            if brief is not None and name is not None and key is not None:
+                self.briefs[name] = brief
+                read.append((brief, document))
+                if brief.table is None and not problems:
+                    problems = self._leans_on_broken(brief, document)
+            self._report(key, problems)
+        for problem in layer_clashes(read):
+            self._report(
+                next(("brief", one.name) for one, document in read if document.file == problem.file),
+                [problem],
+            )
+
+    def _leans_on_broken(self, brief: Brief, document: Document) -> list[Problem]:
+        used: list[tuple[Kind, str]] = [("metric", name) for name in brief.metric_names()]
+        used += [("measure", name) for name in brief.variance_reduction.covariates]
+        return [
+            document.problem(
+                ("name",), f"left out: {kind} {name} has problems, see {_where(self.broken[kind, name])}"
+            )
+            for kind, name in used
+            if (kind, name) in self.broken
+        ]
+
+    def _read_sources(self) -> None:
+        for document in self._documents("sources"):
+            name = self._declare("source", document, ())
+            source, problems = parse_noun(Source, document)
+            problems += source_references(document, self.event_names)
+            self._report(None if name is None else ("source", name), problems)
+            if source is not None and name is not None:
+                self.sources[name] = source
+
+    def _read_policies(self) -> None:
+        before = len(self.problems)
+        documents = self._documents("policies")
+        for document in documents[1:]:
+            message = f"policies are one file, and {documents[0].file} is there already"
+            self.problems.append(document.problem((), message))
+        if documents:
+            policies, problems = parse_noun(Policies, documents[0])
+            self.problems += problems
+            self.policies = policies or self.policies
+        self.fatal = self.fatal or len(self.problems) > before
+
+
+def _where(problem: Problem) -> str:
+    return f"{problem.file}:{problem.line}" if problem.line else problem.file

@@ -1,0 +1,112 @@
+"""The lock: what a brief promised when its experiment started, and what has changed since."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from pydantic import Field, JsonValue, ValidationError
+
+from exp_pipeline.model.base import Noun
+from exp_pipeline.model.brief import ANALYSIS_FIELDS, Brief
+from exp_pipeline.model.names import Slug
+from exp_pipeline.model.readout import BriefChange, LockState
+
+
+class LockedBrief(Noun):
+    """The analysis fields of a brief as they stood when its experiment started."""
+
+    experiment: Slug
+    analysis_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    locked_at: datetime
+    analysis: dict[str, JsonValue]
+
+
+def lock_record(brief: Brief, locked_at: datetime) -> LockedBrief:
+    """What to keep when an experiment starts. `locked_at` must carry its time zone (UTC by custom)."""
+    if locked_at.tzinfo is None:
+        raise ValueError(f"locked_at must carry a time zone, got {locked_at.isoformat()}")
+    return LockedBrief(
+        experiment=brief.name,
+        analysis_digest=brief.analysis_digest(),
+        locked_at=locked_at,
+        analysis=_analysis(brief),
+    )
+
+
+def lock_state(brief: Brief, locked: LockedBrief | None) -> LockState:
+    """Whether a brief still stands as it was locked, and each analysis field that changed since.
+
+    `changes` decides: a newer release may add analysis fields, and then the digests differ although no field
+    does, because what was locked is read with the defaults of today. Raises ValueError for another
+    experiment's lock.
+    """
+    current_digest = brief.analysis_digest()
+    if locked is None:
+        return LockState(locked_digest=None, current_digest=current_digest)
+    if locked.experiment != brief.name:
+        raise ValueError(f"locked must be the lock of {brief.name!r}, got that of {locked.experiment!r}")
+    state = LockState(
+        locked_digest=locked.analysis_digest, current_digest=current_digest, locked_at=locked.locked_at
+    )
+    if locked.analysis_digest == current_digest:
+        return state
+    current = _analysis(brief)
+    then = _with_todays_defaults(brief, locked)
+    changes = []
+    for name in ANALYSIS_FIELDS:
+        before, after = then.get(name), current[name]
+        if before != after:
+            shown_before, shown_after = _difference(before, after)
+            changes.append(BriefChange(field=name, locked_value=shown_before, current_value=shown_after))
+    return state.model_copy(update={"changes": tuple(changes)})
+
+
+def _analysis(brief: Brief) -> dict[str, JsonValue]:
+    whole = brief.model_dump(mode="json")
+    return {name: whole[name] for name in ANALYSIS_FIELDS}
+
+
+def _with_todays_defaults(brief: Brief, locked: LockedBrief) -> dict[str, JsonValue]:
+    rest = {
+        name: value
+        for name, value in brief.model_dump(mode="json").items()
+        if name not in ANALYSIS_FIELDS and name not in locked.analysis
+    }
+    try:
+        return _analysis(Brief.model_validate({**rest, **locked.analysis}))
+    except ValidationError:
+        # Locked under rules that no longer hold: compare with the record as it is.
+        return locked.analysis
+
+
+def _difference(before: JsonValue, after: JsonValue) -> tuple[str, str]:
+    """Both values as text; of lists and mappings with the same shape only the entries that differ."""
+    if isinstance(before, dict | list) and isinstance(after, dict | list):
+        one, other = _leaves(before), _leaves(after)
+        if one.keys() == other.keys() and any(one[key] == other[key] for key in one):
+            differing = [key for key in one if one[key] != other[key]]
+            return (
+                ", ".join(f"{key} = {_shown(one[key])}" for key in differing),
+                ", ".join(f"{key} = {_shown(other[key])}" for key in differing),
+            )
+    return _shown(before), _shown(after)
+
+
+def _leaves(value: JsonValue, path: str = "") -> dict[str, JsonValue]:
+    found: dict[str, JsonValue] = {}
+    if isinstance(value, dict) and value:
+        for key in sorted(value):
+            found |= _leaves(value[key], f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for position, entry in enumerate(value):
+            found |= _leaves(entry, f"{path}[{position}]")
+    else:
+        found[path] = value
+    return found
+
+
+def _shown(value: JsonValue) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)

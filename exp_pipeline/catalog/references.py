@@ -1,0 +1,197 @@
+"""Whether names in one file point at something in another, and whether fields make sense together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from zoneinfo import available_timezones
+
+from exp_pipeline.catalog.documents import Document, Place, choices
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.errors import Problem
+from exp_pipeline.model.metrics import Aggregate, Measure, Metric, MetricType
+
+# What a measure must give for each type of metric; `values` are single values, kept for quantiles only.
+_NUMERATORS: Mapping[MetricType, tuple[Aggregate, ...]] = {
+    "mean": ("count", "sum", "max", "distinct"),
+    "proportion": ("count", "sum", "max", "distinct"),
+    "ratio": ("count", "sum", "distinct"),
+    "count_rate": ("count", "sum", "distinct"),
+    "quantile": ("values",),
+}
+_DENOMINATORS: tuple[Aggregate, ...] = ("count", "sum", "distinct")
+_COVARIATES: tuple[Aggregate, ...] = ("count", "sum")
+
+
+def unknown_name(document: Document, place: Place, kind: str, known: Iterable[str]) -> Problem | None:
+    """The problem with a name that nothing carries, with the closest names; None where it is known."""
+    name, names = document.at(place), set(known)
+    if not isinstance(name, str) or name in names:
+        return None
+    hint, allowed = choices(name, names)
+    return document.problem(place, f"unknown {kind}{hint}", allowed=allowed)
+
+
+def _entries(document: Document, place: Place) -> Iterator[Place]:
+    given = document.at(place)
+    if isinstance(given, list):
+        yield from ((*place, position) for position in range(len(given)))
+
+
+def brief_references(
+    document: Document, metrics: Collection[str], measures: Collection[str]
+) -> list[Problem]:
+    """Names in a brief that point nowhere: metrics and covariates.
+
+    Looks at the document, not the parsed brief, so that other mistakes do not hide these. A brief over a
+    unit table names its own metrics and covariates.
+    """
+    table = document.at(("table",))
+    covariate = "measure"
+    if isinstance(table, dict):
+        own, columns = table.get("metrics"), table.get("covariates")
+        metrics = own if isinstance(own, dict) else ()
+        measures = (
+            [column for column in columns if isinstance(column, str)] if isinstance(columns, list) else ()
+        )
+        covariate = "column among table.covariates"
+    places = [("primary",), *_entries(document, ("secondary",))]
+    places += [(*guardrail, "metric") for guardrail in _entries(document, ("guardrails",))]
+    found = [unknown_name(document, place, "metric", metrics) for place in places]
+    covariates = _entries(document, ("variance_reduction", "covariates"))
+    found += [unknown_name(document, place, covariate, measures) for place in covariates]
+    return [problem for problem in found if problem is not None]
+
+
+def brief_sense(brief: Brief, document: Document, measures: Mapping[str, Measure]) -> Iterator[Problem]:
+    """Fields of one valid brief that do not fit each other or the world."""
+    stem = document.path.stem
+    if brief.name != stem:
+        yield document.problem(
+            ("name",), f"differs from the file's name `{document.path.name}`", allowed=stem
+        )
+    zones = available_timezones() | {"UTC"}
+    if brief.time_zone not in zones:
+        hint, _ = choices(brief.time_zone, zones)
+        yield document.problem(
+            ("time_zone",), f"is not a time zone{hint}", allowed="an IANA name, such as Europe/Paris"
+        )
+    for position in range(1, len(brief.looks)):
+        if brief.looks[position] <= brief.looks[position - 1]:
+            yield document.problem(
+                ("looks", position), f"must come after the look before it, {brief.looks[position - 1]}"
+            )
+    for position, day in enumerate(brief.blackout_days):
+        if not brief.start <= day < brief.end:
+            allowed = f"from {brief.start} to the day before {brief.end}"
+            yield document.problem(
+                ("blackout_days", position), "lies outside the experiment", allowed=allowed
+            )
+    for position in range(1, len(brief.ramp)):
+        if brief.ramp[position].traffic <= brief.ramp[position - 1].traffic:
+            before = brief.ramp[position - 1].traffic
+            yield document.problem(
+                ("ramp", position, "traffic"), f"must be more than the stage before it, {before:g}"
+            )
+    if brief.table is not None:
+        return
+    if brief.variance_reduction.method == "cuped" and "variance_reduction" in document.data:
+        if not brief.variance_reduction.covariates:
+            yield document.problem(
+                ("variance_reduction", "covariates"),
+                "cuped needs at least one measure",
+                allowed="or method: none",
+            )
+        for position, name in enumerate(brief.variance_reduction.covariates):
+            measure = measures.get(name)
+            if measure is not None and measure.aggregate not in _COVARIATES:
+                yield document.problem(
+                    ("variance_reduction", "covariates", position),
+                    f"a covariate is summed over days, and {name} has aggregate {measure.aggregate}",
+                    allowed=f"measures with aggregate {' or '.join(_COVARIATES)}",
+                )
+
+
+def layer_clashes(briefs: Sequence[tuple[Brief, Document]]) -> Iterator[Problem]:
+    """Experiments that share a layer and days, and ask for more traffic than there is, or for different units."""
+    ordered = sorted(briefs, key=lambda pair: (pair[0].layer or "", pair[0].start, pair[0].name))
+    for position, (brief, document) in enumerate(ordered):
+        if brief.layer is None:
+            continue
+        before = [
+            other
+            for other, _ in ordered[:position]
+            if other.layer == brief.layer and other.start <= brief.start < other.end
+        ]
+        named = ", ".join(f"{other.name} ({other.traffic:g})" for other in before)
+        taken = sum(other.traffic for other in before)
+        if before and taken + brief.traffic > 1 + 1e-9:
+            yield document.problem(
+                ("traffic",) if ("traffic",) in document.lines else ("layer",),
+                f"only {max(0.0, 1 - taken):g} of layer {brief.layer} is free from {brief.start}, beside {named}",
+                value=f"{brief.traffic:g}",
+            )
+        units = sorted({other.randomisation_unit for other in before} - {brief.randomisation_unit})
+        if units:
+            yield document.problem(
+                ("randomisation_unit",), f"layer {brief.layer} is randomised by {units[0]}, beside {named}",
+                value=brief.randomisation_unit,
+            )  # fmt: skip
+
+
+def metric_references(
+    document: Document, place: Place, metrics: Collection[str], measures: Collection[str]
+) -> list[Problem]:
+    """Names in a metric that point nowhere: its measures and its counter-metric."""
+    found = [
+        unknown_name(document, (*place, name), "measure", measures) for name in ("numerator", "denominator")
+    ]
+    found.append(unknown_name(document, (*place, "counter_metric"), "metric", metrics))
+    return [problem for problem in found if problem is not None]
+
+
+def metric_sense(
+    metric: Metric, document: Document, place: Place, measures: Mapping[str, Measure]
+) -> Iterator[Problem]:
+    """Measures that do not give what the metric's type needs."""
+    numerator = measures.get(metric.numerator)
+    denominator = measures.get(metric.denominator) if metric.denominator is not None else None
+    if numerator is not None and numerator.aggregate not in _NUMERATORS[metric.type]:
+        yield document.problem(
+            (*place, "numerator"),
+            f"type {metric.type} cannot be made of {numerator.name}, with aggregate {numerator.aggregate}",
+            allowed=f"measures with aggregate {', '.join(_NUMERATORS[metric.type])}",
+        )
+    if denominator is not None and denominator.aggregate not in _DENOMINATORS:
+        yield document.problem(
+            (*place, "denominator"),
+            f"{denominator.name} has aggregate {denominator.aggregate}, which cannot be divided by",
+            allowed=f"measures with aggregate {', '.join(_DENOMINATORS)}",
+        )
+    if metric.counter_metric == metric.name:
+        yield document.problem((*place, "counter_metric"), "a metric cannot be its own counter-metric")
+
+
+def measure_references(
+    document: Document, place: Place, event_names: Collection[str] | None
+) -> list[Problem]:
+    """Events of a measure that the taxonomy does not have (nothing is checked where it is not given)."""
+    if event_names is None:
+        return []
+    found = [
+        unknown_name(document, entry, "event", event_names)
+        for entry in _entries(document, (*place, "events"))
+    ]
+    return [problem for problem in found if problem is not None]
+
+
+def source_references(document: Document, event_names: Collection[str] | None) -> list[Problem]:
+    """Events of a source that the taxonomy does not have, and files outside the landing folder."""
+    found: list[Problem | None] = []
+    if event_names is not None:
+        rules = _entries(document, ("events",))
+        found += [unknown_name(document, (*rule, "event_name"), "event", event_names) for rule in rules]
+    files = document.at(("files",))
+    if isinstance(files, str) and (files.startswith(("/", "~")) or "\\" in files or ".." in files.split("/")):
+        allowed = "a glob below the landing folder, or a URL such as s3://bucket/*.parquet"
+        found.append(document.problem(("files",), "points outside the landing folder", allowed=allowed))
+    return [problem for problem in found if problem is not None]
