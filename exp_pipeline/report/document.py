@@ -1,0 +1,204 @@
+"""The memo as a document: every fact once, as words and as a number, from which all forms are printed.
+
+`MemoDocument` is the published JSON. Numbers under `value`, `lower` and `upper` are in the metric's own unit
+(shares as fractions); `text` is what the HTML and Markdown forms print. A number that must not be shown
+(blinded, or of too few units) is absent here, so no form can show it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from exp_pipeline.model.base import Noun
+from exp_pipeline.model.readout import GuardrailStatus, Outcome, Role
+
+Tone = Literal["good", "warn", "bad", "calm"]
+
+# Control characters and the marks that reorder or hide text: a name must read as it is written.
+_UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_SPACE = re.compile(r"\s+")
+
+
+def clean(text: str) -> str:
+    """What is left of a foreign text for one line of print: no control or reordering marks, single spaces?"""
+    return _SPACE.sub(" ", _UNSEEN.sub("", text)).strip()
+
+
+Text = Annotated[str, AfterValidator(clean)]
+
+
+class Cell(Noun):
+    """One entry of a table: its words, and the number or interval behind them."""
+
+    text: Text
+    value: float | int | None = None
+    lower: float | None = None
+    upper: float | None = None
+    tone: Tone | None = None
+
+
+class Column(Noun):
+    """One column of a table: the key its cells are kept under, its heading, and whether it holds numbers."""
+
+    key: Text
+    title: Text
+    numeric: bool = False
+
+
+class Table(Noun):
+    """A table of the memo. `empty` is what is said where there are no rows."""
+
+    key: Text
+    title: Text
+    columns: tuple[Column, ...]
+    rows: tuple[dict[str, Cell], ...]
+    note: Text = ""
+    empty: Text = "No rows."
+
+
+class Figure(Noun):
+    """A plot: its title, what it shows in words, and the table of its numbers."""
+
+    key: Text
+    title: Text
+    description: Text
+    table: Table
+
+
+class Effect(Noun):
+    """One metric in one arm against control, for the first page and for the tables."""
+
+    metric: Text
+    title: Text
+    role: Role
+    arm: Text
+    control: Text
+    segment: Text | None = None
+    segment_value: Text | None = None
+    shown: bool
+    reason: Text = ""
+    sentence: Text
+    favourable: bool | None = None
+    confirmatory: bool = True
+    interval_level: float
+    method: Text
+    window_days: int | None = None
+    n_control: Cell
+    n_treatment: Cell
+    waiting: Cell
+    clusters: Cell
+    mean_control: Cell
+    mean_treatment: Cell
+    absolute: Cell
+    interval: Cell
+    always_valid: Cell
+    relative: Cell
+    relative_interval: Cell
+    p_value: Cell
+    p_adjusted: Cell
+    variance_reduction: Cell
+    notes: tuple[Text, ...] = ()
+
+
+class GuardrailView(Noun):
+    """One guardrail in one arm, with its harm, the bound on harm and the margin."""
+
+    metric: Text
+    title: Text
+    arm: Text
+    status: GuardrailStatus
+    label: Text
+    tone: Tone
+    sentence: Text
+    basis: Literal["interval", "point"]
+    harm: Cell
+    bound: Cell
+    margin: Cell
+    margin_used: Cell
+    bound_used: Cell
+    p_value: Cell
+    kill: Text
+    reason: Text
+
+
+class ArmVerdict(Noun):
+    """The decision on one arm, in a word and in a sentence."""
+
+    arm: Text
+    outcome: Outcome
+    label: Text
+    tone: Tone
+    because: Text
+
+
+class DecisionView(Noun):
+    """What is decided, what was asked, and by whom."""
+
+    outcome: Outcome
+    label: Text
+    tone: Tone
+    arm: Text | None
+    sentence: Text
+    asked: Text
+    owner: Text
+    arms: tuple[ArmVerdict, ...]
+
+
+class BlindingView(Noun):
+    """Whether effects are hidden, why, and when they will be looked at."""
+
+    hidden: bool
+    reason: Text
+    next_look: date | None
+    next_look_sentence: Text
+    unblinded_because: Text
+
+
+class ImpactView(Noun):
+    """What full rollout of one arm would be worth."""
+
+    arm: Text
+    sentence: Text
+    value: Cell
+    assumptions: tuple[Text, ...]
+
+
+class MemoDocument(Noun):
+    """A decision memo, version 1.0 of its schema."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    kind: Literal["exp-pipeline/memo"] = "exp-pipeline/memo"
+    experiment: Text
+    title: Text
+    as_of: date
+    start: date
+    end: date
+    horizon_reached: bool
+    owner: Text
+    on_call: Text
+    risk_class: Text
+    minimum_cell: int
+    hypothesis: Text
+    headline: Text
+    decision: DecisionView
+    blinding: BlindingView
+    method: tuple[Text, ...]
+    primary: tuple[Effect, ...]
+    secondary: tuple[Effect, ...]
+    segments: tuple[Effect, ...]
+    guardrails: tuple[GuardrailView, ...]
+    impact: tuple[ImpactView, ...]
+    limits: tuple[Text, ...]
+    next_steps: tuple[Text, ...]
+    rollback_triggers: tuple[Text, ...]
+    integrity_summary: Text
+    integrity_tone: Tone
+    first_page: dict[str, Table]
+    appendix: tuple[Table, ...]
+    figures: dict[str, Figure]
+    snapshot: Text
+    run_id: Text

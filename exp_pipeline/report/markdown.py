@@ -1,0 +1,153 @@
+"""The memo as Markdown for a pull request or a chat, with the same words and numbers as the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from exp_pipeline.model.readout import Readout
+from exp_pipeline.report.document import MemoDocument, Table, clean
+from exp_pipeline.report.facts import memo_document
+
+SUMMARY_LIMIT = 900
+_SPECIAL = re.compile(r"([\\`*\[\]<>|~#&!]|(?<![^\W_])_|_(?![^\W_]))")
+_LIST_MARK = re.compile(r"^(\d+)([.)])")
+_BLOCK_MARK = re.compile(r"^([-+=:])")
+
+
+def escaped(text: str) -> str:
+    """A foreign text as Markdown that reads as it was written: no table bars, tags, links, headings or lists."""
+    text = _SPECIAL.sub(r"\\\1", clean(text))
+    text = _LIST_MARK.sub(r"\1\\\2", text)
+    text = _BLOCK_MARK.sub(r"\\\1", text)
+    # A bare address would become a link to wherever a brief's author likes.
+    return text.replace("://", ":\u200b//").replace("www.", "www\u200b.").replace("@", "@\u200b")
+
+
+def memo_markdown(readout: Readout) -> str:
+    """The memo as Markdown."""
+    return markdown_of(memo_document(readout))
+
+
+def markdown_of(memo: MemoDocument) -> str:
+    """The Markdown of a document that is already made."""
+    out = [
+        f"# {escaped(memo.title)}",
+        f"**{escaped(memo.decision.label)}.** {escaped(memo.decision.sentence)}",
+    ]
+    if len(memo.decision.arms) > 1:
+        out.append(_list(f"**{arm.label}**, {escaped(arm.arm)}: {escaped(arm.because)}" for arm in memo.decision.arms))
+    over = "" if memo.horizon_reached else " (not over)"
+    out += [
+        _list(
+            [
+                f"Decision asked: {escaped(memo.decision.asked)}",
+                f"Decided by: {escaped(memo.decision.owner)}; on call: {escaped(memo.on_call)}; risk: {memo.risk_class}",
+                f"Ran {memo.start} to {memo.end}{over}; data to the end of {memo.as_of}",
+            ]
+        ),
+        f"> {escaped(memo.hypothesis)}",
+        "## Result",
+        *_result(memo),
+        f"Integrity: {escaped(memo.integrity_summary)}",
+        "## Guardrails",
+    ]
+    if memo.guardrails:
+        out.append(
+            _list(
+                f"**{view.label}**: {escaped(view.title)} ({escaped(view.arm)}): {escaped(view.sentence)}"
+                for view in memo.guardrails
+            )
+        )
+    else:
+        out.append("The brief names no guardrail, or none has data yet.")
+    if memo.segments:
+        out += ["## Who it helps", _table(memo.first_page["segments"])]
+    out.append("## Impact at full rollout")
+    for row in memo.impact:
+        out.append(f"{escaped(row.sentence)}.")
+        out.append(_list(escaped(text) for text in row.assumptions))
+    if not memo.impact:
+        hidden = "Hidden with the effects."
+        out.append(hidden if memo.blinding.hidden else "The brief has no value model, so no value is given.")
+    out += ["## Limits", _list(map(escaped, memo.limits)) or "None was recorded."]
+    out += ["## Next steps", _list(map(escaped, memo.next_steps)) or "None was recorded."]
+    if memo.rollback_triggers:
+        out += ["### What takes it back", _list(map(escaped, memo.rollback_triggers))]
+    if memo.first_page["ramp"].rows:
+        out += ["### Rollout stages", _table(memo.first_page["ramp"])]
+    out.append("## Appendix for the engineer")
+    if memo.method:
+        out += ["### Method", _list(map(escaped, memo.method))]
+    for table in memo.appendix:
+        out += [f"### {escaped(table.title)}", _table(table)]
+    out.append(f"Cells with fewer than {memo.minimum_cell} units are not shown, nor cells from which they follow.")
+    return "\n\n".join(part for part in out if part) + "\n"
+
+
+def summary_markdown(readout: Readout) -> str:
+    """The memo in a few lines, under 900 characters, for the panel of a user interface."""
+    memo = memo_document(readout)
+    lines = [f"**{memo.decision.label}**: {_short(memo.decision.sentence, 180)}"]
+    if memo.blinding.hidden:
+        lines.append(f"- Effects hidden: {_short(memo.blinding.reason, 110)} {memo.blinding.next_look_sentence}".rstrip())
+    for effect in memo.primary:
+        lines.append(f"- {_short(effect.arm, 30)}: {_short(effect.sentence, 140)}")
+    for tone in ("bad", "warn", "calm", "good"):
+        views = [view for view in memo.guardrails if view.tone == tone]
+        for view in views if tone in ("bad", "warn") else []:
+            words = _short(f"{view.title} ({view.arm}): {view.sentence}", 120)
+            lines.append(f"- Guardrail {view.label.lower()}: {words}")
+        if views and tone in ("calm", "good"):
+            lines.append(f"- Guardrails {views[0].label.lower()}: {len(views)}")
+    lines.append(f"- {_short(memo.integrity_summary, 150)}")
+    lines.append(f"- Data to {memo.as_of}, snapshot {_short(memo.snapshot, 40)}")
+    kept: list[str] = []
+    for line in lines:
+        if len("\n".join([*kept, line])) >= SUMMARY_LIMIT - 2:
+            kept.append("\N{HORIZONTAL ELLIPSIS}")
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def _result(memo: MemoDocument) -> list[str]:
+    if memo.blinding.hidden:
+        return [f"**Effects are hidden.** {escaped(memo.blinding.reason)} {memo.blinding.next_look_sentence}".rstrip()]
+    out = []
+    if memo.blinding.unblinded_because:
+        out.append(f"**Looked at before its time.** {escaped(memo.blinding.unblinded_because)}")
+    several = len(memo.primary) > 1
+    for effect in memo.primary:
+        arm = f"**{escaped(effect.arm)}**: " if several else ""
+        out.append(f"{arm}{escaped(effect.sentence)}.{'' if effect.confirmatory else ' (exploratory)'}")
+    if not memo.primary:
+        out.append(escaped(memo.headline))
+    if "forest" in memo.figures:
+        out.append(_table(memo.figures["forest"].table))
+    if memo.secondary:
+        out += ["### Secondary metrics", _table(memo.first_page["secondary"])]
+    return out
+
+
+def _table(table: Table) -> str:
+    if not table.rows:
+        return escaped(table.empty)
+    lines = [
+        "| " + " | ".join(escaped(column.title) for column in table.columns) + " |",
+        "|" + "|".join(" ---: " if column.numeric else " --- " for column in table.columns) + "|",
+    ]
+    for row in table.rows:
+        lines.append("| " + " | ".join(escaped(row[column.key].text) for column in table.columns) + " |")
+    if table.note:
+        lines += ["", escaped(table.note)]
+    return "\n".join(lines)
+
+
+def _list(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _short(text: str, limit: int) -> str:
+    text = clean(text)
+    return escaped(text if len(text) <= limit else text[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}")

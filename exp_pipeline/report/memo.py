@@ -1,0 +1,43 @@
+"""A readout in, the memo in its three forms out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from exp_pipeline.model.readout import Readout
+from exp_pipeline.report.document import MemoDocument
+from exp_pipeline.report.facts import memo_document
+from exp_pipeline.report.markdown import markdown_of
+from exp_pipeline.report.pages import html_of
+
+
+@dataclass(frozen=True)
+class Memo:
+    """One memo: the page, the Markdown and the JSON, all of the same facts."""
+
+    html: str
+    markdown: str
+    json: str
+
+
+def render_memo(readout: Readout) -> Memo:
+    """What does this readout say, in every form? Equal readouts give equal bytes."""
+    document = memo_document(readout)
+    return Memo(html=html_of(readout, document), markdown=markdown_of(document), json=json_of(document))
+
+
+def memo_json(readout: Readout) -> str:
+    """The memo for machines; `memo_schema` describes it."""
+    return json_of(memo_document(readout))
+
+
+def json_of(document: MemoDocument) -> str:
+    """The JSON of a document that is already made: fields in the schema's order, absent numbers left out."""
+    return json.dumps(document.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n"
+
+
+def memo_schema() -> dict[str, Any]:
+    """The JSON schema of a memo's JSON; its version is the value that `schema_version` allows."""
+    return MemoDocument.model_json_schema()
