@@ -1,13 +1,16 @@
 """Reads and checks what people wrote in `data/catalog`: briefs, metrics, sources, policies; and the lock."""
 
 from exp_pipeline.catalog.digest import digest_of_metrics
+from exp_pipeline.catalog.expressions import check_expressions, expression_fault
 from exp_pipeline.catalog.loading import Catalog, load_brief, load_catalog, without
 from exp_pipeline.catalog.lock import LockedBrief, lock_record, lock_state
 
 __all__ = [
     "Catalog",
     "LockedBrief",
+    "check_expressions",
     "digest_of_metrics",
+    "expression_fault",
     "load_brief",
     "load_catalog",
     "lock_record",

@@ -112,7 +112,7 @@ def brief_sense(brief: Brief, document: Document, measures: Mapping[str, Measure
 
 
 def layer_clashes(briefs: Sequence[tuple[Brief, Document]]) -> Iterator[Problem]:
-    """Experiments that share a layer and days, and ask for more traffic than there is, or for different units."""
+    """Experiments that share a layer and days, and ask for too much traffic or for different units."""
     ordered = sorted(briefs, key=lambda pair: (pair[0].layer or "", pair[0].start, pair[0].name))
     for position, (brief, document) in enumerate(ordered):
         if brief.layer is None:
@@ -127,7 +127,7 @@ def layer_clashes(briefs: Sequence[tuple[Brief, Document]]) -> Iterator[Problem]
         if before and taken + brief.traffic > 1 + 1e-9:
             yield document.problem(
                 ("traffic",) if ("traffic",) in document.lines else ("layer",),
-                f"only {max(0.0, 1 - taken):g} of layer {brief.layer} is free from {brief.start}, beside {named}",
+                f"layer {brief.layer} has {max(0.0, 1 - taken):g} free from {brief.start}, beside {named}",
                 value=f"{brief.traffic:g}",
             )
         units = sorted({other.randomisation_unit for other in before} - {brief.randomisation_unit})
