@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
+
+# Past the range of floating point a p-value is given as this: 0 would claim a certainty that no test has.
+SMALLEST_P = sys.float_info.min
 
 
 def require_level(level: float) -> None:
@@ -22,7 +26,7 @@ def upper_tail(statistic: float, df: float) -> float:
 
 def two_sided_p(statistic: float, df: float) -> float:
     """How likely is a t (df infinite: a normal) at least this far from zero, on either side?"""
-    return min(1.0, 2.0 * upper_tail(abs(statistic), df))
+    return min(1.0, max(2.0 * upper_tail(abs(statistic), df), SMALLEST_P))
 
 
 def one_sided_critical(alpha: float, df: float) -> float:
@@ -43,4 +47,4 @@ def chi_square_tail(statistic: float, df: int) -> float:
     """How likely is a chi-square with `df` degrees of freedom above `statistic`?"""
     from scipy import special
 
-    return float(special.chdtrc(df, statistic))
+    return max(float(special.chdtrc(df, statistic)), SMALLEST_P)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exp_pipeline.stats.reference import chi_square_tail
 
@@ -105,33 +106,27 @@ def sequential_sample_ratio(
         raise ValueError("looks must hold at least one set of cumulative counts, got none")
     if not concentrations or min(concentrations) <= 0:
         raise ValueError(f"concentrations must be positive, got {tuple(concentrations)!r}")
-    path: list[float] = []
-    smallest = 1.0
-    before: np.ndarray | None = None
-    log_evidence = 0.0
-    arms: tuple[str, ...] = ()
-    counts = shares = np.zeros(0)
-    for look, observed in enumerate(looks):
-        arms, counts, shares = _planned(observed, planned_share)
-        if before is not None and (counts < before).any():
-            raise ValueError(f"looks must be cumulative: counts fall at look {look + 1}")
-        before = counts
-        log_evidence = _log_bayes_factor(counts, shares, concentrations)
-        smallest = min(smallest, math.exp(-max(log_evidence, 0.0)))
-        path.append(smallest)
+    planned = [_planned(observed, planned_share) for observed in looks]
+    arms, _, shares = planned[-1]
+    counts = np.array([row for _, row, _ in planned])
+    falls = np.flatnonzero((np.diff(counts, axis=0) < 0).any(axis=1))
+    if falls.size:
+        raise ValueError(f"looks must be cumulative: counts fall at look {falls[0] + 2}")
+    log_evidence = _log_bayes_factors(counts, shares, concentrations)
+    path = np.exp(-np.maximum.accumulate(np.maximum(log_evidence, 0.0)))
     return SequentialSampleRatio(
-        p_value=smallest,
-        p_values=tuple(path),
-        log_evidence=log_evidence,
-        looks=len(path),
-        observed=dict(zip(arms, map(int, counts), strict=True)),
-        expected=dict(zip(arms, map(float, counts.sum() * shares), strict=True)),
+        p_value=float(path[-1]),
+        p_values=tuple(map(float, path)),
+        log_evidence=float(log_evidence[-1]),
+        looks=len(looks),
+        observed=dict(zip(arms, map(int, counts[-1]), strict=True)),
+        expected=dict(zip(arms, map(float, counts[-1].sum() * shares), strict=True)),
     )
 
 
 def _planned(
     observed: Mapping[str, int], planned_share: Mapping[str, float]
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.float64]]:
     for arm, share in planned_share.items():
         if not (math.isfinite(share) and share >= 0):
             raise ValueError(f"planned_share of {arm!r} must be a number of at least 0, got {share!r}")
@@ -148,24 +143,22 @@ def _planned(
     return arms, counts, weights / weights.sum()
 
 
-def _log_bayes_factor(counts: np.ndarray, shares: np.ndarray, concentrations: Sequence[float]) -> float:
+def _log_bayes_factors(
+    counts: NDArray[np.int64], shares: NDArray[np.float64], concentrations: Sequence[float]
+) -> NDArray[np.float64]:
+    """Log Bayes factor at each look: counts (looks, arms), averaged over the prior concentrations."""
     from scipy import special
 
-    logs = []
-    n = float(counts.sum())
-    for concentration in concentrations:
-        prior = concentration * shares
-        logs.append(
-            float(
-                np.sum(special.gammaln(prior + counts) - special.gammaln(prior) - counts * np.log(shares))
-                - special.gammaln(concentration + n)
-                + special.gammaln(concentration)
-            )
-        )
-    return float(special.logsumexp(logs) - math.log(len(logs)))
+    size = np.array(concentrations, dtype=np.float64)[:, None, None]
+    prior = size * shares
+    by_arm = special.gammaln(prior + counts) - special.gammaln(prior) - counts * np.log(shares)
+    total = counts.sum(axis=1)
+    logs = by_arm.sum(axis=2) - special.gammaln(size[:, :, 0] + total) + special.gammaln(size[:, :, 0])
+    averaged: NDArray[np.float64] = special.logsumexp(logs, axis=0) - math.log(len(concentrations))
+    return averaged
 
 
-def _exact_multinomial(counts: np.ndarray, shares: np.ndarray) -> float:
+def _exact_multinomial(counts: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
     from scipy import special
 
     n = int(counts.sum())

@@ -170,9 +170,7 @@ def test_rows_given_twice_leave_cluster_errors_alone(seed: int) -> None:
     arm = cluster % 2 == 0
     y = rng.normal(size=60)
     once = estimated(clustered_difference(y, arm, cluster, method="cr2"))
-    twice = estimated(
-        clustered_difference(np.tile(y, 2), np.tile(arm, 2), np.tile(cluster, 2), method="cr2")
-    )
+    twice = estimated(clustered_difference(np.tile(y, 2), np.tile(arm, 2), np.tile(cluster, 2), method="cr2"))
     assert twice.absolute == pytest.approx(once.absolute, rel=1e-10, abs=1e-12)
     assert twice.se == pytest.approx(once.se, rel=1e-10)
     assert twice.df == pytest.approx(once.df, rel=1e-9)
@@ -183,7 +181,9 @@ def test_method_follows_the_number_of_clusters() -> None:
 
     def chosen(treated: int, control: int) -> str:
         cluster = np.repeat(np.arange(treated + control), 3)
-        return estimated(clustered_difference(rng.normal(size=cluster.size), cluster < treated, cluster)).method
+        return estimated(
+            clustered_difference(rng.normal(size=cluster.size), cluster < treated, cluster)
+        ).method
 
     assert chosen(24, 25) == "cr2"
     assert chosen(25, 25) == "cr1"

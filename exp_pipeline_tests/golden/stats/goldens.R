@@ -122,7 +122,7 @@ save_golden("srm", tools(), list(
   chi_square = lapply(list(list(c(1650, 2350), c(1, 1)), list(c(5010, 2480, 2510), c(2, 1, 1)), list(c(9901, 99), c(99, 1))),
     function(k) { f <- chisq.test(k[[1]], p = k[[2]] / sum(k[[2]]))
       list(counts = k[[1]], weights = k[[2]], statistic = unname(f$statistic), p = f$p.value) }),
-  binomial = lapply(list(c(1, 7, 0.5), c(0, 8, 0.5), c(2, 40, 0.2), c(3, 16, 0.1)), function(k)
+  binomial = lapply(list(c(1, 7, 0.5), c(0, 8, 0.5), c(2, 40, 0.1), c(3, 16, 0.1)), function(k)
       list(counts = c(k[1], k[2] - k[1]), share = k[3], p = binom.test(k[1], k[2], k[3])$p.value))
 ))
 set.seed(106)
