@@ -1,0 +1,48 @@
+"""What a readout is computed from, in one frozen object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.metrics import Metric
+from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class ReadoutInputs:
+    """Which facts does a readout need, and nothing else?
+
+    mad: one row a unit (see `frame_of_units` for its columns). days: unit_id, event_date and one additive
+    column a measure, after assignment; None for tables from elsewhere. as_of: the last complete event day in
+    the data. fidelity_*: units whose logged arm was compared with the brief's own hash, and how many
+    differed. receipts: arm, field, value, responses. completeness: arm, event_name, events, units.
+    late_share: share of events that arrived after their day was closed. history_units_per_day: units that
+    entered a day before the experiment.
+    """
+
+    brief: Brief
+    metrics: Mapping[str, Metric]
+    mad: pl.DataFrame
+    days: pl.DataFrame | None
+    as_of: date
+    lock: LockState
+    provenance: Provenance
+    fidelity_checked: int | None = None
+    fidelity_mismatched: int | None = None
+    receipts: pl.DataFrame | None = None
+    completeness: pl.DataFrame | None = None
+    late_share: float | None = None
+    exclusions: tuple[ExclusionCount, ...] = ()
+    unblinded_because: str = ""
+    history_units_per_day: float | None = None
+
+    def __post_init__(self) -> None:
+        missing = [name for name in self.brief.metric_names() if name not in self.metrics]
+        if missing:
+            known = ", ".join(sorted(self.metrics)) or "none"
+            raise ValueError(f"metrics lacks {', '.join(missing)}, which the brief names; it holds: {known}")

@@ -1,0 +1,69 @@
+"""The primary effect estimated in other ways."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from exp_pipeline.analysis.estimates import Setting
+from exp_pipeline.analysis.methods import compare
+from exp_pipeline.analysis.units import MetricUnits
+from exp_pipeline.model.readout import RobustnessRow
+from exp_pipeline.stats.results import Effect
+
+
+def robustness_rows(setting: Setting, units: MetricUnits) -> tuple[RobustnessRow, ...]:
+    """Would another defensible analysis have said something else?
+
+    For each arm: unadjusted, adjusted (with covariates), ignoring clusters (where they were randomised: its
+    interval is too narrow), without contaminated units, exposed units only. The last compares units that
+    chose to come and is a diagnostic, not an effect of assignment.
+    """
+    brief, clustered = setting.brief, setting.clustered
+    clean = units.frame.filter(~pl.col("contaminated"))
+    exposed = units.frame.filter(pl.col("exposed").fill_null(False))
+    variants: list[tuple[str, str, MetricUnits, bool, bool]] = [("unadjusted", "", units, clustered, False)]
+    if units.covariates:
+        names = ", ".join(name.split("__", 1)[1] for name in units.covariates)
+        variants.append(("adjusted", f"covariates: {names}", units, clustered, True))
+    if clustered:
+        note = "too narrow: units of one cluster are alike"
+        variants.append(("ignoring clusters", note, units, False, False))
+    if clean.height < units.frame.height:
+        note = f"{units.frame.height - clean.height:,} units seen in two arms left out"
+        variants.append(("without contaminated units", note, _only(units, clean), clustered, True))
+    if 0 < exposed.height < units.frame.height:
+        note = "diagnostic: who is exposed may depend on the arm"
+        variants.append(("exposed units only", note, _only(units, exposed), clustered, True))
+    rows = []
+    for arm in brief.treatments():
+        for variant, note, part, by_cluster, adjusted in variants:
+            found = compare(
+                part, arm.name, brief.control, clustered=by_cluster, adjusted=adjusted, level=setting.level
+            )
+            effect = found.effect if isinstance(found.effect, Effect) else None
+            reason = "" if isinstance(found.effect, Effect) else found.effect.reason
+            rows.append(
+                RobustnessRow(
+                    arm=arm.name,
+                    variant=variant,
+                    absolute=effect.absolute if effect else None,
+                    ci_lower=effect.ci_lower if effect else None,
+                    ci_upper=effect.ci_upper if effect else None,
+                    p_value=effect.p_value if effect else None,
+                    n=found.effect.n_control + found.effect.n_treatment,
+                    note="; ".join(part for part in (note, reason) if part),
+                )
+            )
+    return tuple(rows)
+
+
+def _only(units: MetricUnits, frame: pl.DataFrame) -> MetricUnits:
+    return MetricUnits(
+        units.metric,
+        frame,
+        units.covariates,
+        units.stratified,
+        units.waiting,
+        units.without_value,
+        units.notes,
+    )

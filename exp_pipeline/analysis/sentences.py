@@ -1,0 +1,157 @@
+"""Method, limits and next steps of a readout, said from its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from exp_pipeline.analysis.blinding import Blinding
+from exp_pipeline.analysis.methods import Comparison
+from exp_pipeline.analysis.units import MetricUnits
+from exp_pipeline.analysis.wording import listed
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.readout import (
+    Decision,
+    Estimate,
+    ExclusionCount,
+    GuardrailResult,
+    IntegrityCheck,
+    PowerAchieved,
+)
+
+
+def method_sentences(
+    brief: Brief,
+    comparisons: Mapping[tuple[str, str], Comparison],
+    titles: Mapping[str, str],
+    blinding: Blinding,
+) -> tuple[str, ...]:
+    """How were the numbers made?"""
+    by_sentence: dict[str, list[str]] = {}
+    for (metric, _), comparison in comparisons.items():
+        names = by_sentence.setdefault(comparison.sentence, [])
+        if titles[metric] not in names:
+            names.append(titles[metric])
+    found = [
+        "Every assigned unit counts in the arm it was first assigned to, exposed or not (ITT).",
+        *(f"{listed(names)}: {sentence[0].lower()}{sentence[1:]}" for sentence, names in by_sentence.items()),
+        f"Intervals are {100 * (1 - brief.alpha):g} %; guardrails one-sided at {100 * brief.alpha:g} %.",
+    ]
+    if len(brief.treatments()) > 1:
+        found.append("The primary is corrected for the number of arms (Holm).")
+    if brief.secondary:
+        correction = "Holm" if brief.multiplicity == "holm" else "Benjamini-Hochberg"
+        found.append(
+            f"Secondary metrics count only if the primary passes, and are corrected by {correction}."
+        )
+    if blinding.many_looks:
+        found.append("Effects are looked at more than once, so decisions rest on always-valid intervals.")
+    return tuple(found)
+
+
+def limits_of(
+    brief: Brief,
+    *,
+    integrity: Sequence[IntegrityCheck],
+    primary: MetricUnits,
+    estimates: Sequence[Estimate],
+    power: PowerAchieved | None,
+    exclusions: Sequence[ExclusionCount],
+    blinding: Blinding,
+) -> tuple[str, ...]:
+    """What can this readout not say?"""
+    found: list[str] = []
+    unknown = [check.title for check in integrity if check.verdict == "cannot_tell"]
+    if unknown:
+        found.append(f"Could not be checked with these data: {listed(unknown)}.")
+    found += [f"{check.title}: {check.evidence}" for check in integrity if check.verdict == "warn"]
+    waiting = sum(primary.waiting.values())
+    if waiting:
+        found.append(
+            f"{waiting:,} units have not had their {primary.metric.window_days or '?'} days and are left out "
+            f"of {primary.metric.title}."
+        )
+    without = sum(primary.without_value.values())
+    if without:
+        found.append(f"{without:,} units have no value of {primary.metric.title} and are left out of it.")
+    failed = sorted(
+        {
+            f"{row.title} in {row.arm} cannot be estimated: {row.reason}."
+            for row in estimates
+            if not row.estimable
+        }
+    )
+    found += failed
+    if power is not None and power.achieved_mde is not None and power.achieved_mde > power.planned_mde:
+        found.append(
+            f"The data find effects of {power.achieved_mde:.3g} or more with {100 * brief.power:g} % power; "
+            f"{power.planned_mde:.3g} was planned."
+        )
+    rows = sum(count.rows for count in exclusions)
+    if rows:
+        found.append(f"{rows:,} rows did not become events: {_largest(exclusions)}.")
+    if blinding.many_looks and not blinding.blinded:
+        found.append("Fixed-horizon intervals are shown for reading; repeated looks make them too narrow.")
+    if brief.randomisation_unit != brief.analysis_unit:
+        found.append(
+            f"Whole {brief.randomisation_unit} units were randomised: precision depends on their number."
+        )
+    return tuple(found)
+
+
+def _largest(exclusions: Sequence[ExclusionCount]) -> str:
+    ordered = sorted(exclusions, key=lambda count: (-count.rows, count.kind, count.reason))
+    return listed(f"{count.rows:,} {count.kind} ({count.reason})" for count in ordered[:3])
+
+
+def next_steps_of(
+    brief: Brief,
+    decision: Decision,
+    *,
+    integrity: Sequence[IntegrityCheck],
+    guardrails: Sequence[GuardrailResult],
+    power: PowerAchieved | None,
+    blinding: Blinding,
+) -> tuple[str, ...]:
+    """What should happen now, and who watches what?"""
+    outcome, found = decision.outcome, list[str]()
+    if outcome in ("ship", "ship_scoped"):
+        if brief.ramp:
+            stages = " to ".join(f"{100 * stage.traffic:g} %" for stage in brief.ramp)
+            found.append(f"Ship {decision.arm} by the ramp of the brief: {stages}.")
+        else:
+            found.append(f"Ship {decision.arm} in stages; the brief names no ramp.")
+        watched = [row.title for row in guardrails if row.arm == decision.arm]
+        if watched:
+            found.append(f"Watch {listed(watched)} at every stage; roll back when a margin is broken.")
+    if outcome == "investigate":
+        failed = [check for check in integrity if check.verdict == "fail"]
+        found += [f"Find the cause of: {check.title}. {check.evidence}" for check in failed]
+        if not failed:
+            found.append(decision.summary)
+        found.append("Do not read effects until the cause is found and mended.")
+    if outcome == "extend":
+        if not blinding.horizon_reached:
+            found.append(f"Let the experiment run to its horizon on {brief.end}.")
+        elif power is not None and power.planned_units_per_arm:
+            found.append(
+                "Extend with a new end that was fixed before looking again; "
+                f"{power.planned_units_per_arm:,} units an arm were needed and {power.observed_units_per_arm:,} are there."
+            )
+        else:
+            found.append("Extend with a new end that was fixed before looking again.")
+    if outcome == "iterate":
+        found.append("Change the treatment and test it again; do not ship it as it is.")
+    if outcome == "stop":
+        found.append("Stop the experiment and return its units to control.")
+    for choice in decision.arms:
+        if choice.outcome in ("roll_back", "pause"):
+            verb = "Roll back" if choice.outcome == "roll_back" else "Pause"
+            found.append(f"{verb} {choice.arm} now: {choice.because}")
+    unsafe = sorted({row.arm for row in guardrails if row.kill_triggered or row.status == "fail"})
+    if outcome == "investigate" and unsafe:
+        found.append(
+            f"Guardrails are breached in {listed(unsafe)}: pause those arms while looking for the cause."
+        )
+    if outcome in ("roll_back", "pause", "investigate"):
+        found.append(f"Tell {brief.owner} and {brief.on_call}.")
+    return tuple(found)

@@ -1,0 +1,208 @@
+"""The units of one experiment and, for each metric, those that have a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.metrics import (
+    Metric,
+    denominator_column,
+    mature_column,
+    numerator_column,
+    pre_column,
+    values_column,
+)
+from exp_pipeline.stats.adjustment import fill_missing
+
+SEGMENT = "segment__"
+COVARIATE = "covariate__"
+PRE = pre_column("")
+
+_COLUMNS: dict[str, pl.DataType] = {
+    "unit_id": pl.String(),
+    "arm": pl.String(),
+    "assigned_at": pl.Datetime("us"),
+    "assigned_date": pl.Date(),
+    "cluster_id": pl.String(),
+    "stratum": pl.String(),
+    "contaminated": pl.Boolean(),
+    "exposed": pl.Boolean(),
+    "first_exposed_at": pl.Datetime("us"),
+    "exposures": pl.Int64(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Which units are in the experiment?
+
+    frame: one row a unit of a declared arm, sorted by unit_id, with every column that `frame_of_units`
+    names and `cluster` (the unit itself where no cluster was randomised). unassigned: units seen exposed
+    that no arm was logged for. foreign: units by arm, for arms that the brief does not know.
+    """
+
+    frame: pl.DataFrame
+    unassigned: int
+    foreign: tuple[tuple[str, int], ...]
+    clustered: bool
+
+    def arm(self, name: str) -> pl.DataFrame:
+        """Which units are in this arm?"""
+        return self.frame.filter(pl.col("arm") == name)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricUnits:
+    """Which units have a value of one metric, ready for an estimator?
+
+    frame: unit_id, arm, cluster, layer (stratum as a number, 0 where none), num, den, values, one column
+    "covariate__<name>" for each covariate (gaps filled), and what `Units.frame` holds beside. waiting: units
+    by arm whose window is not over. without_value: mature units by arm that have no value.
+    """
+
+    metric: Metric
+    frame: pl.DataFrame
+    covariates: tuple[str, ...]
+    stratified: bool
+    waiting: dict[str, int]
+    without_value: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def frame_of_units(mad: pl.DataFrame, brief: Brief) -> Units:
+    """Which rows of the minimal analytic dataset are units of this brief's arms?
+
+    mad: one row a unit: unit_id, arm, assigned_at, assigned_date, cluster_id, stratum, contaminated, exposed,
+    first_exposed_at, exposures; of these only unit_id and arm must be there, the others count as unknown.
+    Raises ValueError when one of the two is missing from a table that has rows, or a unit has two rows.
+    """
+    for name in ("unit_id", "arm"):
+        if mad.height and name not in mad.columns:
+            raise ValueError(f"mad has no column {name!r}; it has: {', '.join(mad.columns)}")
+    if mad.height and mad["unit_id"].n_unique() != mad.height:
+        twice = mad.group_by("unit_id").len().filter(pl.col("len") > 1)["unit_id"].cast(pl.String).sort()
+        raise ValueError(f"mad must have one row a unit; {len(twice)} units have more, such as {twice[0]!r}")
+    known = [
+        (pl.col(name).cast(kind) if name in mad.columns else pl.lit(None, dtype=kind).alias(name))
+        for name, kind in _COLUMNS.items()
+    ]
+    others = [pl.col(name) for name in mad.columns if name not in _COLUMNS]
+    frame = mad.select(known + others) if mad.width else pl.DataFrame(schema=_COLUMNS)
+    frame = frame.with_columns(
+        pl.coalesce("assigned_date", pl.col("assigned_at").dt.date()).alias("assigned_date"),
+        pl.col("contaminated").fill_null(False),
+    )
+    clustered = brief.randomisation_unit != brief.analysis_unit
+    own = pl.format("unit {}", "unit_id")
+    frame = frame.with_columns((pl.coalesce("cluster_id", own) if clustered else own).alias("cluster")).sort(
+        "unit_id"
+    )
+    arms = list(brief.shares())
+    unassigned = frame.filter(pl.col("arm").is_null()).height
+    strange = frame.filter(pl.col("arm").is_not_null() & ~pl.col("arm").is_in(arms))
+    foreign = tuple((name, count) for name, count in strange.group_by("arm").len().sort("arm").iter_rows())
+    return Units(frame.filter(pl.col("arm").is_in(arms)), unassigned, foreign, clustered)
+
+
+def covariate_columns(
+    brief: Brief, metric: Metric, columns: list[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which pre-period columns sharpen this metric, and which that were asked for are not there?
+
+    Those the brief names; a brief that asks for adjustment and names none means the metric's own measures.
+    Only columns of the pre-period can be named, so nothing measured after assignment can get in.
+    """
+    if brief.variance_reduction.method == "none" or metric.type == "quantile":
+        return (), ()
+    named: tuple[str, ...] = brief.variance_reduction.covariates
+    if not named and brief.table is not None:
+        named = brief.table.covariates
+    wanted = tuple(dict.fromkeys(pre_column(name) for name in named or metric.measures()))
+    found = tuple(name for name in wanted if name in columns)
+    return found, tuple(name for name in wanted if name not in columns) if named else ()
+
+
+def units_of_metric(units: Units, metric: Metric, brief: Brief) -> MetricUnits:
+    """Which units have a value of this metric, and what is it?
+
+    A proportion counts a unit as one when its numerator is above zero. Raises ValueError when the dataset has
+    rows and lacks a column of the metric.
+    """
+    frame = units.frame
+    mature = mature_column(metric.name)
+    is_mature = pl.col(mature).cast(pl.Boolean).fill_null(False) if mature in frame.columns else pl.lit(True)
+    values = _value_columns(metric, frame)
+    frame = frame.with_columns(is_mature.alias("mature"), *values)
+    observed = pl.col("num").is_not_null() & pl.col("den").is_not_null()
+    if metric.type == "quantile":
+        observed = pl.col("values").list.len().fill_null(0) > 0
+    waiting = _by_arm(frame.filter(~pl.col("mature")), brief)
+    frame = frame.filter("mature")
+    without = _by_arm(frame.filter(~observed), brief)
+    frame = frame.filter(observed)
+    found, missing = covariate_columns(brief, metric, frame.columns)
+    frame, covariates = _with_covariates(frame, found)
+    layers = frame["stratum"].drop_nulls().n_unique()
+    stratified = units.clustered and bool(brief.strata) and layers > 1
+    frame = frame.with_columns(
+        (pl.col("stratum").fill_null("").rank("dense") if stratified else pl.lit(0))
+        .cast(pl.Int64)
+        .alias("layer")
+    )
+    notes = tuple(f"no column {name} in the data: not adjusted for it" for name in missing)
+    return MetricUnits(metric, frame, covariates, stratified, waiting, without, notes)
+
+
+def _value_columns(metric: Metric, frame: pl.DataFrame) -> list[pl.Expr]:
+    empty = frame.height == 0
+    num, den, lists = (
+        numerator_column(metric.name),
+        denominator_column(metric.name),
+        values_column(metric.name),
+    )
+    none = pl.lit(None, dtype=pl.Float64)
+    needed = [lists] if metric.type == "quantile" else [num] + [den] * (metric.denominator is not None)
+    absent = [name for name in needed if name not in frame.columns]
+    if absent and not empty:
+        raise ValueError(f"mad has no column {', '.join(absent)} for metric {metric.name!r}")
+    if absent or metric.type == "quantile":
+        held = (
+            none.cast(pl.List(pl.Float64))
+            if absent
+            else pl.col(lists).cast(pl.List(pl.Float64)).list.drop_nulls()
+        )
+        return [none.alias("num"), none.alias("den"), held.alias("values")]
+    number = pl.col(num).cast(pl.Float64).fill_nan(None)
+    if metric.type == "proportion":
+        number = (number > 0).cast(pl.Float64)
+    base = pl.col(den).cast(pl.Float64).fill_nan(None) if metric.denominator is not None else pl.lit(1.0)
+    return [number.alias("num"), base.alias("den"), none.cast(pl.List(pl.Float64)).alias("values")]
+
+
+def _with_covariates(frame: pl.DataFrame, columns: tuple[str, ...]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    if not columns or not frame.height:
+        return frame, ()
+    raw = frame.select([pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in columns]).to_numpy()
+    raw = np.where(np.isfinite(raw), raw, np.nan)
+    filled = fill_missing(raw, [name.removeprefix(PRE) for name in columns])
+    kept: list[str] = []
+    seen: list[np.ndarray] = []
+    added: list[pl.Series] = []
+    for position, name in enumerate(filled.names):
+        column = filled.values[:, position]
+        # Units that miss one covariate often miss them all: one indicator says it.
+        if np.ptp(column) == 0.0 or any(np.array_equal(column, other) for other in seen):
+            continue
+        seen.append(column)
+        kept.append(f"{COVARIATE}{name}")
+        added.append(pl.Series(kept[-1], column))
+    return frame.with_columns(added), tuple(kept)
+
+
+def _by_arm(frame: pl.DataFrame, brief: Brief) -> dict[str, int]:
+    counts = dict(frame.group_by("arm").len().iter_rows())
+    return {arm: int(counts.get(arm, 0)) for arm in brief.shares()}
