@@ -144,11 +144,11 @@ def test_names_and_order_of_clusters_say_nothing(seed: int, method: Any, adjust:
     arm = cluster % 2 == 0
     x = rng.normal(size=(90, 1)) * 10 + 500
     y = x[:, 0] + rng.normal(size=14)[cluster] + rng.normal(size=90)
-    extra = {"covariates": x} if adjust else {}
+    extra: dict[str, Any] = {"covariates": x} if adjust else {}
     base = estimated(clustered_difference(y, arm, cluster, method=method, **extra))
     order = rng.permutation(90)
     names = rng.permutation(14) * 1000 - 7
-    shuffled = {"covariates": x[order]} if adjust else {}
+    shuffled: dict[str, Any] = {"covariates": x[order]} if adjust else {}
     again = estimated(
         clustered_difference(y[order], arm[order], names[cluster][order], method=method, **shuffled)
     )

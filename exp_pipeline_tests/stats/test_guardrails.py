@@ -118,7 +118,7 @@ def test_relative_margins_are_read_on_the_log_scale() -> None:
     )
     # A 90 % two-sided interval ends where the two one-sided 5 % bounds are.
     both = [
-        non_inferiority(wide, margin=0.05, margin_kind="relative", harm=harm)  # type: ignore[arg-type]
+        non_inferiority(wide, margin=0.05, margin_kind="relative", harm=harm)
         for harm in ("increase", "decrease")
     ]
     assert both[0].bound == pytest.approx(wide.relative_ci_upper, rel=1e-12)

@@ -71,6 +71,7 @@ def test_negative_means_keep_the_sign_of_the_effect() -> None:
     assert effect.relative > 0
     assert effect.absolute > 0
     assert effect.relative_ci_lower is not None
+    assert effect.relative_ci_upper is not None
     assert effect.relative_ci_lower < effect.relative < effect.relative_ci_upper
     assert "negative" in effect.flags[0]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,7 +30,7 @@ def test_the_published_plan() -> None:
 @pytest.mark.parametrize("case", POWER["means"], ids=lambda case: f"{case['n']}")
 def test_power_of_means_equals_pwr(case: dict) -> None:  # type: ignore[type-arg]
     n_control, n_treatment = case["n"]
-    sizes = {"n_control": n_control, "n_treatment": n_treatment}
+    sizes: dict[str, Any] = {"n_control": n_control, "n_treatment": n_treatment}
     # Both use a noncentral t, whose series are good to about nine digits.
     assert achieved_power(**sizes, effect=case["d"], sd=1.0).power == pytest.approx(case["power"], rel=1e-8)
     one = achieved_power(**sizes, effect=case["d"] * 3, sd=3.0, two_sided=False)
@@ -86,12 +88,12 @@ def test_arcsine_and_pooled_proportions_equal_r() -> None:
 def test_size_power_and_effect_undo_one_another(
     baseline: float,
     effect: float,
-    formula,
+    formula: Any,
     share: float,
     reduction: float,
-    attrition: float,  # type: ignore[no-untyped-def]
+    attrition: float,
 ) -> None:
-    common = {
+    common: dict[str, Any] = {
         "baseline": baseline,
         "formula": formula,
         "variance_reduction": reduction,
@@ -99,7 +101,7 @@ def test_size_power_and_effect_undo_one_another(
     }
     plan = required_units(effect=effect, share_treatment=share, power=0.85, **common)
     assert plan.power >= 0.85 - 1e-9
-    sizes = {"n_control": plan.n_control, "n_treatment": plan.n_treatment}
+    sizes: dict[str, Any] = {"n_control": plan.n_control, "n_treatment": plan.n_treatment}
     assert achieved_power(**sizes, effect=effect, **common).power == pytest.approx(plan.power, rel=1e-9)
     found = minimum_detectable_effect(**sizes, power=plan.power, **common)
     assert found.effect == pytest.approx(effect, rel=1e-5)

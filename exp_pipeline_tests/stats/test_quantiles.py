@@ -33,10 +33,9 @@ def test_one_arm_equals_the_survey_package(case: dict[str, Any]) -> None:
     )
     # Same rule for the quantile (type 7) on both sides; survey interpolates it on weights.
     assert effect.mean_treatment == pytest.approx(case["estimate"], rel=1e-9)
-    # Ours scales the variance to the quantile and survey's bounds are order statistics: within a row or two.
-    spacing = 3 * np.diff(np.sort(values))[int(case["quantile"] * values.size) - 20 :][:40].max()
-    assert effect.ci_lower + 1 == pytest.approx(case["ci"][0], abs=spacing)
-    assert effect.ci_upper + 1 == pytest.approx(case["ci"][1], abs=spacing)
+    # Ours scales the variance to the quantile, which moves a bound by a fraction of a gap between rows.
+    assert effect.ci_lower + 1 == pytest.approx(case["ci"][0], rel=2e-3)
+    assert effect.ci_upper + 1 == pytest.approx(case["ci"][1], rel=2e-3)
 
 
 def test_rows_of_one_unit_are_not_taken_for_many() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval
+from exp_pipeline_tests.stats.golden import golden
 
 PLAIN = Effect(
     "welch",
@@ -55,11 +56,30 @@ def test_the_bounds_solve_the_mixture_by_brute_force() -> None:
             z = -found.lower
 
             def ratio(theta: float, z: float = z, tau: float = tau) -> float:
-                return math.exp(theta * z - theta**2 / 2) * stats.norm.pdf(theta, 0, tau)
+                return float(math.exp(theta * z - theta**2 / 2) * stats.norm.pdf(theta, 0, tau))
 
             value = integrate.quad(ratio, 0 if half else -40, 40, limit=300)[0] * (2 if half else 1)
             # The grid finds the optimum to 2e-4, quad integrates to 1e-8.
             assert value == pytest.approx(20.0, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    "case", golden("sequences")["normal_mixture"], ids=lambda case: f"{case['n']}-{case['one_sided']}"
+)
+def test_radius_equals_confseq(case: dict) -> None:  # type: ignore[type-arg]
+    n = case["n"]
+    effect = replace(PLAIN, n_control=n // 2, n_treatment=n // 2)
+    # confseq tunes by an approximation of the optimum x = log((1 + x) / alpha^2) that ours solves: ask ours
+    # for the size at which it tunes as confseq does.
+    alpha = 0.10 if case["one_sided"] else 0.05
+    theirs = -2 * math.log(alpha) + math.log1p(-2 * math.log(alpha))
+    best = theirs
+    for _ in range(100):
+        best = math.log1p(best) - 2 * math.log(alpha)
+    planned_n = round(case["planned_n"] * best / theirs)
+    found = interval(effect, planned_n, "lower" if case["one_sided"] else "both")
+    # A planned size rounded to a whole unit moves the radius by less than a part in ten thousand.
+    assert -found.lower == pytest.approx(case["radius"], rel=1e-4)
 
 
 def test_narrowest_at_the_planned_size_and_wider_than_one_look() -> None:
