@@ -173,8 +173,8 @@ def behave(plan: SimulationPlan, index: int) -> Day:
 
     tool = random.random(n) < 0.22
     tool_delay = random.integers(120, 600, n)
-    thinking = random.lognormal(np.log(900.0), 0.45, n) * latency_factor
-    latency = np.rint(thinking + np.where(tool, tool_delay, 0)).astype(np.int64) + 150
+    thinking = random.lognormal(np.log(900.0), 0.45, n)
+    latency = np.rint((150 + thinking + np.where(tool, tool_delay, 0)) * latency_factor).astype(np.int64)
     ttft = np.rint(latency * random.uniform(0.2, 0.45, n)).astype(np.int64)
     answer_delay = np.rint(random.uniform(20, 80, n) * pace * SECOND).astype(np.int64)
     hint_delay = np.rint(answer_delay * random.uniform(0.2, 0.7, n)).astype(np.int64)

@@ -8,16 +8,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from exp_pipeline.simulate.behaviour import behave
-from exp_pipeline.simulate.events import frame_of
+from exp_pipeline.simulate.events import simulate_day
 from exp_pipeline.simulate.plan import SimulationPlan
 from exp_pipeline.simulate.population import MALFORMED, stream
-from exp_pipeline.simulate.rows import TOO_LATE_DAYS, faults_of_day, rows_of
+from exp_pipeline.simulate.rows import TOO_LATE_DAYS, faults_of_day
 
 Format = Literal["ndjson", "parquet"]
 FILE_NAMES: dict[Format, str] = {"ndjson": "events-0000.ndjson.gz", "parquet": "events-0000.parquet"}
@@ -73,8 +73,11 @@ def malformed_lines(plan: SimulationPlan, index: int, lines: list[bytes]) -> lis
     random = stream(plan, MALFORMED, index)
     counts = faults_of_day(plan, index)
 
+    # Copies of students' lines only, so that none could count as excluded traffic instead.
+    students = [line for line in lines if b'"role":"student"' in line]
+
     def sample(count: int) -> Iterator[bytes]:
-        return (lines[place] for place in random.integers(0, len(lines), count).tolist())
+        return (students[place] for place in random.integers(0, len(students), count).tolist())
 
     bad = [b"upstream error, batch " + line[13:21] + b" dropped" for line in sample(counts["not_json"])]
     bad += [line.replace(b'"platform":"', b'"platform":"\xff\xfe', 1) for line in sample(counts["not_utf8"])]
@@ -89,21 +92,26 @@ def received_frames(plan: SimulationPlan) -> Iterator[tuple[date, pl.DataFrame]]
 
     Holds back only what is still on its way, so that memory stays at a few days of events.
     """
-    waiting: dict[date, list[pl.DataFrame]] = {}
+    waiting: dict[date, list[bytes]] = {}
     for index in range(plan.days + _LAST_ARRIVAL_DAYS):
+        due = [pl.read_ipc(BytesIO(part)) for part in waiting.pop(plan.day(index), [])]
         if index < plan.days:
-            day = behave(plan, index)
-            frame = frame_of(plan, day, rows_of(plan, day))
-            dated = frame.with_columns(pl.col("received_at").dt.date().alias("_received"))
-            parts = dated.partition_by("_received", as_dict=True, maintain_order=True, include_key=False)
-            for (received,), part in parts.items():
-                waiting.setdefault(received, []).append(part)
-        due = waiting.pop(plan.day(index), [])
+            frame = simulate_day(plan, plan.day(index))
+            received = frame["received_at"].dt.date()
+            # Rows come in order of receipt, so what arrives today is a prefix.
+            today = int(received.search_sorted(plan.day(index), side="right"))
+            due.append(frame.head(today))
+            for day in received.slice(today).unique().sort().to_list():
+                # Serialised, because a slice would keep the whole day's memory until it arrives.
+                sink = BytesIO()
+                frame.slice(today).filter(received.slice(today) == day).write_ipc(sink)
+                waiting.setdefault(day, []).append(sink.getvalue())
+            del frame
         if due:
-            yield (
-                plan.day(index),
-                pl.concat(due).sort("received_at", "client_ts", "event_id", maintain_order=True),
-            )
+            whole = pl.concat(due).sort("received_at", "client_ts", "event_id", maintain_order=True)
+            due.clear()
+            yield plan.day(index), whole
+            del whole
 
 
 def write_landing(plan: SimulationPlan, root: Path, *, format: Format = "ndjson") -> tuple[LandedFile, ...]:
@@ -129,6 +137,8 @@ def write_landing(plan: SimulationPlan, root: Path, *, format: Format = "ndjson"
             rows = len(lines)
             path.write_bytes(gzip.compress(b"\n".join(lines) + b"\n", compresslevel=9, mtime=0))
         written.append(LandedFile(path, received, rows, path.stat().st_size))
+        # One day's frame is a few hundred megabytes at benchmark size; do not hold it while the next is made.
+        del frame
     return tuple(written)
 
 

@@ -104,7 +104,7 @@ class SimulationPlan(Noun):
     accuracy_intercept: float = 0.2
     ability_on_accuracy: float = 1.1
     class_icc: float = Field(default=0.05, ge=0, lt=1)
-    id_hex_digits: int = Field(default=32, ge=12, le=32)
+    id_hex_digits: int = Field(default=32, ge=10, le=32)
     faults: Faults = Faults()
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
 
-LADDER_MASTERY = 0.75
+LADDER_MASTERY = 0.95
 
 
 def demo_plan() -> SimulationPlan:
@@ -53,7 +53,7 @@ def demo_plan() -> SimulationPlan:
     )
     return SimulationPlan(
         name="demo",
-        seed=20260223,
+        seed=20260328,
         start=date(2026, 2, 23),
         days=37,
         schools=8,
@@ -61,11 +61,13 @@ def demo_plan() -> SimulationPlan:
         learners=1_200,
         staff_accounts=4,
         test_accounts=4,
-        sessions_per_learner_day=0.22,
+        sessions_per_learner_day=0.21,
+        mastery_intercept=-2.15,
+        ability_on_mastery=2.3,
         turns_per_session=4.0,
         experiments=(hint_ladder, class_pacing),
         contaminated_units=3,
-        id_hex_digits=12,
+        id_hex_digits=10,
         faults=Faults(
             retry_share=0.005,
             late_share=0.01,
@@ -111,7 +113,7 @@ def bench_plan(events: int = 10_000_000, days: int = 28) -> SimulationPlan:
         classes_per_school=10,
         learners=learners,
         staff_accounts=learners // 2_000,
-        sessions_per_learner_day=0.25,
+        sessions_per_learner_day=0.2,
         experiments=(experiment,),
         contaminated_units=learners // 2_000,
         faults=Faults(
