@@ -25,10 +25,10 @@ class RuleSpec:
 class EventSpec:
     """One event of the taxonomy in one major version.
 
-    `required` are the columns it must fill, envelope included; `optional` are the further columns that have a
-    meaning on it; both in column order. `rules` are the cross-field rules it must keep. `sample` overrides
-    the columns' sample values where those do not fit together. `sunset` is the last day (ISO) of a
-    deprecated event.
+    `required` are the columns it must fill, `optional` those it may fill, envelope included in both; `own`
+    are those of either that have a meaning particular to it; all in column order. `rules` are the cross-field
+    rules it must keep. `sample` overrides the columns' sample values where those do not fit together (None:
+    left out). `sunset` is the last day (ISO) of a deprecated event.
     """
 
     name: str
@@ -37,6 +37,7 @@ class EventSpec:
     description: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
+    own: tuple[str, ...]
     rules: tuple[RuleSpec, ...]
     sample: Mapping[str, str | int | float | bool | datetime | None]
     sunset: str | None
@@ -105,6 +106,7 @@ def event_spec(event_name: str, major: int = 1) -> EventSpec:
         optional=tuple(
             name for name, column in schema.columns.items() if column.nullable and name in optional
         ),
+        own=tuple(name for name in schema.columns if name in {*stated["always"], *stated["also"]}),
         rules=tuple(
             RuleSpec(check.name.removeprefix("rule:"), check.statistics["sql"], check.description)
             for check in schema.checks

@@ -18,15 +18,23 @@ _SQL_TYPES: dict[FieldType, str] = {
     "timestamp": "TIMESTAMP",
 }
 
+_BOUNDS = {
+    "greater_than_or_equal_to": ">=",
+    "greater_than": ">",
+    "less_than_or_equal_to": "<=",
+    "less_than": "<",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """One canonical column: its logical type, meaning, unit, a sample value, and what may stand in it.
 
-    `required` is true where no event may leave it empty; `identifier` marks ids of people and organisations,
-    which the door replaces by an HMAC; `derived` marks what the pipeline computes (a producer does not send
-    it); `reduces` names the raw text of which the column keeps a hash, a length or a language; `minimum` and
-    `maximum` are the ends of the allowed range, as checked; `sunset` is the last day of a deprecated column.
+    `required`: no event may leave it empty. `identifier`: an id of a person or an organisation, which the
+    door replaces by an HMAC. `derived`: computed by the pipeline, a producer does not send it. `reduces`: the
+    raw text of which the column keeps a hash, a length or a language. `allowed`: the values that may stand in
+    it, empty where it is free. `range`: its bounds in words, such as ">= 0 and <= 1". `sunset`: last day (ISO) of a
+    deprecated column.
     """
 
     name: str
@@ -40,8 +48,7 @@ class FieldSpec:
     derived: bool
     reduces: str | None
     allowed: tuple[str, ...] = ()
-    minimum: int | float | datetime | None = None
-    maximum: int | float | datetime | None = None
+    range: str = ""
     sunset: str | None = None
 
 
@@ -59,16 +66,20 @@ def _specs() -> dict[str, FieldSpec]:
     envelope = set(Envelope.to_schema().columns)
     specs = {}
     for name, column in CanonicalEvent.to_schema().columns.items():
-        statistics = {key: value for check in column.checks for key, value in check.statistics.items()}
+        allowed = [check.statistics["allowed_values"] for check in column.checks if check.name == "isin"]
+        bounds = [
+            f"{_BOUNDS[check.name]} {next(iter(check.statistics.values()))}"
+            for check in column.checks
+            if check.name in _BOUNDS
+        ]
         specs[name] = FieldSpec(
             name=name,
             type=types[str(column.dtype)],
             description=column.description,
             envelope=name in envelope,
             required=not column.nullable,
-            allowed=tuple(statistics.get("allowed_values", ())),
-            minimum=statistics.get("min_value"),
-            maximum=statistics.get("max_value"),
+            allowed=tuple(value for values in allowed for value in values),
+            range=" and ".join(bounds),
             **column.metadata,
         )
     return specs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -61,7 +61,8 @@ def _column_rules(name: str, column: Any) -> Iterable[_Broken]:
             case "less_than":
                 out.append(exp.GTE(this=sql, expression=_literal(value)))
             case "isin":
-                yield _Broken(f"not_allowed:{name}", exp.not_(sql.isin(*value)))
+                others = (exp.NEQ(this=sql, expression=_literal(one)) for one in value)
+                yield _Broken(f"not_allowed:{name}", exp.and_(*others))
             case "not_equal_to" if value == "":
                 yield _Broken(f"empty:{name}", sql.eq(exp.Literal.string("")))
             case "equal_to" if name == "event_name":
@@ -97,15 +98,21 @@ def rejection_rules(event_name: str, major: int = 1) -> tuple[RejectionRule, ...
     )
 
 
-def _first_reason(rules: Iterable[_Broken], otherwise: exp.Expr | None = None) -> exp.Expr:
-    case = exp.Case()
-    empty = True
+def _first_reason(rules: Sequence[_Broken], otherwise: exp.Expr) -> exp.Expr:
+    """The reason of the first rule that is broken.
+
+    Good rows are the many: one OR over all rules asks them everything at once, and only a row that fails it
+    walks through the reasons one by one.
+    """
+    if not rules:
+        return otherwise
+    reasons = exp.Case()
     for rule in rules:
-        case = case.when(rule.bad.copy(), exp.Literal.string(rule.reason), copy=False)
-        empty = False
-    if empty:
-        return otherwise if otherwise is not None else exp.null()
-    return case.else_(otherwise, copy=False) if otherwise is not None else case
+        reasons = reasons.when(rule.bad.copy(), exp.Literal.string(rule.reason), copy=False)
+    if len(rules) == 1:
+        return reasons.else_(otherwise, copy=False)
+    any_bad = exp.or_(*(rule.bad.copy() for rule in rules), copy=False)
+    return exp.Case().when(any_bad, reasons, copy=False).else_(otherwise, copy=False)
 
 
 @cache
@@ -121,7 +128,7 @@ def _expression() -> exp.Expr:
             for r in compiled[key]
             if (r.reason, r.bad) not in everywhere and r.reason != UNSUPPORTED_VERSION
         ]
-        return _first_reason(kept)
+        return _first_reason(kept, exp.null())
 
     by_event = exp.Case(this=exp.column("event_name"))
     for name in event_names():

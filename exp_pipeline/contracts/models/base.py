@@ -90,7 +90,7 @@ def rule_check(rule: Rule) -> Any:
 
 
 def facts(model: type[pa.DataFrameModel]) -> dict[str, Any]:
-    """What a model of an event says beside its columns: name, major, owner, columns that matter, sample, sunset."""
+    """What a model of an event says beside its columns: name, major, owner, always, also, sample, sunset."""
     if model.Config.metadata is None:
         raise TypeError(f"{model.__name__} is no model of an event")
     return {"name": model.Config.name, **model.Config.metadata}

@@ -156,14 +156,18 @@ class CanonicalEvent(Envelope):
     )
     finish_reason: str = column("Why the model stopped.", sample="stop", isin=FINISH_REASONS)
     retry_count: int = column("Calls that failed before this one.", unit="calls", sample=0, ge=0, le=1000)
-    prompt_hmac: str = column("HMAC of the prompt.", sample="5d1a…", reduces="prompt")
+    prompt_hmac: str = column(
+        "HMAC of the prompt.", sample="5d1a0c7e9b3f42d8a6e1f0b49c2d7735", reduces="prompt"
+    )
     prompt_chars: int = column(
         "Length of the prompt.", unit="characters", sample=3100, ge=0, le=MANY, reduces="prompt"
     )
     prompt_language: str = column(
         "Language of the prompt, as far as it shows.", sample="en", reduces="prompt"
     )
-    completion_hmac: str = column("HMAC of the completion.", sample="77be…", reduces="completion")
+    completion_hmac: str = column(
+        "HMAC of the completion.", sample="77be3a90d1c84f62b5e0a9d3c8f14620", reduces="completion"
+    )
     completion_chars: int = column(
         "Length of the completion.", unit="characters", sample=480, ge=0, le=MANY, reduces="completion"
     )
@@ -178,7 +182,9 @@ class CanonicalEvent(Envelope):
         "Which try at this item this is, from 1.", unit="attempts", sample=1, ge=1, le=1_000_000
     )
     answer_revealed: bool = column("Whether the tutor gave the answer away.", sample=False)
-    answer_hmac: str = column("HMAC of a free answer.", sample="c0de…", reduces="answer_text")
+    answer_hmac: str = column(
+        "HMAC of a free answer.", sample="c0de51f2a7b94e03d6c81f5a92e7b340", reduces="answer_text"
+    )
     answer_chars: int = column(
         "Length of a free answer.", unit="characters", sample=42, ge=0, le=MANY, reduces="answer_text"
     )
@@ -203,7 +209,9 @@ class CanonicalEvent(Envelope):
     rating: float = column("Rating given.", unit="1 to 5", sample=4.0, ge=1.0, le=5.0)
     preferred: str = column("Which of two answers was preferred.", sample="a", isin=("a", "b", "tie"))
     helpful: bool = column("Whether the learner found the answer helpful.", sample=True)
-    feedback_hmac: str = column("HMAC of a feedback text.", sample="b1b2…", reduces="feedback_text")
+    feedback_hmac: str = column(
+        "HMAC of a feedback text.", sample="b1b27c4d8e9f40a1b3c5d7e9f1a2b4c6", reduces="feedback_text"
+    )
     feedback_chars: int = column(
         "Length of a feedback text.", unit="characters", sample=60, ge=0, le=MANY, reduces="feedback_text"
     )

@@ -73,6 +73,7 @@ class ModelRequestCreated(
     owner="tutor-platform",
     always=("model_name",),
     also=("turn_id", *TURN, *RECEIPT[1:], *RECEIPT_ALSO, "error_code"),
+    sample={"error_code": None},
 ):
     """The product called a language model; tokens, cost and latency are known once it answered or failed."""
 
@@ -173,6 +174,7 @@ class RubricScored(
         "cost_usd",
     ),
     rules=(JUDGE_NAMED,),
+    sample={"rater_kind": "model", "rater_id": "judge-02"},
 ):
     """A person or a judge model scored one dimension of a rubric."""
 
@@ -184,6 +186,7 @@ class PreferenceJudged(
     always=("preferred", "rater_kind"),
     also=("rater_id", "turn_id", *TURN, "rubric_name", "rubric_version", "model_name", "model_version"),
     rules=(JUDGE_NAMED,),
+    sample={"model_name": None, "model_version": None},
 ):
     """A person or a judge model compared two answers."""
 
