@@ -99,7 +99,8 @@ def shorten(text: str) -> str:
 def choices(wanted: str, known: Iterable[str]) -> tuple[str, str]:
     """What to offer for a name that is not known: (", did you mean …?" or "", the names allowed)."""
     names = sorted(known)
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
+    folded = {name.casefold(): name for name in reversed(names)}
+    near = [folded[one] for one in difflib.get_close_matches(wanted.casefold(), folded, n=3, cutoff=0.6)]
     hint = f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
     if len(names) <= SHOWN_CHOICES:
         return hint, ", ".join(names) or "none is declared"
@@ -140,9 +141,10 @@ def _bytes_of(path: Path, file: str) -> bytes | Problem:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         return Problem(file, None, "(file)", "", f"cannot be read: {error.strerror}")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return Problem(file, None, "(file)", "", "is not a regular file")
     with os.fdopen(descriptor, "rb") as handle:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Problem(file, None, "(file)", "", "is not a regular file")
         raw = handle.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         return Problem(file, None, "(file)", "", "is too large", f"at most {MAX_BYTES:,} bytes")

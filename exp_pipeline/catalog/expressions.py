@@ -38,16 +38,17 @@ FUNCTIONS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _ANONYMOUS: Final = frozenset(name for name, node in FUNCTIONS.items() if node == "Anonymous")
 _SYNTAX: Final = frozenset({
-    "Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "And", "Or", "Not", "EQ", "NEQ", "GT", "GTE",
-    "LT", "LTE", "NullSafeEQ", "NullSafeNEQ", "Is", "In", "Between", "Case", "Add", "Sub", "Mul", "Div",
-    "IntDiv", "Mod", "Neg", "DPipe", "Like", "ILike", "Interval", "Var", "AtTimeZone", "Bracket", "DataType",
+    "Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "And", "Or", "Not", "EQ", "NEQ", "GT",
+    "GTE", "LT", "LTE", "NullSafeEQ", "NullSafeNEQ", "Is", "In", "Between", "Case", "Add", "Sub", "Mul",
+    "Div", "IntDiv", "Mod", "Neg", "DPipe", "Like", "ILike", "Interval", "Var", "AtTimeZone", "Bracket",
+    "DataType",
     "DataTypeParam", "ColumnDef", "DateTrunc", "JSONPath", "JSONPathRoot", "JSONPathKey", "JSONPathSubscript",
 })  # fmt: skip
 _NODES: Final = (_SYNTAX | frozenset(FUNCTIONS.values())) - {"Anonymous"}
 TYPES: Final = frozenset({
     "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
-    "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "VARCHAR", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL",
-    "JSON", "UUID", "STRUCT", "LIST", "MAP",
+    "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "VARCHAR", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ",
+    "INTERVAL", "JSON", "UUID", "STRUCT", "LIST", "MAP",
 })  # fmt: skip
 # What sqlglot calls the types that DuckDB calls otherwise.
 _DUCKDB_NAMES: Final = {
@@ -56,7 +57,8 @@ _DUCKDB_NAMES: Final = {
     "TIMESTAMP_NS": "TIMESTAMP",
 }  # fmt: skip
 _NO_NUMBERS: Final = frozenset({
-    "VARCHAR", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL", "UUID", "JSON", "STRUCT", "LIST", "MAP",
+    "VARCHAR", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL", "UUID", "JSON", "STRUCT", "LIST",
+    "MAP",
 })  # fmt: skip
 _EXAMPLES: Final = "comparisons, arithmetic, case, and functions such as coalesce, lower or date_diff"
 

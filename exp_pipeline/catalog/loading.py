@@ -76,7 +76,7 @@ def load_catalog(root: Path, strict: bool = True, *, event_names: Collection[str
     `problems`; the rest is as good as before. Broken policies always raise: no day can be run without them.
     `event_names`, if given, are the events that measures and sources may name.
     """
-    reader = _Reader(root, event_names)
+    reader = _Reader(root, strict, event_names)
     reader.read()
     if reader.problems and (strict or reader.fatal):
         raise SpecError(sorted(reader.problems, key=lambda problem: (problem.file, problem.line or 0)))
@@ -162,8 +162,9 @@ def _speaks_of(problem: Problem, origin: Origin) -> bool:
 class _Reader:
     """One reading of a catalog folder."""
 
-    def __init__(self, root: Path, event_names: Collection[str] | None) -> None:
+    def __init__(self, root: Path, strict: bool, event_names: Collection[str] | None) -> None:
         self.root = root
+        self.strict = strict
         self.event_names = event_names
         self.problems: list[Problem] = []
         self.fatal = False
@@ -290,7 +291,9 @@ class _Reader:
 
     def _read_briefs(self) -> None:
         read: list[tuple[Brief, Document]] = []
-        for document in self._documents("experiments"):
+        documents = self._documents("experiments")
+        # Of two briefs with one name, the file that is named after it keeps it.
+        for document in sorted(documents, key=lambda one: one.at(("name",)) != one.path.stem):
             name = self._declare("brief", document, ())
             brief, problems = parse_noun(Brief, document)
             problems += brief_references(document, self._names("metric"), self._names("measure"))
@@ -300,7 +303,7 @@ class _Reader:
             if brief is not None and name is not None and key is not None:
                 self.briefs[name] = brief
                 read.append((brief, document))
-                if brief.table is None and not problems:
+                if brief.table is None and not problems and not self.strict:
                     problems = self._leans_on_broken(brief, document)
             self._report(key, problems)
         for problem in layer_clashes(read):

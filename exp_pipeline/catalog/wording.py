@@ -124,10 +124,14 @@ def _problem(
     if kind == "value_error":
         message = str(context["error"])
         spoken = _field_spoken_of(message, owner if owner is not None else model)
-        where = (*place, spoken) if spoken is not None else place
-        return document.problem(where, message, shown=None if spoken or inside else "(whole entry)")
+        where = (*place, spoken) if spoken is not None else _last_named(message, document, place)
+        return document.problem(where, message, shown=None if where else "(whole entry)")
     if document.at(place) is None and place in document.lines:
-        return document.problem(place, "is empty; give a value or leave the field out", allowed=_wanted(info))
+        choice = "" if info is not None and info.is_required() else " or leave the field out"
+        return document.problem(place, f"is empty; give a value{choice}", allowed=_wanted(info))
+    if kind in ("int_type", "float_type") and isinstance(document.at(place), str):
+        # Quotes do not show in the text, and may be the whole mistake.
+        value = f'"{document.text(place)}"'
     message, allowed = _KINDS.get(kind, (str(error["msg"]), ""))
     return document.problem(place, message, allowed=allowed, value=value)
 
@@ -139,6 +143,13 @@ def _field_spoken_of(message: str, model: type[BaseModel]) -> str | None:
             if name in model.model_fields:
                 return str(name)
     return None
+
+
+def _last_named(message: str, document: Document, base: Place) -> Place:
+    """Where a value that a rule names after its colon stands for the last time; else the whole entry."""
+    named = set(message.rpartition(": ")[2].split(", "))
+    places = [place for place, text in document.texts.items() if place[: len(base)] == base and text in named]
+    return max(places, key=document.line, default=base)
 
 
 def _declaration(
