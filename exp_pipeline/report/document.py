@@ -19,7 +19,9 @@ from exp_pipeline.model.readout import GuardrailStatus, Outcome, Role
 Tone = Literal["good", "warn", "bad", "calm"]
 
 # Control characters and the marks that reorder or hide text: a name must read as it is written.
-_UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 _SPACE = re.compile(r"\s+")
 
 
@@ -82,6 +84,7 @@ class Effect(Noun):
     shown: bool
     reason: Text = ""
     sentence: Text
+    detail: Text
     favourable: bool | None = None
     confirmatory: bool = True
     interval_level: float

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from exp_pipeline.model.readout import Estimate, GuardrailResult, Readout
 from exp_pipeline.report import numbers
+from exp_pipeline.report.cells import NONE
 from exp_pipeline.report.document import Cell, Effect, GuardrailView
 from exp_pipeline.report.numbers import Display
 from exp_pipeline.report.screening import WITHHELD, Screen
 from exp_pipeline.report.wording import ACTIONS, GUARDRAILS
-
-NONE = Cell(text="\N{EN DASH}")
 
 
 def effect_decimals(estimate: Estimate) -> int:
@@ -32,13 +31,16 @@ def effect_view(estimate: Estimate, screen: Screen, decimals: int | None = None)
         return NONE if not shown or value is None else Cell(text=text, value=value)
 
     def between(text: str, lower: float | None, upper: float | None) -> Cell:
-        return NONE if not shown or lower is None or upper is None else Cell(text=text, lower=lower, upper=upper)
+        return (
+            NONE if not shown or lower is None or upper is None else Cell(text=text, lower=lower, upper=upper)
+        )
 
     e = estimate
     absolute = of(numbers.change(e.absolute, display, digits), e.absolute)
     interval = between(numbers.interval(e.ci_lower, e.ci_upper, display, digits), e.ci_lower, e.ci_upper)
     control = of(numbers.level(e.mean_control, display, digits), e.mean_control)
     treatment = of(numbers.level(e.mean_treatment, display, digits), e.mean_treatment)
+    detail = _detail(e, interval, control, treatment)
     return Effect(
         metric=e.metric,
         title=e.title,
@@ -49,7 +51,8 @@ def effect_view(estimate: Estimate, screen: Screen, decimals: int | None = None)
         segment_value=e.segment_value,
         shown=shown,
         reason=reason,
-        sentence=_sentence(e, absolute, interval, control, treatment) if shown else f"{e.title}: {reason}",
+        sentence=f"{e.title} {absolute.text} {detail}".rstrip() if shown else f"{e.title}: {reason}",
+        detail=detail if shown else "",
         favourable=_favourable(e) if shown else None,
         confirmatory=e.confirmatory,
         interval_level=e.level,
@@ -70,7 +73,9 @@ def effect_view(estimate: Estimate, screen: Screen, decimals: int | None = None)
         ),
         relative=of(numbers.relative(e.relative), e.relative),
         relative_interval=between(
-            numbers.relative_interval(e.relative_ci_lower, e.relative_ci_upper), e.relative_ci_lower, e.relative_ci_upper
+            numbers.relative_interval(e.relative_ci_lower, e.relative_ci_upper),
+            e.relative_ci_lower,
+            e.relative_ci_upper,
         ),
         p_value=of(numbers.p_value(e.p_value), e.p_value),
         p_adjusted=of(numbers.p_value(e.p_adjusted), e.p_adjusted),
@@ -92,22 +97,30 @@ def guardrail_view(result: GuardrailResult, readout: Readout, screen: Screen) ->
     scale: Display = "share" if relative else display
     margin_decimals = numbers.exact_decimals(scale, result.margin)
     digits = max(numbers.decimals_for(scale, spread, harm, result.margin), margin_decimals)
-    digits = min(digits, margin_decimals + 2)
+    digits = min(digits, margin_decimals + 1)
 
     def written(value: float | None, decimals: int, signed: bool = True) -> Cell:
         if value is None:
             return NONE
+        if relative and not signed:
+            return Cell(text=numbers.round_percent(value), value=value)
         if relative:
-            return Cell(text=numbers.relative(value, decimals, signed), value=value)
+            return Cell(text=numbers.relative(value, decimals), value=value)
         write = numbers.change if signed else numbers.amount
         return Cell(text=write(value, display, decimals), value=value)
 
     def part(value: float | None) -> Cell:
-        return NONE if value is None else Cell(text=numbers.percent(value / result.margin, 0), value=value / result.margin)
+        return (
+            NONE
+            if value is None
+            else Cell(text=numbers.percent(value / result.margin, 0), value=value / result.margin)
+        )
 
     harm_cell, bound_cell = written(harm, digits), written(bound, digits)
     margin_cell = written(result.margin, margin_decimals, signed=False)
-    reason = f"Fewer than {screen.minimum} units in a cell; numbers are {WITHHELD}." if withheld else result.reason
+    reason = (
+        f"Fewer than {screen.minimum} units in a cell; numbers are {WITHHELD}." if withheld else result.reason
+    )
     kill = "none"
     if result.kill_action is not None:
         kill = f"{ACTIONS[result.kill_action]}{' (triggered)' if result.kill_triggered else ''}"
@@ -125,7 +138,9 @@ def guardrail_view(result: GuardrailResult, readout: Readout, screen: Screen) ->
         margin=margin_cell,
         margin_used=part(harm),
         bound_used=part(bound),
-        p_value=NONE if withheld or result.p_value is None else Cell(text=numbers.p_value(result.p_value), value=result.p_value),
+        p_value=NONE
+        if withheld or result.p_value is None
+        else Cell(text=numbers.p_value(result.p_value), value=result.p_value),
         kill=kill,
         reason=reason,
     )
@@ -144,12 +159,12 @@ def _units(n: int, screen: Screen, withheld: bool) -> Cell:
     return Cell(text=WITHHELD) if withheld and cell.value else cell
 
 
-def _sentence(estimate: Estimate, absolute: Cell, interval: Cell, control: Cell, treatment: Cell) -> str:
-    text = f"{estimate.title} {absolute.text}"
+def _detail(estimate: Estimate, interval: Cell, control: Cell, treatment: Cell) -> str:
+    text = ""
     if interval.text != NONE.text:
-        text += f" ({numbers.round_percent(estimate.level)} interval {interval.text})"
+        text = f"({numbers.round_percent(estimate.level)} interval {interval.text})"
     if control.value is not None and treatment.value is not None:
-        text += f", {control.text} \N{RIGHTWARDS ARROW} {treatment.text}"
+        text += f"{', ' if text else ''}{control.text} \N{RIGHTWARDS ARROW} {treatment.text}"
     return text
 
 
@@ -162,7 +177,7 @@ def _favourable(estimate: Estimate) -> bool | None:
 
 def _guardrail_sentence(harm: Cell, bound: Cell, margin: Cell, basis: str) -> str:
     if harm.value is None:
-        return f"No harm can be worked out; allowed {margin.text}"
+        return f"no harm can be worked out, allowed {margin.text}"
     if basis == "point" or bound.value is None:
         return f"harm {harm.text}, allowed {margin.text} (judged on the estimate)"
     return f"harm {harm.text}, at worst {bound.text}, allowed {margin.text}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Estimate, Impact, Readout
-from exp_pipeline.report import numbers, tables
+from exp_pipeline.report import effecttables, numbers, tables
+from exp_pipeline.report.cells import NONE
 from exp_pipeline.report.document import (
     ArmVerdict,
     BlindingView,
@@ -18,7 +19,7 @@ from exp_pipeline.report.document import (
     Table,
     Tone,
 )
-from exp_pipeline.report.effects import NONE, effect_decimals, effect_view, guardrail_view
+from exp_pipeline.report.effects import effect_decimals, effect_view, guardrail_view
 from exp_pipeline.report.numbers import Display
 from exp_pipeline.report.screening import Screen, screen, without_hidden_effects
 from exp_pipeline.report.wording import OUTCOMES, listed, outcome_sentence
@@ -33,13 +34,18 @@ def memo_document(readout: Readout) -> MemoDocument:
     display = _primary_display(shown, brief)
     decimals = max((effect_decimals(e) for e in primary_rows), default=numbers.decimals_for(display, None))
     primary = tuple(effect_view(e, shield, decimals) for e in primary_rows)
-    secondary = tuple(effect_view(e, shield) for e in shown.estimates if e.role == "secondary" and e.segment is None)
-    segments = tuple(effect_view(e, shield, decimals if e.role == "primary" else None) for e in shown.segments)
-    guardrails = tuple(guardrail_view(g, readout, shield) for g in readout.guardrails)
+    secondary = tuple(
+        effect_view(e, shield) for e in shown.estimates if e.role == "secondary" and e.segment is None
+    )
+    segments = tuple(
+        effect_view(e, shield, decimals if e.role == "primary" else None) for e in shown.segments
+    )
+    views = [guardrail_view(g, readout, shield) for g in readout.guardrails]
+    guardrails = tuple(sorted(views, key=lambda view: ("bad", "warn", "calm", "good").index(view.tone)))
     control = next((e.mean_control for e in primary_rows if e.mean_control is not None), None)
     first_page = {
-        "secondary": tables.secondary_table(secondary),
-        "segments": tables.segments_table(segments, _floors(brief, display, control)),
+        "secondary": effecttables.secondary_table(secondary),
+        "segments": effecttables.segments_table(segments, _floors(brief, display, control)),
         "ramp": tables.ramp_table(brief),
     }
     appendix = _appendix(shown, shield, display, decimals)
@@ -104,13 +110,13 @@ def _appendix(shown: Readout, shield: Screen, display: Display, decimals: int) -
         tables.sample_ratio_table(shown.sample_ratio, arms, shield),
     ]
     if not shield.hidden_because:
-        out.append(tables.cumulative_table(shown.cumulative, display, decimals, shield))
-    out.append(tables.effects_table("estimates", "All estimates", main))
+        out.append(effecttables.cumulative_table(shown.cumulative, display, decimals, shield))
+    out.append(effecttables.effects_table("estimates", "All estimates", main))
     if raw:
-        out.append(tables.effects_table("unadjusted", "Estimates without covariates", raw))
-    out.append(tables.guardrails_table(guardrails))
+        out.append(effecttables.effects_table("unadjusted", "Estimates without covariates", raw))
+    out.append(effecttables.guardrails_table(guardrails))
     if not shield.hidden_because:
-        out.append(tables.robustness_table(shown.robustness, display, decimals, shield))
+        out.append(effecttables.robustness_table(shown.robustness, display, decimals, shield))
     out += [
         tables.power_table(shown.power, display, shield),
         tables.exclusions_table(shown.exclusions),
@@ -135,7 +141,7 @@ def _figures(
             key="forest",
             title=f"{primary[0].title}: effect against control",
             description=f"Point and interval for each arm. {said}.",
-            table=tables.primary_table(primary),
+            table=effecttables.primary_table(primary),
         )
         if first_page["segments"].rows:
             figures["segments"] = Figure(
@@ -194,7 +200,8 @@ def _decision(readout: Readout) -> DecisionView:
         tone=tone,
         arm=decision.arm,
         sentence=decision.summary or outcome_sentence(decision.outcome, decision.arm, brief),
-        asked=brief.decision_asked or f"Shall {listed([arm.name for arm in brief.treatments()])} replace {brief.control}?",
+        asked=brief.decision_asked
+        or f"Shall {listed([arm.name for arm in brief.treatments()])} replace {brief.control}?",
         owner=brief.owner,
         arms=tuple(
             ArmVerdict(
@@ -221,7 +228,9 @@ def _blinding(readout: Readout, shield: Screen) -> BlindingView:
             sentence = f"The next look is at the planned end, {look.isoformat()}."
         else:
             number = sorted(brief.looks).index(look) + 1
-            sentence = f"The next look is planned for {look.isoformat()} (look {number} of {len(brief.looks)})."
+            sentence = (
+                f"The next look is planned for {look.isoformat()} (look {number} of {len(brief.looks)})."
+            )
     return BlindingView(
         hidden=bool(shield.hidden_because),
         reason=shield.hidden_because,
@@ -239,7 +248,10 @@ def _impact(row: Impact) -> ImpactView:
         value = Cell(text=text, value=row.value, lower=row.value_lower, upper=row.value_upper)
         sentence = f"{row.arm}: {text}"
         if row.value_lower is not None and row.value_upper is not None:
-            low, high = numbers.money(row.value_lower, row.currency), numbers.money(row.value_upper, row.currency)
+            low, high = (
+                numbers.money(row.value_lower, row.currency),
+                numbers.money(row.value_upper, row.currency),
+            )
             sentence += f" (interval {low} to {high})"
     return ImpactView(arm=row.arm, sentence=sentence, value=value, assumptions=row.assumptions)
 
@@ -273,15 +285,22 @@ def _integrity_summary(readout: Readout) -> tuple[str, Tone]:
     checks = readout.integrity
     if not checks:
         return "No integrity check was run.", "warn"
+    if all(check.verdict == "pass" for check in checks):
+        return f"All {len(checks)} integrity checks passed.", "good"
     parts = []
-    for verdict, said in (("fail", "failed"), ("warn", "warned"), ("cannot_tell", "cannot tell"), ("pass", "passed")):
+    for verdict, said in (
+        ("fail", "failed"),
+        ("warn", "warned"),
+        ("cannot_tell", "cannot tell"),
+        ("pass", "passed"),
+    ):
         named = [check.title for check in checks if check.verdict == verdict]
         if named:
             names = f" ({', '.join(named)})" if verdict in ("fail", "warn") else ""
             parts.append(f"{len(named)} {said}{names}")
     verdicts = {check.verdict for check in checks}
     tone: Tone = "bad" if "fail" in verdicts else "warn" if "warn" in verdicts else "good"
-    return f"Of {len(checks)} integrity checks {'; '.join(parts)}.", tone
+    return f"Integrity checks: {', '.join(parts)}.", tone
 
 
 def _primary_display(readout: Readout, brief: Brief) -> Display:
@@ -294,5 +313,3 @@ def _primary_display(readout: Readout, brief: Brief) -> Display:
 
 def _times(share: float | None, control: float | None) -> float | None:
     return None if share is None or control is None else share * abs(control)
-
-

@@ -50,10 +50,7 @@ def index_entry(readout: Readout, href: str) -> IndexEntry:
         outcome=memo.decision.outcome,
         label=label,
         tone=tone,
-        primary=tuple(
-            f"{f'{e.arm}: ' if several else ''}{e.absolute.text} ({e.interval.text})" if e.shown else f"{e.arm}: {e.reason}"
-            for e in memo.primary
-        ),
+        primary=tuple(f"{f'{e.arm}: ' if several else ''}{e.sentence}" for e in memo.primary),
         blinded=memo.blinding.hidden,
         as_of=memo.as_of,
         href=href,

@@ -16,10 +16,14 @@ _BLOCK_MARK = re.compile(r"^([-+=:])")
 
 
 def escaped(text: str) -> str:
-    """A foreign text as Markdown that reads as it was written: no table bars, tags, links, headings or lists."""
+    """A foreign text as Markdown at the start of a line: as `inline`, and no list or heading either."""
+    text = _LIST_MARK.sub(r"\1\\\2", inline(text))
+    return _BLOCK_MARK.sub(r"\\\1", text)
+
+
+def inline(text: str) -> str:
+    """A foreign text as Markdown within a line that reads as it was written: no table bars, tags or links."""
     text = _SPECIAL.sub(r"\\\1", clean(text))
-    text = _LIST_MARK.sub(r"\1\\\2", text)
-    text = _BLOCK_MARK.sub(r"\\\1", text)
     # A bare address would become a link to wherever a brief's author likes.
     return text.replace("://", ":\u200b//").replace("www.", "www\u200b.").replace("@", "@\u200b")
 
@@ -36,20 +40,23 @@ def markdown_of(memo: MemoDocument) -> str:
         f"**{escaped(memo.decision.label)}.** {escaped(memo.decision.sentence)}",
     ]
     if len(memo.decision.arms) > 1:
-        out.append(_list(f"**{arm.label}**, {escaped(arm.arm)}: {escaped(arm.because)}" for arm in memo.decision.arms))
-    over = "" if memo.horizon_reached else " (not over)"
+        out.append(
+            _list(
+                f"**{arm.label}**, {escaped(arm.arm)}: {escaped(arm.because)}" for arm in memo.decision.arms
+            )
+        )
     out += [
         _list(
             [
                 f"Decision asked: {escaped(memo.decision.asked)}",
                 f"Decided by: {escaped(memo.decision.owner)}; on call: {escaped(memo.on_call)}; risk: {memo.risk_class}",
-                f"Ran {memo.start} to {memo.end}{over}; data to the end of {memo.as_of}",
+                f"{'Ran' if memo.horizon_reached else 'Runs'} {memo.start} to {memo.end}; data to the end of {memo.as_of}",
             ]
         ),
         f"> {escaped(memo.hypothesis)}",
         "## Result",
         *_result(memo),
-        f"Integrity: {escaped(memo.integrity_summary)}",
+        escaped(memo.integrity_summary),
         "## Guardrails",
     ]
     if memo.guardrails:
@@ -81,7 +88,9 @@ def markdown_of(memo: MemoDocument) -> str:
         out += ["### Method", _list(map(escaped, memo.method))]
     for table in memo.appendix:
         out += [f"### {escaped(table.title)}", _table(table)]
-    out.append(f"Cells with fewer than {memo.minimum_cell} units are not shown, nor cells from which they follow.")
+    out.append(
+        f"Cells with fewer than {memo.minimum_cell} units are not shown, nor cells from which they follow."
+    )
     return "\n\n".join(part for part in out if part) + "\n"
 
 
@@ -90,7 +99,9 @@ def summary_markdown(readout: Readout) -> str:
     memo = memo_document(readout)
     lines = [f"**{memo.decision.label}**: {_short(memo.decision.sentence, 180)}"]
     if memo.blinding.hidden:
-        lines.append(f"- Effects hidden: {_short(memo.blinding.reason, 110)} {memo.blinding.next_look_sentence}".rstrip())
+        lines.append(
+            f"- Effects hidden: {_short(memo.blinding.reason, 110)} {memo.blinding.next_look_sentence}".rstrip()
+        )
     for effect in memo.primary:
         lines.append(f"- {_short(effect.arm, 30)}: {_short(effect.sentence, 140)}")
     for tone in ("bad", "warn", "calm", "good"):
@@ -113,7 +124,9 @@ def summary_markdown(readout: Readout) -> str:
 
 def _result(memo: MemoDocument) -> list[str]:
     if memo.blinding.hidden:
-        return [f"**Effects are hidden.** {escaped(memo.blinding.reason)} {memo.blinding.next_look_sentence}".rstrip()]
+        return [
+            f"**Effects are hidden.** {escaped(memo.blinding.reason)} {memo.blinding.next_look_sentence}".rstrip()
+        ]
     out = []
     if memo.blinding.unblinded_because:
         out.append(f"**Looked at before its time.** {escaped(memo.blinding.unblinded_because)}")
@@ -134,11 +147,11 @@ def _table(table: Table) -> str:
     if not table.rows:
         return escaped(table.empty)
     lines = [
-        "| " + " | ".join(escaped(column.title) for column in table.columns) + " |",
+        "| " + " | ".join(inline(column.title) for column in table.columns) + " |",
         "|" + "|".join(" ---: " if column.numeric else " --- " for column in table.columns) + "|",
     ]
     for row in table.rows:
-        lines.append("| " + " | ".join(escaped(row[column.key].text) for column in table.columns) + " |")
+        lines.append("| " + " | ".join(inline(row[column.key].text) for column in table.columns) + " |")
     if table.note:
         lines += ["", escaped(table.note)]
     return "\n".join(lines)

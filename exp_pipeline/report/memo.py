@@ -35,7 +35,9 @@ def memo_json(readout: Readout) -> str:
 
 def json_of(document: MemoDocument) -> str:
     """The JSON of a document that is already made: fields in the schema's order, absent numbers left out."""
-    return json.dumps(document.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(document.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def memo_schema() -> dict[str, Any]:

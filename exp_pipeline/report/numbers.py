@@ -90,9 +90,9 @@ def interval(lower: float | None, upper: float | None, display: Display, decimal
     return f"{bare(lower, display, decimals)} to {bare(upper, display, decimals)}"
 
 
-def relative(value: float | None, decimals: int = 1, signed: bool = True) -> str:
+def relative(value: float | None, decimals: int = 1) -> str:
     """How does a relative change read ("+22.6 %")?"""
-    return "none" if value is None else f"{decimal(100.0 * value, decimals, signed)} %"
+    return "none" if value is None else f"{decimal(100.0 * value, decimals, signed=True)} %"
 
 
 def relative_interval(lower: float | None, upper: float | None, decimals: int = 1) -> str:
@@ -153,9 +153,8 @@ def plain(value: float | int | str) -> str:
         return decimal(float(value), 0)
     if not math.isfinite(value) or value == int(value):
         return decimal(value, 0)
-    if abs(value) < 0.0001:
-        return f"{MINUS if value < 0 else ''}{abs(value):.1e}".replace("e-", f"e{MINUS}")
-    return decimal(value, min(max(3 - math.floor(math.log10(abs(value))), 0), _MOST_DECIMALS))
+    text = f"{abs(value):,.0f}" if abs(value) >= 1000 else f"{abs(value):.4g}".replace("e-", f"e{MINUS}")
+    return (MINUS if value < 0 else "") + text
 
 
 def _with_unit(value: float | None, display: Display, decimals: int, signed: bool, suffix: str) -> str:

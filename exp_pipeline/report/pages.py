@@ -29,7 +29,9 @@ def memo_html(readout: Readout) -> str:
 
 def html_of(readout: Readout, document: MemoDocument) -> str:
     """The page of a document that is already made."""
-    drawn = {key: (Markup(wide), Markup(narrow)) for key, (wide, narrow) in all_plots(readout, document).items()}
+    drawn = {
+        key: (Markup(wide), Markup(narrow)) for key, (wide, narrow) in all_plots(readout, document).items()
+    }
     captions = {key: _CAPTIONS.get(key, figure.description) for key, figure in document.figures.items()}
     return render(
         "memo.html.j2",

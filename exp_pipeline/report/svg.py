@@ -90,7 +90,9 @@ class Drawing:
             f'style="stroke:{paint(role)}" stroke-width="{_n(width)}"{dashed}/>'
         )
 
-    def path(self, points: Sequence[tuple[float, float]], role: str, width: float = 2, dash: str = "") -> None:
+    def path(
+        self, points: Sequence[tuple[float, float]], role: str, width: float = 2, dash: str = ""
+    ) -> None:
         """A line through points."""
         if len(points) < 2:
             return

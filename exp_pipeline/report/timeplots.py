@@ -26,7 +26,7 @@ def draw_sample_ratio(readout: Readout, figure: Figure, width: int) -> str:
     rows = figure.table.rows
     days = [date.fromisoformat(row["day"].text) for row in rows]
     strays = [_stray(row, arms, planned) for row in rows]
-    drawing = Drawing(_key(figure, width), width, 2 * _PANEL + 128, figure.title, figure.description)
+    drawing = Drawing(_key(figure, width), width, 2 * _PANEL + 138, figure.title, figure.description)
     left, right = 64.0, width - 12.0
     across = _days(days, left, right)
     low, high = _trimmed([value for stray in strays if stray for value in stray.values()])
@@ -65,12 +65,19 @@ def _p_panel(
     right: float,
 ) -> None:
     alpha = readout.brief.srm_alpha
-    drawing.text(0, top - 18, fit("p-value of the split (log scale)", drawing.width), "ink", 13, bold=True)
+    drawing.text(0, top - 18, "p-value of the split", "ink", 13, bold=True)
     scale = Scale(math.log10(min(_FLOOR_P, alpha / 10)), 0.0, top + _PANEL, top)
     for exponent in range(math.ceil(scale.low), 1, 2):
         y = scale(exponent)
         drawing.line(left, y, right, y, "rule")
-        drawing.text(left - 8, y + 4, "1" if exponent == 0 else numbers.plain(10.0**exponent), "muted", SMALL, "end")
+        drawing.text(
+            left - 8,
+            y + 4,
+            "1" if exponent == 0 else f"{10.0**exponent:.{-exponent}f}",
+            "muted",
+            SMALL,
+            "end",
+        )
     y = scale(math.log10(alpha))
     drawing.line(left, y, right, y, "bad", 1.5, "5 4")
     drawing.text(right, y + 16, f"mismatch below {numbers.plain(alpha)}", "bad", SMALL, "end")
@@ -86,11 +93,11 @@ def _p_panel(
         drawing.path(points, role, 2, dash)
         for point in points if len(points) == 1 else []:
             drawing.dot(*point, role, 3)
-    drawing.line(left + 4, top + 10, left + 22, top + 10, "accent", 2)
-    drawing.text(left + 27, top + 14, "daily", "accent", SMALL)
+    drawing.line(right - 170, top - 22, right - 152, top - 22, "accent", 2)
+    drawing.text(right - 147, top - 18, "daily", "accent", SMALL)
     if any(row["sequential_p_value"].value is not None for row in rows):
-        drawing.line(left + 72, top + 10, left + 90, top + 10, "warn", 2, "5 3")
-        drawing.text(left + 95, top + 14, "sequential", "warn", SMALL)
+        drawing.line(right - 92, top - 22, right - 74, top - 22, "warn", 2, "5 3")
+        drawing.text(right - 69, top - 18, "sequential", "warn", SMALL)
     _day_axis(drawing, days, across, top + _PANEL)
 
 
@@ -100,13 +107,15 @@ def draw_cumulative(readout: Readout, figure: Figure, display: Display, width: i
     arms = list(dict.fromkeys(row["arm"].text for row in rows))
     days = [date.fromisoformat(row["day"].text) for row in rows]
     gap = 62.0
-    drawing = Drawing(_key(figure, width), width, 34 + (_PANEL + gap) * max(len(arms), 1), figure.title, figure.description)
+    drawing = Drawing(
+        _key(figure, width), width, 24 + (_PANEL + gap) * max(len(arms), 1), figure.title, figure.description
+    )
     if not rows:
         drawing.text(0, 24, "No day has enough units to show.", "muted")
         return drawing.svg()
     left, right = 64.0, width - 12.0
     across = _days(days, left, right)
-    low, high = _trimmed([v for row in rows for v in (row["interval"].lower, row["interval"].upper, row["absolute"].value)])
+    low, high = _trimmed([v for row in rows for v in _edges(row)])
     banded = any(row["always_valid"].lower is not None for row in rows)
     _cumulative_legend(drawing, banded)
     for position, arm in enumerate(arms):
@@ -115,18 +124,35 @@ def draw_cumulative(readout: Readout, figure: Figure, display: Display, width: i
         upward = Scale(low, high, top + _PANEL, top)
         drawing.text(0, top - 8, fit(arm, width), "ink", 13, bold=True)
         at = [across(float(date.fromisoformat(row["day"].text).toordinal())) for row in mine]
-        upper = [(x, upward(r["interval"].upper)) for x, r in zip(at, mine, strict=True) if r["interval"].upper is not None]
-        lower = [(x, upward(r["interval"].lower)) for x, r in zip(at, mine, strict=True) if r["interval"].lower is not None]
+        upper = [
+            (x, upward(r["interval"].upper))
+            for x, r in zip(at, mine, strict=True)
+            if r["interval"].upper is not None
+        ]
+        lower = [
+            (x, upward(r["interval"].lower))
+            for x, r in zip(at, mine, strict=True)
+            if r["interval"].lower is not None
+        ]
         drawing.area([*upper, *reversed(lower)], "accent-soft")
         _left_axis(drawing, upward, left, right, display)
         for side in ("lower", "upper"):
             edge = [(x, getattr(r["always_valid"], side)) for x, r in zip(at, mine, strict=True)]
             drawing.path([(x, upward(value)) for x, value in edge if value is not None], "warn", 1.5, "5 4")
-        line = [(x, upward(r["absolute"].value)) for x, r in zip(at, mine, strict=True) if r["absolute"].value is not None]
+        line = [
+            (x, upward(r["absolute"].value))
+            for x, r in zip(at, mine, strict=True)
+            if r["absolute"].value is not None
+        ]
         drawing.path(line, "accent", 2.5)
         drawing.dot(*line[-1], "accent", 4)
         _day_axis(drawing, days, across, top + _PANEL)
     return drawing.svg()
+
+
+def _edges(row: dict[str, Cell]) -> tuple[float | None, ...]:
+    band = row["always_valid"]
+    return (row["interval"].lower, row["interval"].upper, row["absolute"].value, band.lower, band.upper)
 
 
 def _cumulative_legend(drawing: Drawing, banded: bool) -> None:
@@ -170,13 +196,21 @@ def _day_axis(drawing: Drawing, days: list[date], across: Scale, y: float) -> No
         picks.add(distinct[len(distinct) // 2])
     for day in sorted(picks):
         x = across(float(day.toordinal()))
-        anchor = "middle" if len(picks) == 1 else "start" if day == distinct[0] else "end" if day == distinct[-1] else "middle"
+        anchor = (
+            "middle"
+            if len(picks) == 1
+            else "start"
+            if day == distinct[0]
+            else "end"
+            if day == distinct[-1]
+            else "middle"
+        )
         drawing.line(x, y, x, y + 4, "muted")
         drawing.text(x, y + 19, day.isoformat(), "muted", SMALL, anchor)
 
 
 def _left_axis(drawing: Drawing, scale: Scale, left: float, right: float, display: Display) -> None:
-    marks = ticks(scale.low, scale.high, 4)
+    marks = ticks(scale.low, scale.high, 5)
     step = marks[1] - marks[0] if len(marks) > 1 else None
     decimals = numbers.exact_decimals(display, step)
     if display == "share" and step is not None and abs(step * 100 - round(step * 100)) < 1e-9:

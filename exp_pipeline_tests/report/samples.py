@@ -92,7 +92,10 @@ def brief(**changes: Any) -> Brief:
             Guardrail(metric="escalation", margin=0.005, kill=KillRule(action="pause")),
             Guardrail(metric="cost_per_session", margin=0.1, margin_kind="relative"),
         ),
-        "segments": (Segment(column="grade_band", floor=Effect(absolute=-0.01)), Segment(column="accommodation")),
+        "segments": (
+            Segment(column="grade_band", floor=Effect(absolute=-0.01)),
+            Segment(column="accommodation"),
+        ),
         "mde": Effect(absolute=0.03),
         "practical_threshold": Effect(absolute=0.02),
         "ramp": (
@@ -184,7 +187,9 @@ def checks(**verdicts: tuple[Verdict, str]) -> tuple[IntegrityCheck, ...]:
             title=title,
             verdict=verdicts.get(name, ("pass", ""))[0],
             evidence=verdicts.get(name, ("pass", said[name]))[1],
-            numbers={"p_value": 0.41, "units": 8103} if name == "sample_ratio" and name not in verdicts else {},
+            numbers={"p_value": 0.41, "units": 8103}
+            if name == "sample_ratio" and name not in verdicts
+            else {},
         )
         for name, title in CHECKS
     )
@@ -198,7 +203,9 @@ def days_of_counts(arms: dict[str, int], days: int = 28, tilt: float = 0.0) -> t
         part = 1 - math.exp(-3.0 * (day + 1) / days)
         part /= 1 - math.exp(-3.0)
         wave = math.sin(day * 1.7) * 6
-        counts = {name: max(round(n * part + (wave if k else -wave)), 0) for k, (name, n) in enumerate(arms.items())}
+        counts = {
+            name: max(round(n * part + (wave if k else -wave)), 0) for k, (name, n) in enumerate(arms.items())
+        }
         if day == days - 1:
             counts = dict(arms)
         drift = tilt * day / max(days - 1, 1)
@@ -214,7 +221,9 @@ def days_of_counts(arms: dict[str, int], days: int = 28, tilt: float = 0.0) -> t
     return tuple(out)
 
 
-def days_of_effects(arm: str, final: float, se: float, days: int = 28, n: int = 4000) -> tuple[CumulativePoint, ...]:
+def days_of_effects(
+    arm: str, final: float, se: float, days: int = 28, n: int = 4000
+) -> tuple[CumulativePoint, ...]:
     """A cumulative effect that settles at `final`."""
     out = []
     for day in range(2, days):
@@ -358,3 +367,296 @@ def ship(**changes: Any) -> Readout:
         "provenance": provenance(),
     }  # fmt: skip
     return Readout(**{**fields, **changes})
+
+
+def two_arms() -> Readout:
+    """Two arms: one is iterated, one breaches a guardrail and is rolled back."""
+    base = ship()
+    arms = (
+        Arm(name="control", share=0.34),
+        Arm(name="ladder", share=0.33),
+        Arm(name="coach-voice", share=0.33),
+    )
+    changed = brief(name="hint-voice", title="Hint ladder, alone or in the coach's voice", arms=arms,
+                    decision_asked="Which of the two, if any, goes to every learner?")  # fmt: skip
+    title = "Mastery within 14 days"
+    primary = {"role": "primary", "display": "share", "window_days": 14, "experiment": "hint-voice"}
+    estimates = tuple(
+        row
+        for arm, gain, n in (("ladder", 0.011, 2702), ("coach-voice", 0.041, 2688))
+        for row in (
+            estimate("mastery", title, **primary, arm=arm, n_treatment=n, **effect(gain, 0.0132, 0.451, p_adjusted=0.06)),
+            estimate("hints_used", "Hints used per session", arm=arm, n_treatment=n,
+                     **effect(0.31, 0.11, 3.1, p_adjusted=0.02), confirmatory=False, flags=("changed after the lock",)),
+            estimate("minutes_active", "Active minutes per week", display="minutes", arm=arm, n_treatment=n, estimable=False,
+                     reason="no event of session_end arrived", method="Welch", waiting=n),
+        )
+    )  # fmt: skip
+    guardrails = (
+        guardrail("latency_p95", "Answer time, 95th percentile", harm=31.0, harm_bound=66.0),
+        guardrail("escalation", "Escalations to a teacher", margin=0.005, display="share", harm=0.001,
+                  harm_bound=0.0061, status="underpowered", reason="The data cannot rule out harm beyond the margin."),
+        guardrail("grounding", "Grounding failures", basis="point", margin=0.002, display="share", harm=0.0005,
+                  harm_bound=None, p_value=None, kill_action=None),
+        guardrail("latency_p95", "Answer time, 95th percentile", arm="coach-voice", status="fail", harm=371.0,
+                  harm_bound=449.0, p_value=0.99, kill_triggered=True, reason="Harm beyond the margin is shown."),
+        guardrail("escalation", "Escalations to a teacher", arm="coach-voice", margin=0.005, display="share",
+                  harm=-0.003, harm_bound=0.0012),
+        guardrail("grounding", "Grounding failures", arm="coach-voice", basis="point", margin=0.002, display="share",
+                  status="cannot_tell", harm=None, harm_bound=None, p_value=None, reason="No safety events arrived.",
+                  kill_action=None),
+    )  # fmt: skip
+    decided = Decision(
+        outcome="roll_back",
+        arm="coach-voice",
+        summary="Take the coach's voice back: answers come too late. The ladder alone does no harm, but gains too little to ship.",
+        arms=(
+            ArmDecision(arm="ladder", outcome="iterate", because="the gain is smaller than the threshold",
+                        rules=(*SHIP_RULES[:2], RuleResult(rule="Primary beats the threshold",
+                                                           evidence="+1.1 pp against 2 pp", verdict="fail"))),
+            ArmDecision(arm="coach-voice", outcome="roll_back", because="answer time breaches its margin of 150 ms",
+                        rules=(SHIP_RULES[0], RuleResult(rule="No guardrail is breached",
+                                                         evidence="answer time +371 ms, margin 150 ms", verdict="fail"))),
+        ),
+    )  # fmt: skip
+    return base.model_copy(
+        update={
+            "experiment": "hint-voice",
+            "brief": changed,
+            "counts": (
+                ArmCount(
+                    arm="control",
+                    planned_share=0.34,
+                    assigned=2810,
+                    exposed=2776,
+                    analysed=2772,
+                    contaminated=4,
+                ),
+                ArmCount(
+                    arm="ladder",
+                    planned_share=0.33,
+                    assigned=2740,
+                    exposed=2702,
+                    analysed=2702,
+                    contaminated=31,
+                ),
+                ArmCount(
+                    arm="coach-voice",
+                    planned_share=0.33,
+                    assigned=2731,
+                    exposed=2688,
+                    analysed=2688,
+                    contaminated=0,
+                ),
+            ),
+            "sample_ratio": days_of_counts({"control": 2810, "ladder": 2740, "coach-voice": 2731}),
+            "integrity": checks(fidelity=("warn", "31 units of ladder also saw control, 1.1 %.")),
+            "estimates": estimates,
+            "unadjusted": (),
+            "segments": small_segments(),
+            "guardrails": guardrails,
+            "cumulative": (
+                *days_of_effects("ladder", 0.011, 0.0132),
+                *days_of_effects("coach-voice", 0.041, 0.0132),
+            ),
+            "impact": (
+                Impact(
+                    arm="ladder",
+                    value=None,
+                    value_lower=None,
+                    value_upper=None,
+                    currency="USD",
+                    assumptions=(),
+                ),
+            ),
+            "lock": LockState(
+                locked_digest="b41d7c02aa9e5d51",
+                current_digest="77e0",
+                changes=(
+                    BriefChange(
+                        field="secondary",
+                        locked_value="minutes_active",
+                        current_value="hints_used, minutes_active",
+                    ),
+                ),
+            ),
+            "decision": decided,
+            "unblinded_because": "Answer time doubled for one school; the review board asked to look on 2026-02-20.",
+        }
+    )
+
+
+def small_segments() -> tuple[Estimate, ...]:
+    """Segments of which one value has 7 units in an arm, so that it and the next smallest are withheld."""
+    return tuple(
+        estimate("mastery", "Mastery within 14 days", role="primary", display="share", arm=arm, segment="accommodation",
+                 segment_value=value, n_control=n_control, n_treatment=n, **effect(size, 0.0132 * math.sqrt(2700 / n), 0.45))
+        for arm, value, n_control, n, size in (
+            ("ladder", "none", 3541, 2391, 0.012), ("ladder", "reading support", 402, 263, 0.0077),
+            ("ladder", "screen reader", 61, 41, 0.0331), ("ladder", "sign language", 8, 7, -0.2277),
+            ("coach-voice", "none", 3541, 2380, 0.043), ("coach-voice", "reading support", 402, 258, 0.0201),
+            ("coach-voice", "screen reader", 61, 39, 0.0553), ("coach-voice", "sign language", 8, 11, 0.1377),
+        )
+    )  # fmt: skip
+
+
+def blinded() -> Readout:
+    """Half way: guardrails and integrity only."""
+    base = ship()
+    return base.model_copy(
+        update={
+            "as_of": date(2026, 2, 11),
+            "horizon_reached": False,
+            "blinded": True,
+            "blinding_reason": "The experiment runs until 2026-03-02 and no planned look has come.",
+            "sample_ratio": base.sample_ratio[:10],
+            "estimates": tuple(row for row in base.estimates if row.role == "guardrail"),
+            "unadjusted": (),
+            "segments": (),
+            "cumulative": (),
+            "robustness": (),
+            "impact": (),
+            "decision": Decision(
+                outcome="extend",
+                arm=None,
+                summary="Keep it running until the planned look.",
+                arms=(
+                    ArmDecision(
+                        arm="ladder",
+                        outcome="extend",
+                        because="The planned look has not come.",
+                        rules=(
+                            *SHIP_RULES[:2],
+                            RuleResult(
+                                rule="A planned look has come",
+                                evidence="next: 2026-02-16",
+                                verdict="cannot_tell",
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+            "next_steps": ("Look again on the planned day.",),
+        }
+    )
+
+
+def leaky_blinded() -> Readout:
+    """A blinded readout that still carries every effect, as no analysis should make it: the room must hold it back."""
+    full = ship()
+    kept = {
+        name: getattr(full, name)
+        for name in ("estimates", "unadjusted", "segments", "cumulative", "robustness", "impact")
+    }
+    return blinded().model_copy(update=kept)
+
+
+def mismatch() -> Readout:
+    """A sample-ratio mismatch on one platform: investigate, and no effect is shown."""
+    base = blinded()
+    evidence = "4,312 against 3,791 units, p < 0.0001; android 5.1 carries it."
+    return base.model_copy(
+        update={
+            "as_of": LAST,
+            "horizon_reached": True,
+            "blinding_reason": "The sample ratio does not fit the plan.",
+            "sample_ratio": days_of_counts({"control": 4312, "ladder": 3791}, tilt=8.5),
+            "counts": (
+                ArmCount(arm="control", planned_share=0.5, assigned=4312, exposed=4290, analysed=4290, contaminated=0),
+                ArmCount(arm="ladder", planned_share=0.5, assigned=3791, exposed=3702, analysed=3702, contaminated=12),
+            ),
+            "integrity": checks(
+                sample_ratio=("fail", evidence), freshness=("cannot_tell", "No arrival times for 2026-02-14."),
+                attrition=("warn", "3.1 % and 4.4 % of units left."),
+            ),
+            "decision": Decision(
+                outcome="investigate",
+                arm=None,
+                summary="Find out why android 5.1 lost units of the ladder arm before any effect is read.",
+                arms=(ArmDecision(arm="ladder", outcome="investigate", because="the sample ratio does not fit the plan",
+                                  rules=(RuleResult(rule="Integrity holds", evidence=evidence, verdict="fail"),)),),
+            ),
+            "next_steps": ("Compare exposure logging of android 5.1 in both arms.",),
+        }
+    )  # fmt: skip
+
+
+def by_class() -> Readout:
+    """Randomised by class, no effect to be seen, in minutes."""
+    base = ship()
+    changed = brief(
+        name="pacing-board", title="A pacing board on the teacher's dashboard", randomisation_unit="class", primary="minutes_active",
+        secondary=(), arms=(Arm(name="usual", share=0.5), Arm(name="board", share=0.5)), control="usual",
+        mde=Effect(relative=0.05), practical_threshold=None, ramp=(), segments=(),
+        guardrails=(Guardrail(metric="latency_p95", margin=150),), value=ValueModel(), decision_asked="",
+    )  # fmt: skip
+    row = estimate("minutes_active", "Active minutes per week", role="primary", display="minutes", arm="board", control="usual",
+                   method="CR2, Satterthwaite", clusters=64, n_control=812, n_treatment=798, **effect(0.04, 2.31, 41.3))  # fmt: skip
+    return base.model_copy(
+        update={
+            "experiment": "pacing-board",
+            "brief": changed,
+            "counts": (
+                ArmCount(arm="usual", planned_share=0.5, assigned=820, exposed=812, analysed=812, contaminated=0),
+                ArmCount(arm="board", planned_share=0.5, assigned=805, exposed=798, analysed=798, contaminated=0),
+            ),
+            "sample_ratio": days_of_counts({"usual": 820, "board": 805}),
+            "estimates": (row,),
+            "unadjusted": (),
+            "segments": (),
+            "guardrails": (guardrail("latency_p95", "Answer time, 95th percentile", arm="board", harm=-0.004, harm_bound=12.0),),
+            "cumulative": days_of_effects("board", 0.04, 2.31, n=805),
+            "robustness": (),
+            "impact": (),
+            "power": PowerAchieved(planned_mde=2.1, planned_units_per_arm=800, observed_units_per_arm=798, achieved_mde=6.47,
+                                   note="64 classes carry less than 1,610 learners seem to: the ICC is 0.21, not 0.05."),
+            "decision": Decision(
+                outcome="stop", arm="board", summary="Stop: nothing suggests that the board changes active minutes.",
+                arms=(ArmDecision(arm="board", outcome="stop", because="no effect", rules=SHIP_RULES[:2]),),
+            ),
+        }
+    )  # fmt: skip
+
+
+def empty() -> Readout:
+    """An experiment on its first day: a brief, and nothing else."""
+    base = blinded()
+    return base.model_copy(
+        update={
+            "as_of": START,
+            "blinding_reason": "No unit has been exposed yet.",
+            "method": (),
+            "lock": LockState(locked_digest=None, current_digest="77e0"),
+            "counts": tuple(ArmCount(arm=a.name, planned_share=a.share, assigned=0, exposed=0, analysed=0, contaminated=0)
+                            for a in base.brief.arms),
+            "sample_ratio": (), "integrity": (), "estimates": (), "guardrails": (), "power": None, "exclusions": (),
+            "limits": (), "next_steps": (),
+            "decision": Decision(outcome="extend", arm=None, summary="", arms=()),
+        }
+    )  # fmt: skip
+
+
+SAMPLES: dict[str, Callable[[], Readout]] = {
+    "ship": ship,
+    "two-arms": two_arms,
+    "blinded": blinded,
+    "mismatch": mismatch,
+    "by-class": by_class,
+    "empty": empty,
+}
+
+
+def write_all(folder: Path) -> None:
+    """Write every sample in every form, and the index, to look at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for name, make in SAMPLES.items():
+        memo = render_memo(make())
+        for suffix, text in (("html", memo.html), ("md", memo.markdown), ("json", memo.json)):
+            (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+        entries.append(index_entry(make(), f"{name}.html"))
+    (folder / "index.html").write_text(index_html(entries), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_all(Path(sys.argv[1]))
