@@ -26,7 +26,9 @@ class Source(Noun):
     """A glob of files in the landing folder and the mapping of their rows to canonical events.
 
     `columns` names the raw columns that are read, with their types; a column that is not named is kept in
-    `extra`. With `identity: true` the file already holds canonical events and nothing is mapped.
+    `extra`. With `identity: true` the file already holds canonical events and nothing is mapped. With
+    `history: true` the files bring an older log: lateness is judged by each row's own `received_at`, not by
+    the day on which the file landed. Expressions may also use `row_number` (from 1).
     """
 
     name: Slug
@@ -35,6 +37,7 @@ class Source(Noun):
     files: str
     format: Literal["ndjson", "csv", "parquet"]
     identity: bool = False
+    history: bool = False
     unnest: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     time_zone: str = "UTC"

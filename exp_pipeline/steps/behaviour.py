@@ -1,0 +1,221 @@
+"""Behaviour: events to bouts, bouts to sessions, events to turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta
+
+from sqlglot import exp
+
+from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.metrics import Measure
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.store.engine import Engine, Rows, quote, text_literal
+from exp_pipeline.store.lake import Manifest, NewFile
+from exp_pipeline.transform import measures as measure_sql
+from exp_pipeline.transform import queries
+
+# A turn whose parts stand further apart than this is two turns: nobody waits an hour for an answer.
+TURN_GAP = timedelta(hours=1)
+_CODED = ("tutor_session_ended", "tutor_turn_submitted", "tutor_turn_response_shown")
+_US = timedelta(microseconds=1)
+
+
+def event_measures(bench: Workbench) -> tuple[Measure, ...]:
+    """The catalog's measures over events, by name."""
+    return measure_sql.in_order(bench.catalog.measures.values(), "events")
+
+
+def session_measures(bench: Workbench) -> tuple[Measure, ...]:
+    """The catalog's measures over sessions, by name."""
+    return measure_sql.in_order(bench.catalog.measures.values(), "sessions")
+
+
+def measure_version(bench: Workbench, table: str, measures: Sequence[Measure]) -> str:
+    """Schema version of a table that carries measures: its fixed columns and every definition."""
+    return digest_of([bench.schema_version(table), [measure.digest() for measure in measures]])[:12]
+
+
+def bouts_query(measures: Sequence[Measure], *, sorted_input: bool) -> exp.Expr:
+    """The query from events to bouts with every measure; for sorted files, in its one-pass form."""
+    codes = measure_sql.event_codes(measures, _CODED)
+    query = queries.with_slots(
+        queries.load("bouts"),
+        [measure_sql.over_rows(measure, codes) for measure in measures],
+        [exp.column(measure.name, table="b", quoted=True) for measure in measures],
+    )
+    query = queries.with_codes(query, codes)
+    return queries.streaming(query) if sorted_input else query
+
+
+def session_parameters(bench: Workbench) -> dict[str, object]:
+    """The session policy as query parameters."""
+    policy = bench.catalog.policies.session
+    return {
+        "gap_microseconds": timedelta(minutes=policy.gap_minutes) // _US,
+        "cap_microseconds": timedelta(hours=policy.cap_hours) // _US,
+        "cut_on_objective": policy.cut_on_objective,
+        "cut_on_shared_device": policy.cut_on_shared_device,
+    }
+
+
+def used(text: str, parameters: dict[str, object]) -> dict[str, object]:
+    """Those of the parameters that a query names."""
+    return {name: value for name, value in parameters.items() if f"${name}" in text}
+
+
+def build_bouts(bench: Workbench, window: Window) -> list[Written]:
+    """Cut the events of each day into bouts, with every measure of the catalog summed up in each.
+
+    The files are sorted by learner and time (asserted), so this is one streaming pass, two groups of days side
+    by side. A bout never crosses midnight, so each day depends on its own events only.
+    """
+    manifests = bench.lake.manifests("events", [event_day(day) for day in window.days()])
+    if not manifests:
+        return []
+    groups = [group for group in (manifests[0::2], manifests[1::2]) if group]
+    twins = [bench.engine.twin() for _ in groups]
+    with ThreadPoolExecutor(max_workers=len(groups)) as pool:
+        results = list(pool.map(lambda pair: _bouts_of(bench, *pair), zip(twins, groups, strict=True)))
+    return sorted((one for result in results for one in result), key=lambda one: one.partition)
+
+
+def _bouts_of(bench: Workbench, engine: Engine, manifests: Sequence[Manifest]) -> list[Written]:
+    measures = event_measures(bench)
+    text = queries.query_text(bouts_query(measures, sorted_input=True))
+    parameters = used(text, session_parameters(bench))
+    version = measure_version(bench, "bouts", measures)
+    written = []
+    for manifest in manifests:
+        started = time.monotonic()
+        source = f"events_{_view_name(manifest)}"
+        engine.offer(source, Rows(bench.lake.paths([manifest]), table_columns("events")))
+        own = text.replace("FROM events AS e", f"FROM {quote(source)} AS e")
+        path = bench.lake.staging("bouts", manifest.partition)
+        rows = engine.write(own, path, parameters)
+        engine.connection.execute(f"drop view {quote(source)}")
+        written.append(
+            bench.commit(
+                "bouts", manifest.partition, [NewFile(path, "all", rows)], started, schema_version=version,
+                facts={"events": manifest.rows},
+            )
+        )
+    return written
+
+
+def _view_name(manifest: Manifest) -> str:
+    """A view name for one partition, so that two cursors never share one."""
+    return manifest.partition.partition("=")[2].replace("-", "")
+
+
+def build_sessions(bench: Workbench, window: Window) -> list[Written]:
+    """Glue bouts over midnight into the sessions that started on each day of the window.
+
+    A session ends at most 12 hours after it starts, so one day on either side is enough; where a learner's
+    activity has no cut in all of the day before, the window grows backwards until it has one. The result for
+    a day depends on events only, not on what was materialized before.
+    """
+    engine = bench.engine
+    started = time.monotonic()
+    look = window.widened(1, 1)
+    parameters = session_parameters(bench)
+    while True:
+        bench.read_days("bouts", "bouts", look)
+        text = queries.query_text(queries.load("chains"))
+        engine.build("chains", text, used(text, parameters))
+        if not _uncut_since_start(bench, look, window):
+            break
+        look = look.widened(7, 0)
+    bench.read_days("events", "events", look)
+    text = queries.query_text(queries.load("cap_starts"))
+    engine.build("cap_starts", text, used(text, parameters))
+    last_known = max((day for day in look.days() if bench.lake.manifest("events", event_day(day))), default=window.first)
+    text = queries.query_text(queries.without_order(queries.load("sessions")))
+    everything = {
+        **parameters,
+        "window_start": _midnight(window.first),
+        "window_end": _midnight(window.end),
+        "known_until": _midnight(last_known + DAY),
+    }
+    engine.build("built_sessions", text, used(text, everything))
+    written = _write_days(bench, "sessions", "built_sessions", "learner_key, started_at", window, started)
+    for name in ("chains", "cap_starts", "built_sessions"):
+        engine.drop(name)
+    return written
+
+
+def _uncut_since_start(bench: Workbench, look: Window, window: Window) -> bool:
+    """Whether a chain that reaches the window began in the first half hour of the days looked at (so perhaps before)."""
+    earlier = bench.lake.manifest("events", event_day(look.first - DAY))
+    if earlier is None:
+        return False
+    gap = timedelta(minutes=bench.catalog.policies.session.gap_minutes)
+    found = bench.engine.connection.execute(
+        "select count(*) from chains where started_at <= $edge and ended_at >= $start",
+        {"edge": _midnight(look.first) + gap, "start": _midnight(window.first)},
+    ).fetchone()
+    return bool(found and found[0])
+
+
+def build_turns(bench: Workbench, window: Window) -> list[Written]:
+    """Put each learner message together with what answered it, on the day it was sent."""
+    engine = bench.engine
+    started = time.monotonic()
+    bench.read_days("all_events", "events", window.widened(1, 1))
+    edge = {"low": _midnight(window.first) - TURN_GAP, "high": _midnight(window.end) + TURN_GAP}
+    columns = ", ".join(
+        ("learner_key", "learner_id", "turn_id", "occurred_at", "event_id", "event_name", "latency_ms", "ttft_ms",
+         "retry_count", "tokens_in", "tokens_out", "cost_usd", "model_version", "prompt_version", "platform")
+    )  # fmt: skip
+    engine.build(
+        "events_near",
+        f"select {columns} from all_events where turn_id is not null and occurred_at >= $low and occurred_at < $high",
+        edge,
+    )
+    text = queries.query_text(queries.without_order(queries.load("turns"))).replace("FROM events AS e", "FROM events_near AS e")
+    parameters: dict[str, object] = {
+        "turn_gap_microseconds": TURN_GAP // _US,
+        "window_start": _midnight(window.first),
+        "window_end": _midnight(window.end),
+    }
+    engine.build("built_turns", text, parameters)
+    written = _write_days(bench, "turns", "built_turns", "learner_key, started_at, turn_id, turn_part", window, started)
+    engine.drop("built_turns")
+    engine.drop("events_near")
+    return written
+
+
+def _write_days(bench: Workbench, table: str, built: str, order: str, window: Window, started: float) -> list[Written]:
+    """Write a built table's rows day by day; only days whose events exist get a partition."""
+    columns = ", ".join(quote(name) for name in table_columns(table))
+    written = []
+    for day in window.days():
+        if bench.lake.manifest("events", event_day(day)) is None:
+            continue
+        path = bench.lake.staging(table, event_day(day))
+        rows = bench.engine.write(
+            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date order by {order}", path
+        )
+        written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))
+        started = time.monotonic()
+    return written
+
+
+def check_sorted(bench: Workbench, day: date) -> int:
+    """How many events of a day stand out of the order that the one-pass form relies on (0 when all is well)."""
+    manifest = bench.lake.manifest("events", event_day(day))
+    if manifest is None:
+        return 0
+    bench.read("events_in_file_order", "events", [manifest])
+    found = bench.engine.connection.execute(
+        "select count(*) from (select (learner_key, occurred_at, event_id) as place, "
+        "lag((learner_key, occurred_at, event_id)) over () as before from events_in_file_order) where before > place"
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day)

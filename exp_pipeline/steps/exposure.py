@@ -1,0 +1,93 @@
+"""Exposure and identity: who was assigned, who saw it, who sat in which class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.steps.context import Window, Workbench, Written, event_day
+from exp_pipeline.store.engine import Rows, quote
+from exp_pipeline.store.lake import NewFile
+from exp_pipeline.transform import queries
+
+WHOLE = "scope=all"
+
+
+def build_assignments(bench: Workbench, window: Window) -> list[Written]:
+    """Collect each day's logged assignments; each day depends on its own events only."""
+    return _daily(bench, "assignments", window)
+
+
+def build_exposures(bench: Workbench, window: Window) -> list[Written]:
+    """Collect each day's exposures by unit and surface; each day depends on its own events only."""
+    return _daily(bench, "exposures", window)
+
+
+def _daily(bench: Workbench, table: str, window: Window) -> list[Written]:
+    text = queries.query_text(queries.load(table))
+    written = []
+    for day in window.days():
+        manifest = bench.lake.manifest("events", event_day(day))
+        if manifest is None:
+            continue
+        started = time.monotonic()
+        bench.engine.offer("events", Rows(bench.lake.paths([manifest]), table_columns("events")))
+        path = bench.lake.staging(table, event_day(day))
+        rows = bench.engine.write(text, path)
+        written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))
+    return written
+
+
+def build_enrollments(bench: Workbench) -> list[Written]:
+    """Who was in which class from when to when, as the events of all days tell it."""
+    return _whole(bench, "enrollments", "bouts", "bouts")
+
+
+def build_content(bench: Workbench) -> list[Written]:
+    """Which content items and objectives the events of all days name."""
+    return _whole(bench, "content", "events", "events")
+
+
+def _whole(bench: Workbench, table: str, source_table: str, name: str) -> list[Written]:
+    started = time.monotonic()
+    manifests = bench.lake.manifests(source_table, bench.lake.partitions(source_table))
+    bench.read(name, source_table, manifests)
+    path = bench.lake.staging(table, WHOLE)
+    rows = bench.engine.write(queries.query_text(queries.load(table)), path)
+    return [bench.commit(table, WHOLE, [NewFile(path, "all", rows)], started)]
+
+
+def build_units(bench: Workbench, names: Sequence[str] | None = None) -> None:
+    """Keep in the engine, as table `units`, who is in which arm of each experiment (all, or those named).
+
+    Table `experiments` beside it holds their windows. A learner in two arms stays in the first and is marked.
+    """
+    import polars as pl
+
+    briefs = [brief for name, brief in sorted(bench.catalog.briefs.items()) if brief.table is None and (names is None or name in names)]
+    rows = {
+        "experiment": [brief.name for brief in briefs],
+        "version": [brief.version for brief in briefs],
+        "unit_type": [brief.randomisation_unit for brief in briefs],
+        "first_day": [brief.start for brief in briefs],
+        "last_day": [brief.end for brief in briefs],
+    }
+    schema = {"experiment": pl.String, "version": pl.Int64, "unit_type": pl.String, "first_day": pl.Date, "last_day": pl.Date}
+    bench.engine.offer_frame("experiment_days", pl.DataFrame(rows, schema=schema))
+    bench.engine.build(
+        "experiments",
+        "select *, cast(first_day as timestamp) as window_start, cast(last_day as timestamp) as window_end from experiment_days",
+    )
+    lake = bench.lake
+    first = min((brief.start for brief in briefs), default=None)
+    known = lake.partitions("assignments")
+    wanted = [name for name in known if first is not None and name >= event_day(first)]
+    bench.read("assignments", "assignments", lake.manifests("assignments", wanted))
+    bench.read("enrollments", "enrollments", lake.manifests("enrollments", [WHOLE]))
+    bench.engine.build("units", queries.query_text(queries.load("units")))
+
+
+def unit_columns() -> str:
+    """The columns of table `units` as an SQL list."""
+    return ", ".join(quote(name) for name in table_columns("units"))

@@ -1,0 +1,192 @@
+"""Landing: the files of a received day, read once, mapped, typed and made pseudonymous, sliced by event day."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import date
+from fnmatch import fnmatch
+
+from exp_pipeline.model.errors import ExpError, SourceError
+from exp_pipeline.model.sources import Source
+from exp_pipeline.store.engine import text_literal
+from exp_pipeline.store.lake import NewFile
+from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
+from exp_pipeline.steps.context import Workbench, Written, received_day
+from exp_pipeline.transform import door
+from exp_pipeline.transform.assignment import arm_bucket, traffic_bucket
+from exp_pipeline.transform.queries import query_text
+
+_BUCKETS = "select distinct experiment, experiment_version, unit_id from typed where experiment is not null and experiment_version is not null and unit_id is not null"
+
+
+def land(bench: Workbench, received: date) -> Written:
+    """Read every landing file of a received day into the `landed` table; one slice per event day.
+
+    Every raw row becomes at least one landed row, with a reason where it could not be used; a file that no
+    source claims becomes one such row. Raises SourceError where a mapping names a column that a file lacks,
+    ExpError where no identity key is set.
+    """
+    started = time.monotonic()
+    if bench.key is None:
+        raise ExpError("no identity key: set EXP_HMAC_KEY to a secret text of at least 16 characters (and keep it)")
+    engine, shape = bench.engine, bench.shape()
+    columns = door.landed_columns(shape)
+    empty = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
+    engine.build("landed_rows", f"select {empty} where false")
+    files = landed_on(bench.home.landing, received)
+    names = ", ".join(f'"{name}"' for name in columns)
+    raw_rows = 0
+    unreadable: list[str] = []
+    for file in files:
+        source = claiming(bench, file)
+        if source is None:
+            raw_rows += 1
+            _refuse_file(bench, file, "no_source", columns)
+            unreadable.append(file.relative)
+            continue
+        for count in _raw_batches(bench, file, source):
+            raw_rows += count
+            _through_the_door(bench, file, source, names)
+    slices = engine.connection.execute(
+        "select cast(event_date as varchar), count(*) from landed_rows group by event_date order by event_date"
+    ).fetchall()
+    partition = received_day(received)
+    new_files = []
+    for day, rows in slices:
+        path = bench.lake.staging("landed", partition)
+        engine.write(
+            f"select {names} from landed_rows where event_date = {text_literal(day)}::date "
+            "order by source, file, row_number, part",
+            path,
+        )
+        new_files.append(NewFile(path, day, rows))
+    unused = engine.connection.execute("select count(*) from landed_rows where reason is not null").fetchone()
+    engine.drop("landed_rows")
+    return bench.commit(
+        "landed",
+        partition,
+        new_files,
+        started,
+        facts={
+            "files": [{"name": file.relative, "digest": file.digest} for file in files],
+            "raw_rows": raw_rows,
+            "unusable_rows": int(unused[0]) if unused else 0,
+            "files_without_source": unreadable,
+        },
+    )
+
+
+def claiming(bench: Workbench, file: LandingFile) -> Source | None:
+    """The first source (by name) whose glob matches the file."""
+    for source in sorted(bench.catalog.sources, key=lambda one: one.name):
+        if fnmatch(file.relative, source.files):
+            return source
+    return None
+
+
+def _refuse_file(bench: Workbench, file: LandingFile, reason: str, columns: dict[str, str]) -> None:
+    known = {
+        "source": "'unclaimed'",
+        "file": text_literal(file.short_name),
+        "row_number": "1",
+        "part": "0",
+        "reason": text_literal(reason),
+        "received_date": f"{text_literal(file.received.isoformat())}::date",
+        "arrived_date": f"{text_literal(file.received.isoformat())}::date",
+        "event_date": f"{text_literal(file.received.isoformat())}::date",
+        "clock_skewed": "false",
+    }
+    values = ", ".join(f"{known.get(name, 'null')}::{kind}" for name, kind in columns.items())
+    bench.engine.connection.execute(f"insert into landed_rows select {values}")
+
+
+def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterator[int]:
+    """Fill table `raw` batch by batch; yields the number of raw rows in each."""
+    engine, shape = bench.engine, bench.shape()
+    if source.format == "ndjson":
+        for frame in json_lines(file, bench.catalog.policies.landing_line_limit_bytes):
+            engine.offer_frame("raw_lines", frame)
+            engine.build("raw", query_text(door.raw_from_lines(source, shape)))
+            yield frame.height
+        return
+    path = text_literal(str(file.path))
+    scan = (
+        f"read_parquet({path})"
+        if source.format == "parquet"
+        else f"read_csv({path}, all_varchar = true, header = true, auto_detect = true)"
+    )
+    present = {row[0]: row[1] for row in _described(bench, file, source, scan)}
+    missing = [] if source.identity else [name for name in source.columns if name not in present]
+    if missing:
+        raise SourceError(
+            f"{file.relative}: source {source.name} names column {', '.join(missing)}, which the file lacks; "
+            f"its columns: {', '.join(present)}"
+        )
+    engine.build("raw_table", f"select *, row_number() over () as row_number from {scan}")
+    engine.build("raw", query_text(door.raw_from_table(source, shape, present)))
+    counted = engine.connection.execute("select count(*) from raw").fetchone()
+    engine.drop("raw_table")
+    yield int(counted[0]) if counted else 0
+
+
+def _described(bench: Workbench, file: LandingFile, source: Source, scan: str) -> list[tuple[str, str]]:
+    import duckdb
+
+    try:
+        rows = bench.engine.connection.execute(f"describe select * from {scan}").fetchall()
+    except duckdb.Error as trouble:
+        first = str(trouble).splitlines()[0]
+        raise SourceError(f"{file.relative}: source {source.name} cannot read it as {source.format}: {first}") from trouble
+    return [(str(row[0]), str(row[1])) for row in rows]
+
+
+def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names: str) -> None:
+    """Table `raw` through mapping, typing and pseudonyms into table `landed_rows`."""
+    import polars as pl
+
+    key = bench.key
+    if key is None:
+        raise ExpError("no identity key")
+    engine, shape = bench.engine, bench.shape()
+    pads = key.pads()
+    engine.build("mapped", query_text(door.mapped_rows(source, shape)))
+    engine.drop("raw")
+    engine.build("typed", query_text(door.typed_rows(source, shape)))
+    engine.drop("mapped")
+    engine.build("identities", query_text(door.identities(shape)), pads)
+    units = engine.frame(_BUCKETS)
+    known = [(str(row[0]), int(row[1]), str(row[2])) for row in units.iter_rows()]
+    engine.offer_frame(
+        "buckets",
+        pl.DataFrame(
+            {
+                "experiment": [experiment for experiment, _, _ in known],
+                "experiment_version": [version for _, version, _ in known],
+                "unit_id": [unit for _, _, unit in known],
+                "arm_bucket": [arm_bucket(*one) for one in known],
+                "traffic_bucket": [traffic_bucket(*one) for one in known],
+            },
+            schema={
+                "experiment": pl.String,
+                "experiment_version": pl.Int64,
+                "unit_id": pl.String,
+                "arm_bucket": pl.Int64,
+                "traffic_bucket": pl.Int64,
+            },
+        ),
+    )
+    query = query_text(door.pseudonymous_rows(source, shape))
+    engine.connection.execute(
+        f"insert into landed_rows select {names} from ({query})",
+        {
+            **pads,
+            "source": source.name,
+            "file": file.short_name,
+            "received_date": file.received,
+            "skew_microseconds": bench.catalog.policies.time.skew_minutes * 60_000_000,
+            "key_id": key.key_id,
+        },
+    )
+    for name in ("typed", "identities", "buckets"):
+        engine.drop(name)

@@ -1,0 +1,111 @@
+"""The engine: runs a transform's SQL over named inputs and writes its rows as sorted, zstd-compressed Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exp_pipeline.model.errors import StoreError
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+ROW_GROUP_ROWS = 122_880
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where the rows of one input are: Parquet files in reading order, with the columns they are read as.
+
+    `columns` maps column to SQL type: with no files it gives the empty table, and a column that an older
+    file lacks is read as null.
+    """
+
+    paths: Sequence[Path]
+    columns: Mapping[str, str]
+
+
+def quote(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text_literal(value: str) -> str:
+    """A value as an SQL string."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+class Engine:
+    """DuckDB in memory. One engine, one connection; `twin()` gives a second one for work side by side."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, temporary: Path | None = None, threads: int | None = None, memory_limit: str | None = None) -> None:
+        self.connection = connection
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute("set enable_progress_bar = false")
+        connection.execute("set preserve_insertion_order = true")
+        if threads is not None:
+            connection.execute(f"set threads = {int(threads)}")
+        if memory_limit is not None:
+            connection.execute(f"set memory_limit = {text_literal(memory_limit)}")
+        if temporary is not None:
+            connection.execute(f"set temp_directory = {text_literal(str(temporary))}")
+
+    def twin(self) -> Engine:
+        """A second cursor on the same database, for another thread."""
+        twin = object.__new__(Engine)
+        twin.connection = self.connection.cursor()
+        return twin
+
+    def offer(self, name: str, rows: Rows) -> None:
+        """Make files readable as a view of this name, with exactly the columns of `rows.columns`."""
+        typed = ", ".join(f"null::{kind} as {quote(column)}" for column, kind in rows.columns.items())
+        if not rows.paths:
+            body = f"select {typed} where false"
+        else:
+            files = "[" + ", ".join(text_literal(str(path)) for path in rows.paths) + "]"
+            scan = f"read_parquet({files}, union_by_name = {'true' if len(rows.paths) > 1 else 'false'})"
+            present = {row[0] for row in self.connection.execute(f"describe select * from {scan}").fetchall()}
+            wanted = ", ".join(
+                quote(column) if column in present else f"null::{kind} as {quote(column)}"
+                for column, kind in rows.columns.items()
+            )
+            body = f"select {wanted} from {scan}"
+        self.connection.execute(f"create or replace temp view {quote(name)} as {body}")
+
+    def offer_frame(self, name: str, frame: pl.DataFrame) -> None:
+        """Make a polars frame readable under this name (copied, so that it outlives the caller's variable)."""
+        self.connection.register(f"frame_{name}", frame.to_arrow())
+        self.connection.execute(f"create or replace temp table {quote(name)} as select * from {quote('frame_' + name)}")
+        self.connection.unregister(f"frame_{name}")
+
+    def build(self, name: str, query: str, parameters: Mapping[str, object] | None = None) -> None:
+        """Run a query and keep its rows in memory as a table of this name."""
+        self.connection.execute(f"create or replace temp table {quote(name)} as {query}", dict(parameters or {}))
+
+    def drop(self, name: str) -> None:
+        """Forget a table that `build` kept."""
+        self.connection.execute(f"drop table if exists {quote(name)}")
+
+    def frame(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
+        """Run a query and return its rows as a polars frame."""
+        import polars as pl
+
+        table = self.connection.execute(query, dict(parameters or {})).to_arrow_table()
+        frame = pl.from_arrow(table)
+        if not isinstance(frame, pl.DataFrame):
+            raise StoreError("a query returned no table")
+        return frame
+
+    def write(self, query: str, path: Path, parameters: Mapping[str, object] | None = None) -> int:
+        """Run a query and write its rows, in their order, to one Parquet file; returns the number of rows."""
+        statement = (
+            f"copy ({query}) to {text_literal(str(path))} "
+            f"(format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
+        )
+        result = self.connection.execute(statement, dict(parameters or {})).fetchone()
+        if result is None:
+            raise StoreError(f"writing {path.name} reported no row count")
+        return int(result[0])

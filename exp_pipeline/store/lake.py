@@ -1,0 +1,180 @@
+"""The lake: Parquet partitions that are replaced whole, each with a manifest that names its current files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from exp_pipeline.model.errors import StoreError
+from exp_pipeline.store.files import digest_of_file, fsync_folder, temporary_beside, write_text
+
+MANIFEST = "manifest.json"
+# A reader that resolved the manifest just before a replacement still finds its files for this long.
+GRACE_SECONDS = 3600.0
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_VALUE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFile:
+    """One Parquet file of a partition; `tag` says which slice of the partition it holds (an event day, a bucket)."""
+
+    name: str
+    tag: str
+    rows: int
+    bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a partition holds now: files in reading order, schema version, the run that wrote this content."""
+
+    table: str
+    partition: str
+    schema_version: str
+    run_id: str
+    files: tuple[LakeFile, ...]
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def content_digest(self) -> str:
+        """Names the rows of the partition: equal digests mean equal files in equal order."""
+        from exp_pipeline.model.digests import digest_of
+
+        return digest_of([self.schema_version, [[file.tag, file.digest] for file in self.files]])
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A finished Parquet file (still under a temporary name) that is to become part of a partition."""
+
+    path: Path
+    tag: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """Tables under one folder; partition folders are `table/column=value`."""
+
+    root: Path
+
+    def folder(self, table: str, partition: str) -> Path:
+        column, _, value = partition.partition("=")
+        if not (_NAME.match(table) and _NAME.match(column) and _VALUE.match(value)):
+            raise ValueError(f"table and partition must be plain names such as events, event_date=2026-03-01; got {table!r}, {partition!r}")
+        return self.root / table / partition
+
+    def staging(self, table: str, partition: str) -> Path:
+        """A fresh temporary file name inside the partition folder, on the same file system as its final place."""
+        folder = self.folder(table, partition)
+        folder.mkdir(parents=True, exist_ok=True)
+        return temporary_beside(folder / "part.parquet")
+
+    def manifest(self, table: str, partition: str) -> Manifest | None:
+        """What the partition holds now, or None where it was never written."""
+        path = self.folder(table, partition) / MANIFEST
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            raw = json.loads(text)
+            files = tuple(LakeFile(**entry) for entry in raw.pop("files"))
+            return Manifest(**raw, files=files)
+        except (ValueError, TypeError, KeyError) as trouble:
+            raise StoreError(f"the manifest {path} is damaged ({trouble}); materialize that partition again") from trouble
+
+    def partitions(self, table: str) -> tuple[str, ...]:
+        """Every partition that was written, in the order of their names."""
+        folder = self.root / table
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(entry.name for entry in folder.iterdir() if (entry / MANIFEST).is_file()))
+
+    def manifests(self, table: str, partitions: Iterable[str]) -> tuple[Manifest, ...]:
+        """The manifests of those of the partitions that exist, in the order given."""
+        found = (self.manifest(table, partition) for partition in partitions)
+        return tuple(manifest for manifest in found if manifest is not None)
+
+    def paths(self, manifests: Sequence[Manifest], tags: Iterable[str] | None = None) -> list[Path]:
+        """Paths of the files that the manifests name, in reading order; only those with one of the tags, if given."""
+        wanted = None if tags is None else frozenset(tags)
+        return [
+            self.folder(manifest.table, manifest.partition) / file.name
+            for manifest in manifests
+            for file in manifest.files
+            if wanted is None or file.tag in wanted
+        ]
+
+    def commit(
+        self,
+        table: str,
+        partition: str,
+        new_files: Sequence[NewFile],
+        *,
+        schema_version: str,
+        run_id: str,
+        facts: Mapping[str, object] | None = None,
+    ) -> Manifest:
+        """Make these files the whole content of a partition, in one step that readers cannot see half of.
+
+        Files are named by their content, so writing the same rows again changes no byte and keeps the manifest
+        (and the run it names). Files of earlier contents are removed once the grace time has passed.
+        """
+        folder = self.folder(table, partition)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = []
+        for position, new in enumerate(new_files):
+            digest = digest_of_file(new.path)
+            name = f"part-{position:04d}-{digest[:16]}.parquet"
+            target = folder / name
+            size = new.path.stat().st_size
+            if target.is_file():
+                # Touched, so that the sweep below counts its grace time from now.
+                os.utime(target)
+                new.path.unlink()
+            else:
+                with new.path.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+                os.replace(new.path, target)
+            files.append(LakeFile(name=name, tag=new.tag, rows=new.rows, bytes=size, digest=digest))
+        fsync_folder(folder)
+        manifest = Manifest(table, partition, schema_version, run_id, tuple(files), dict(facts or {}))
+        current = self.manifest(table, partition)
+        unchanged = (
+            current is not None
+            and current.content_digest == manifest.content_digest
+            and dict(current.facts) == json.loads(json.dumps(manifest.facts))
+        )
+        if current is not None and unchanged:
+            return current
+        write_text(folder / MANIFEST, json.dumps(asdict(manifest), sort_keys=True, indent=1) + "\n")
+        self._sweep(folder, frozenset(file.name for file in files))
+        return manifest
+
+    def _sweep(self, folder: Path, current: frozenset[str]) -> None:
+        """Remove files that no manifest names any more and that no reader can still be about to open."""
+        limit = time.time() - GRACE_SECONDS
+        for entry in folder.iterdir():
+            if entry.name in current or entry.name == MANIFEST:
+                continue
+            try:
+                if entry.stat().st_mtime < limit:
+                    entry.unlink()
+            except FileNotFoundError:
+                continue

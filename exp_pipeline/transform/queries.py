@@ -1,0 +1,136 @@
+"""The SQL files as parsed queries: read once, extended with columns, and put into the form an engine runs.
+
+Each file is one query in DuckDB's dialect with one stated grain; `query_text` gives it for DuckDB, `spark_text`
+for Spark, where a construct that has no translation is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+
+import sqlglot
+from sqlglot import exp
+
+DIALECT = "duckdb"
+
+
+@cache
+def _parsed(name: str) -> exp.Expr:
+    text = files("exp_pipeline.transform").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return sqlglot.parse_one(text, dialect=DIALECT)
+
+
+def query_names() -> tuple[str, ...]:
+    """The names of all SQL files, in order."""
+    folder = files("exp_pipeline.transform").joinpath("sql")
+    return tuple(sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")))
+
+
+def grain(name: str) -> str:
+    """The first comment line of an SQL file: what one row is."""
+    text = files("exp_pipeline.transform").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return text.splitlines()[0].removeprefix("--").strip()
+
+
+def load(name: str) -> exp.Expr:
+    """A fresh copy of a parsed SQL file, for the caller to extend."""
+    return _parsed(name).copy()
+
+
+def with_columns(query: exp.Expr, columns: Iterable[exp.Expr]) -> exp.Expr:
+    """The query with columns appended to its outermost select."""
+    if not isinstance(query, exp.Select):
+        raise ValueError("columns can be appended to a select only")
+    return query.select(*columns, append=True, copy=True)
+
+
+def with_slots(query: exp.Expr, *fillings: Iterable[exp.Expr]) -> exp.Expr:
+    """The query with each column `slot() as ...` (an alias of an unknown call `more_measures()`) replaced by columns.
+
+    The first filling goes into the first slot in reading order (the innermost query is read first), and so on.
+    """
+    filled = query.copy()
+    slots = [
+        node
+        for node in filled.find_all(exp.Alias, bfs=False)
+        if isinstance(node.this, exp.Anonymous) and str(node.this.this).lower() == "more_measures"
+    ]
+    selects = sorted((slot.find_ancestor(exp.Select) for slot in slots), key=lambda select: -(select.depth if select else 0))
+    if len(selects) != len(fillings):
+        raise ValueError(f"the query has {len(selects)} slots, {len(fillings)} fillings were given")
+    for select, columns in zip(selects, fillings, strict=True):
+        if select is None:
+            raise ValueError("a slot must stand in a select list")
+        kept: list[exp.Expr] = []
+        for column in select.expressions:
+            is_slot = isinstance(column, exp.Alias) and column.alias == "more_measures"
+            kept.extend(columns if is_slot else [column])
+        select.set("expressions", kept)
+    return filled
+
+
+def with_calls(query: exp.Expr, replacements: Mapping[str, exp.Expr]) -> exp.Expr:
+    """The query with each call `name()` replaced by an expression.
+
+    This is how what another room defines (a contract's predicate) enters a query: as a tree, never as text.
+    """
+
+    def fill(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Anonymous) and str(node.this).lower() in replacements:
+            return exp.paren(replacements[str(node.this).lower()].copy())
+        return node
+
+    return query.transform(fill)
+
+
+def with_codes(query: exp.Expr, codes: Mapping[str, int]) -> exp.Expr:
+    """The query with `event_code()` as one comparison chain over `event_name`, and `code_of('name')` as its number.
+
+    Comparing a small integer is cheaper than comparing names again for every measure.
+    """
+    chain = exp.Case(this=exp.column("event_name"), default=exp.Literal.number(0))
+    for name, code in codes.items():
+        chain = chain.when(exp.Literal.string(name), exp.Literal.number(code))
+
+    def fill(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Anonymous) and str(node.this).lower() == "code_of":
+            return exp.Literal.number(codes[node.expressions[0].name])
+        return node
+
+    return with_calls(query.transform(fill), {"event_code": exp.cast(chain, "tinyint")})
+
+
+def streaming(query: exp.Expr) -> exp.Expr:
+    """The query for rows that already stand in the order its windows ask for: every window becomes one pass.
+
+    `lag(x) over (partition by a order by b)` becomes `lag(x) over ()`, and a running sum runs over the whole
+    file. That gives the same rows only where the query itself marks the first row of each partition (by
+    comparing the partition's columns with the row before), as `bouts.sql` does, and where the input is sorted.
+    """
+
+    def open_up(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Window):
+            node.set("partition_by", None)
+            node.set("order", None)
+        return node
+
+    return query.transform(open_up)
+
+
+def without_order(query: exp.Expr) -> exp.Expr:
+    """The query without its outermost `order by`, for a caller that keeps rows in memory."""
+    stripped = query.copy()
+    stripped.set("order", None)
+    return stripped
+
+
+def query_text(query: exp.Expr) -> str:
+    """The query as DuckDB SQL."""
+    return query.sql(dialect=DIALECT)
+
+
+def spark_text(query: exp.Expr) -> str:
+    """The query as Spark SQL; raises sqlglot's UnsupportedError for what has no translation."""
+    return query.sql(dialect="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)

@@ -1,0 +1,42 @@
+-- One row per experiment, version, unit and arm seen in a day's assignment events, with the context frozen at that moment.
+with ranked as (
+  select
+    e.experiment, e.experiment_version, e.unit_type, e.unit_id, e.arm, e.event_date, e.occurred_at, e.event_id,
+    e.learner_key, e.assignment_source, e.stratum, e.ramp_stage, e.arm_bucket, e.traffic_bucket,
+    e.role, e.platform, e.app_version, e.locale, e.class_id, e.school_id, e.district_id,
+    count(*) over (
+      partition by e.experiment, e.experiment_version, e.unit_type, e.unit_id, e.arm, e.event_date
+    ) as n_logged,
+    row_number() over (
+      partition by e.experiment, e.experiment_version, e.unit_type, e.unit_id, e.arm, e.event_date
+      order by e.occurred_at, e.event_id
+    ) as place
+  from events as e
+  where e.event_name = 'experiment_assigned'
+)
+
+select
+  experiment,
+  experiment_version as version,
+  unit_type,
+  unit_id,
+  arm,
+  event_date,
+  occurred_at as assigned_at,
+  case when unit_type = 'learner' then learner_key end as unit_key,
+  stratum,
+  ramp_stage,
+  coalesce(assignment_source, 'logged') as source,
+  arm_bucket,
+  traffic_bucket,
+  role,
+  platform,
+  app_version,
+  locale,
+  class_id,
+  school_id,
+  district_id,
+  n_logged
+from ranked
+where place = 1
+order by experiment, version, unit_type, unit_id, arm, event_date

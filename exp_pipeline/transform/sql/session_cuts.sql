@@ -1,0 +1,54 @@
+-- One row per landed row of one day after (or before) which a session is cut by objective or by a shared device.
+with kept as (
+  select l.file, l.row_number, l.part, l.learner_key, l.occurred_at, l.event_id, l.device_id, l.learning_objective_id
+  from landed as l
+  left join fates as f on l.file = f.file and l.row_number = f.row_number and l.part = f.part
+  where l.event_date = $day and f.file is null
+),
+
+objectives as (
+  select
+    file,
+    row_number,
+    part,
+    learning_objective_id
+    <> lag(learning_objective_id) over (partition by learner_key order by occurred_at, event_id) as objective_changed
+  from kept
+  where learning_objective_id is not null
+),
+
+shared_devices as (
+  select device_id
+  from kept
+  where device_id is not null
+  group by device_id
+  having min(learner_key) < max(learner_key)
+),
+
+device_turns as (
+  select
+    k.file,
+    k.row_number,
+    k.part,
+    k.learner_key
+    <> lead(k.learner_key) over (partition by k.device_id order by k.occurred_at, k.event_id) as device_handover
+  from kept as k
+  inner join shared_devices as s on k.device_id = s.device_id
+)
+
+select
+  file,
+  row_number,
+  part,
+  max(objective_changed) as objective_changed,
+  max(device_handover) as device_handover
+from (
+  select file, row_number, part, objective_changed, false as device_handover
+  from objectives
+  where objective_changed
+  union all
+  select file, row_number, part, false as objective_changed, device_handover
+  from device_turns
+  where device_handover
+) as cuts
+group by file, row_number, part

@@ -1,0 +1,81 @@
+-- One row per session that started in the window of days: how long, how many turns, how it ended.
+with bounds as (
+  select
+    learner_key,
+    chain,
+    started_at,
+    lead(started_at) over (partition by learner_key, chain order by started_at) as next_started_at
+  from cap_starts
+),
+
+pieces as (
+  select
+    b.learner_key,
+    b.chain,
+    b.started_at,
+    max(e.occurred_at) as ended_at,
+    count(*) as n_events,
+    count(*) filter (where e.event_name = 'tutor_turn_submitted') as n_turns,
+    count(*) filter (where e.event_name = 'tutor_turn_response_shown') as n_responses,
+    max(b.next_started_at is not null) as capped
+  from bounds as b
+  inner join chains as c on b.learner_key = c.learner_key and b.chain = c.chain
+  inner join events as e
+    on
+      b.learner_key = e.learner_key
+      and e.occurred_at >= b.started_at
+      and e.occurred_at <= c.ended_at
+      and (b.next_started_at is null or e.occurred_at < b.next_started_at)
+  group by b.learner_key, b.chain, b.started_at
+),
+
+everything as (
+  select
+    c.learner_key, c.learner_id, c.started_at, c.ended_at, c.n_events, c.n_turns, c.n_responses, false as capped,
+    c.ended_explicitly, c.handed_over, c.next_boundary, c.objective, c.producer_session_id, c.producer_changes,
+    c.role, c.platform, c.app_version, c.locale, c.class_id, c.school_id
+  from chains as c
+  left join (select distinct learner_key, chain from cap_starts) as k
+    on c.learner_key = k.learner_key and c.chain = k.chain
+  where k.chain is null
+  union all
+  select
+    p.learner_key, c.learner_id, p.started_at, p.ended_at, p.n_events, p.n_turns, p.n_responses, p.capped,
+    c.ended_explicitly, c.handed_over, c.next_boundary, c.objective, c.producer_session_id, c.producer_changes,
+    c.role, c.platform, c.app_version, c.locale, c.class_id, c.school_id
+  from pieces as p
+  inner join chains as c on p.learner_key = c.learner_key and p.chain = c.chain
+)
+
+select
+  md5(learner_id || '|' || cast(date_diff('microsecond', timestamp '1970-01-01', started_at) as varchar)) as session_id,
+  learner_id,
+  learner_key,
+  cast(started_at as date) as event_date,
+  started_at,
+  ended_at,
+  date_diff('microsecond', started_at, ended_at) / 60000000.0 as minutes,
+  case
+    when capped then 'cap'
+    when ended_explicitly then 'explicit'
+    when $cut_on_shared_device and handed_over then 'device'
+    when next_boundary = 'objective' then 'objective'
+    when next_boundary is not null then 'idle'
+    when date_diff('microsecond', ended_at, $known_until) > $gap_microseconds then 'idle'
+    else 'open'
+  end as end_reason,
+  n_events,
+  n_turns,
+  n_responses,
+  producer_session_id,
+  case when producer_session_id is not null then producer_changes = 0 end as producer_session_agrees,
+  objective,
+  role,
+  platform,
+  app_version,
+  locale,
+  class_id,
+  school_id
+from everything
+where started_at >= $window_start and started_at < $window_end
+order by learner_key, started_at
