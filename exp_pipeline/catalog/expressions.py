@@ -41,8 +41,8 @@ _SYNTAX: Final = frozenset({
     "Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "And", "Or", "Not", "EQ", "NEQ", "GT",
     "GTE", "LT", "LTE", "NullSafeEQ", "NullSafeNEQ", "Is", "In", "Between", "Case", "Add", "Sub", "Mul",
     "Div", "IntDiv", "Mod", "Neg", "DPipe", "Like", "ILike", "Interval", "Var", "AtTimeZone", "Bracket",
-    "DataType",
-    "DataTypeParam", "ColumnDef", "DateTrunc", "JSONPath", "JSONPathRoot", "JSONPathKey", "JSONPathSubscript",
+    "DataType", "DataTypeParam", "ColumnDef", "DateTrunc", "JSONPath", "JSONPathRoot", "JSONPathKey",
+    "JSONPathSubscript",
 })  # fmt: skip
 _NODES: Final = (_SYNTAX | frozenset(FUNCTIONS.values())) - {"Anonymous"}
 TYPES: Final = frozenset({

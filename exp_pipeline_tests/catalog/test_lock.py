@@ -65,7 +65,7 @@ def test_every_changed_analysis_field_is_named_with_both_values(brief: Brief) ->
         ("primary", "mastery_loop_completion", "answer_accuracy"),
         ("secondary", '["answer_accuracy", "helpful_rate"]', '["helpful_rate"]'),
         ("guardrails", "[0].margin = 0.1", "[0].margin = 0.2"),
-        ("mde", '{"absolute": 0.07, "relative": null}', '{"absolute": null, "relative": 0.1}'),
+        ("mde", '{"absolute": 0.12, "relative": null}', '{"absolute": null, "relative": 0.1}'),
         ("practical_threshold", '{"absolute": 0.03, "relative": null}', "none"),
     ]
     assert state.locked_digest != state.current_digest
