@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-from exp_pipeline.model.readout import SampleRatioDay
+import polars as pl
+
+from exp_pipeline.analysis.cumulative import effects_by_day
+from exp_pipeline.analysis.guardrails import guardrail_result
+from exp_pipeline.analysis.methods import Answer, compare
+from exp_pipeline.analysis.units import MetricUnits, frame_of_units
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.metrics import Metric
+from exp_pipeline.model.readout import GuardrailResult, SampleRatioDay
+from exp_pipeline.stats.results import NotEstimable
 from exp_pipeline.stats.srm import sample_ratio, sequential_sample_ratio
 
 
@@ -37,3 +46,60 @@ def daily_sample_ratio(
         )
         for day, counts, sequential in zip(ordered, looks, path, strict=True)
     )
+
+
+def daily_guardrails(
+    brief: Brief, metrics: Mapping[str, Metric], units: pl.DataFrame, days: pl.DataFrame, *, upto: date
+) -> tuple[GuardrailResult, ...]:
+    """Do the guardrails hold on all data up to the end of one day, and does a kill rule act?
+
+    units: unit_id, arm, assigned_date (and cluster_id where clusters were randomised), one row a unit. days:
+    unit_id, event_date and one column a measure; a quantile's measure is a list of values. The whole of a
+    metric's window is not waited for: harm that is seen early is harm. Raises ValueError for a metric that
+    is not in `metrics`.
+    """
+    roster = frame_of_units(units, brief)
+    present = roster.frame.filter(pl.col("assigned_date") <= upto)
+    found = []
+    for guardrail in brief.guardrails:
+        if guardrail.metric not in metrics:
+            raise ValueError(f"metrics lacks {guardrail.metric!r}; it holds: {', '.join(sorted(metrics))}")
+        metric = metrics[guardrail.metric]
+        nobody = dict.fromkeys(brief.shares(), 0)
+        part = MetricUnits(metric, present, (), False, nobody, nobody, ())
+        effects = _effects_on(part, days, brief, clustered=roster.clustered, upto=upto)
+        for arm in brief.treatments():
+            unknown = NotEstimable("daily", f"{metric.title} has no daily sums to judge", 0, 0)
+            effect = effects.get(arm.name, unknown)
+            found.append(guardrail_result(guardrail, metric, arm.name, effect, brief))
+    return tuple(found)
+
+
+def _effects_on(
+    units: MetricUnits, days: pl.DataFrame, brief: Brief, *, clustered: bool, upto: date
+) -> dict[str, Answer]:
+    metric, level = units.metric, 1.0 - brief.alpha
+    if metric.type != "quantile":
+        by_day = effects_by_day(units, days, brief, clustered=clustered, upto=upto, level=level)
+        return {found.arm: found.effect for found in by_day if found.day == upto}
+    if metric.numerator not in days.columns:
+        return {}
+    values = (
+        days.filter(pl.col("event_date") <= upto)
+        .select(pl.col("unit_id").cast(pl.String), "event_date", pl.col(metric.numerator).alias("value"))
+        .explode("value")
+        .drop_nulls("value")
+        .join(units.frame.select("unit_id", "assigned_date"), on="unit_id")
+        .filter(pl.col("event_date") >= pl.col("assigned_date"))
+        .sort("unit_id", "value")
+        .group_by("unit_id", maintain_order=True)
+        .agg(pl.col("value").cast(pl.Float64).alias("values"))
+    )
+    frame = units.frame.join(values, on="unit_id").sort("unit_id")
+    owned = MetricUnits(metric, frame, (), False, units.waiting, units.without_value, ())
+    return {
+        arm.name: compare(
+            owned, arm.name, brief.control, clustered=clustered, adjusted=False, level=level
+        ).effect
+        for arm in brief.treatments()
+    }

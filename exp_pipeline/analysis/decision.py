@@ -62,7 +62,7 @@ def decide(
     """What should be done with the experiment and with each arm?
 
     Rules in order: integrity, guardrails, planned time, primary, guardrails shown to hold, equity, value,
-    brief as locked. The first that forces an outcome decides; all are listed. An arm ships only when none of them
+    brief as locked. The first that forces an outcome decides; all are listed. An arm ships only when none
     forces anything else, so a breached guardrail, a failed check or a changed brief can never ship.
     """
     decided = tuple(_decide_arm(brief, lock, integrity, blinding, facts, power) for facts in arms)

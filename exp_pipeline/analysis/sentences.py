@@ -135,7 +135,8 @@ def next_steps_of(
         elif power is not None and power.planned_units_per_arm:
             found.append(
                 "Extend with a new end that was fixed before looking again; "
-                f"{power.planned_units_per_arm:,} units an arm were needed and {power.observed_units_per_arm:,} are there."
+                f"{power.planned_units_per_arm:,} units an arm were needed, "
+                f"{power.observed_units_per_arm:,} are there."
             )
         else:
             found.append("Extend with a new end that was fixed before looking again.")
