@@ -31,7 +31,8 @@ def estimate(arm: str = "treatment", effect: float = 0.04, half: float = 0.02, *
         "experiment": "e", "snapshot": "s", "metric": "solved", "title": "Solved", "role": "primary",
         "display": "share", "direction": "increase", "arm": arm, "control": "control", "method": "welch",
         "n_control": 1000, "n_treatment": 1000, "mean_control": 0.4, "mean_treatment": 0.4 + effect,
-        "absolute": effect, "se": half / 2, "df": 1998.0, "ci_lower": effect - half, "ci_upper": effect + half,
+        "absolute": effect, "se": half / 2, "df": 1998.0,
+        "ci_lower": effect - half, "ci_upper": effect + half,
         "always_valid_lower": effect - 1.6 * half, "always_valid_upper": effect + 1.6 * half,
         "p_value": 0.0001 if abs(effect) > half else 0.4, "p_adjusted": 0.0001 if abs(effect) > half else 0.4,
         "relative": effect / 0.4,
@@ -41,8 +42,10 @@ def estimate(arm: str = "treatment", effect: float = 0.04, half: float = 0.02, *
 
 def guardrail(arm: str = "treatment", **changes: Any) -> GuardrailResult:
     fields: dict[str, Any] = {
-        "metric": "latency", "title": "Latency", "arm": arm, "status": "pass", "basis": "interval", "margin": 50.0,
-        "margin_kind": "absolute", "display": "ms", "harm": 1.0, "harm_bound": 9.0, "p_value": 0.001, "reason": "held",
+        "metric": "latency", "title": "Latency", "arm": arm, "status": "pass", "basis": "interval",
+        "margin": 50.0,
+        "margin_kind": "absolute", "display": "ms", "harm": 1.0, "harm_bound": 9.0, "p_value": 0.001,
+        "reason": "held",
     }  # fmt: skip
     return GuardrailResult(**(fields | changes))
 
@@ -135,9 +138,16 @@ effects = st.floats(-0.2, 0.2)
 halves = st.floats(0.001, 0.2)
 primaries = st.builds(lambda effect, half: estimate(effect=effect, half=half), effects, halves)
 segments = st.lists(
-    st.builds(lambda e, h, v: estimate(effect=e, half=h, segment="language", segment_value=v), effects, halves,
-              st.sampled_from(["a", "b", "c"])), max_size=3,
-)  # fmt: skip
+    st.builds(
+        lambda effect, half, value: estimate(
+            effect=effect, half=half, segment="language", segment_value=value
+        ),
+        effects,
+        halves,
+        st.sampled_from(["a", "b", "c"]),
+    ),
+    max_size=3,
+)
 impacts = st.none() | st.builds(
     lambda value: Impact(
         arm="treatment",
@@ -165,8 +175,8 @@ rules = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(guardrails, max_size=3), primaries, segments, impacts, checks, changes, st.booleans(), blindings, rules,
-    st.booleans(),
+    st.lists(guardrails, max_size=3), primaries, segments, impacts, checks, changes, st.booleans(), blindings,
+    rules, st.booleans(),
 )  # fmt: skip
 def test_nothing_unsafe_ever_ships(
     guards: list[GuardrailResult],
