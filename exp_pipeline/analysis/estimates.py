@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -185,7 +185,7 @@ def segment_estimates(setting: Setting, units: MetricUnits) -> tuple[Estimate, .
             continue
         frame = units.frame.with_columns(pl.col(column).cast(pl.String).fill_null("unknown").alias(column))
         for value in frame[column].unique().sort().to_list():
-            part = _with_frame(units, frame.filter(pl.col(column) == value))
+            part = replace(units, frame=frame.filter(pl.col(column) == value))
             for arm in brief.treatments():
                 comparison = compare(
                     part,
@@ -206,18 +206,6 @@ def segment_estimates(setting: Setting, units: MetricUnits) -> tuple[Estimate, .
                 )
                 found.append(_without_small_cells(row, brief.minimum_cell))
     return with_family(found, "segments", holm)
-
-
-def _with_frame(units: MetricUnits, frame: pl.DataFrame) -> MetricUnits:
-    return MetricUnits(
-        units.metric,
-        frame,
-        units.covariates,
-        units.stratified,
-        units.waiting,
-        units.without_value,
-        units.notes,
-    )
 
 
 def _without_small_cells(row: Estimate, minimum: int) -> Estimate:

@@ -31,8 +31,8 @@ def mad_from_table(frame: pl.DataFrame, brief: Brief) -> UnitTable:
     of `table.arms` (without a mapping they must be the arms' own names). A unit with several rows keeps its
     first (by `assigned_at` where given, else by row); where they name different arms it is contaminated. Rows
     without a unit id are left out (see `exclusions_of_table`). Without an `exposed` column every unit is
-    taken as exposed, and its `exposures` stay unknown. Raises SpecError with every problem found: a column that is
-    not there, an arm value without an arm, a value that is not a number.
+    taken as exposed, and its `exposures` stay unknown. Raises SpecError with every problem found: a column
+    that is not there, an arm value without an arm, a value that is not a number.
     """
     table = _mapping(brief)
     problems = [*_missing_columns(frame, brief, table), *_missing_metrics(brief, table)]

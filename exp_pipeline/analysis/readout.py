@@ -116,7 +116,13 @@ def read_out(inputs: ReadoutInputs) -> Readout:
             blinding=blinding,
         ),
         next_steps=next_steps_of(
-            brief, decision, integrity=integrity, guardrails=guardrails, power=power, blinding=blinding
+            brief,
+            decision,
+            integrity=integrity,
+            guardrails=guardrails,
+            power=power,
+            blinding=blinding,
+            units_per_day=inputs.history_units_per_day or brief.expected_units_per_day,
         ),
         provenance=inputs.provenance,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from exp_pipeline.analysis.estimates import Setting
@@ -30,10 +32,10 @@ def robustness_rows(setting: Setting, units: MetricUnits) -> tuple[RobustnessRow
         variants.append(("ignoring clusters", note, units, False, False))
     if clean.height < units.frame.height:
         note = f"{units.frame.height - clean.height:,} units seen in two arms left out"
-        variants.append(("without contaminated units", note, _only(units, clean), clustered, True))
+        variants.append(("without contaminated units", note, replace(units, frame=clean), clustered, True))
     if 0 < exposed.height < units.frame.height:
         note = "diagnostic: who is exposed may depend on the arm"
-        variants.append(("exposed units only", note, _only(units, exposed), clustered, True))
+        variants.append(("exposed units only", note, replace(units, frame=exposed), clustered, True))
     rows = []
     for arm in brief.treatments():
         for variant, note, part, by_cluster, adjusted in variants:
@@ -55,15 +57,3 @@ def robustness_rows(setting: Setting, units: MetricUnits) -> tuple[RobustnessRow
                 )
             )
     return tuple(rows)
-
-
-def _only(units: MetricUnits, frame: pl.DataFrame) -> MetricUnits:
-    return MetricUnits(
-        units.metric,
-        frame,
-        units.covariates,
-        units.stratified,
-        units.waiting,
-        units.without_value,
-        units.notes,
-    )

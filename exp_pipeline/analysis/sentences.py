@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from exp_pipeline.analysis.blinding import Blinding
 from exp_pipeline.analysis.methods import Comparison
 from exp_pipeline.analysis.units import MetricUnits
-from exp_pipeline.analysis.wording import listed
+from exp_pipeline.analysis.wording import listed, margin_in_words
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import (
     Decision,
@@ -83,8 +84,9 @@ def limits_of(
     found += failed
     if power is not None and power.achieved_mde is not None and power.achieved_mde > power.planned_mde:
         found.append(
-            f"The data find effects of {power.achieved_mde:.3g} or more with {100 * brief.power:g} % power; "
-            f"{power.planned_mde:.3g} was planned."
+            "The data find effects of "
+            f"{margin_in_words(power.achieved_mde, 'absolute', primary.metric.display)} or more with {100 * brief.power:g} % power; "
+            f"{margin_in_words(power.planned_mde, 'absolute', primary.metric.display)} was planned."
         )
     rows = sum(count.rows for count in exclusions)
     if rows:
@@ -111,6 +113,7 @@ def next_steps_of(
     guardrails: Sequence[GuardrailResult],
     power: PowerAchieved | None,
     blinding: Blinding,
+    units_per_day: float | None,
 ) -> tuple[str, ...]:
     """What should happen now, and who watches what?"""
     outcome, found = decision.outcome, list[str]()
@@ -138,6 +141,10 @@ def next_steps_of(
                 f"{power.planned_units_per_arm:,} units an arm were needed, "
                 f"{power.observed_units_per_arm:,} are there."
             )
+            missing = (power.planned_units_per_arm - power.observed_units_per_arm) * len(brief.arms)
+            if units_per_day and missing > 0:
+                weeks = math.ceil(missing / (units_per_day * brief.traffic) / 7)
+                found.append(f"At {units_per_day:,.0f} units a day that takes {weeks:,} more weeks.")
         else:
             found.append("Extend with a new end that was fixed before looking again.")
     if outcome == "iterate":
