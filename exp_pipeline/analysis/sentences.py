@@ -83,10 +83,13 @@ def limits_of(
     )
     found += failed
     if power is not None and power.achieved_mde is not None and power.achieved_mde > power.planned_mde:
+        found_size, planned_size = (
+            margin_in_words(size, "absolute", primary.metric.display)
+            for size in (power.achieved_mde, power.planned_mde)
+        )
         found.append(
-            "The data find effects of "
-            f"{margin_in_words(power.achieved_mde, 'absolute', primary.metric.display)} or more with {100 * brief.power:g} % power; "
-            f"{margin_in_words(power.planned_mde, 'absolute', primary.metric.display)} was planned."
+            f"The data find effects of {found_size} or more with {100 * brief.power:g} % power; "
+            f"{planned_size} was planned."
         )
     rows = sum(count.rows for count in exclusions)
     if rows:
