@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exp_pipeline.stats.adjustment import adjusted_difference
 from exp_pipeline.stats.clusters import clustered_difference
 from exp_pipeline.stats.means import difference_in_means
 from exp_pipeline.stats.moments import Moments
@@ -255,3 +256,43 @@ def test_a_hundred_thousand_rows_take_no_time() -> None:
     estimated(clustered_difference(y, cluster % 2 == 0, cluster, method="cr2"))
     # About 0.03 s here; an n x n matrix would not fit in memory at all.
     assert time.process_time() - begin < 2.0
+
+
+def test_a_ratio_with_denominators_that_differ_between_arms() -> None:
+    rng = np.random.default_rng(6)
+    arm = np.arange(600) % 2 == 1
+    shown = rng.integers(1, 9, 600) * np.where(arm, 3.0, 1.0)
+    taken = shown * rng.beta(4, 4, 600)
+    rows = np.column_stack([taken, shown])
+    names = ["taken", "shown"]
+    delta = estimated(
+        difference_in_ratios(
+            Moments.from_array(rows[~arm], names),
+            Moments.from_array(rows[arm], names),
+            numerator="taken",
+            denominator="shown",
+        )
+    )
+    effect = estimated(clustered_difference(taken, arm, np.arange(600), denominator=shown, method="cr2"))
+    # CR2 with clusters of one is the sum of the arms' own variances, as in the delta method.
+    assert effect.se == pytest.approx(delta.se, rel=1e-9)
+
+
+def test_relative_interval_with_covariates_agrees_with_the_adjusted_difference() -> None:
+    rng = np.random.default_rng(7)
+    arm = np.arange(4000) % 2 == 1
+    x = rng.normal(10, 5, 4000)
+    rows = np.column_stack([x + 3 + arm + rng.normal(size=4000), x])
+    names = ["y", "x"]
+    adjusted = estimated(
+        adjusted_difference(
+            Moments.from_array(rows[~arm], names),
+            Moments.from_array(rows[arm], names),
+            outcome="y",
+            covariates=["x"],
+        )
+    )
+    effect = estimated(clustered_difference(rows[:, 0], arm, np.arange(4000), covariates=x[:, None]))
+    # Robust and model-based errors of one truth, 4,000 units; a large spread of x counts in both.
+    assert effect.relative_ci_lower == pytest.approx(adjusted.relative_ci_lower, rel=0.01)
+    assert effect.relative_ci_upper == pytest.approx(adjusted.relative_ci_upper, rel=0.01)

@@ -185,3 +185,22 @@ def test_mistakes_are_named() -> None:
         call: dict[str, Any] = {"margin": 1.0, "margin_kind": "absolute", "harm": "increase", **arguments}
         with pytest.raises(ValueError, match=words):
             non_inferiority(good, **call)
+
+
+@pytest.mark.parametrize("harm", ["increase", "decrease"])
+def test_p_agrees_with_the_bound_of_lopsided_intervals(harm: Any) -> None:
+    # At the margin that is the bound itself, the p-value is alpha.
+    rare = estimated(difference_in_proportions(3, 60, 3, 50))
+    first = non_inferiority(rare, margin=1.0, margin_kind="absolute", harm=harm)
+    assert first.bound is not None
+    again = non_inferiority(rare, margin=first.bound, margin_kind="absolute", harm=harm)
+    assert again.p_value == pytest.approx(0.05, rel=1e-9)
+
+
+def test_relative_harm_of_a_negative_metric() -> None:
+    below = effect(-2.0, control=-100.0)
+    found = non_inferiority(below, margin=0.01, margin_kind="relative", harm="decrease")
+    assert found.harm_estimate == pytest.approx(0.02)
+    assert found.bound is not None
+    # Two per cent and 1.65 standard errors of one per cent each.
+    assert found.bound == pytest.approx(0.0365, abs=0.001)

@@ -157,3 +157,21 @@ def test_a_million_rows_take_no_time() -> None:
     estimated(difference_in_quantiles(values, unit, values + 0.01, unit, quantile=0.95))
     # About 0.1 s here.
     assert time.process_time() - begin < 2.0
+
+
+def test_few_units_use_a_t_and_the_unbiased_variance() -> None:
+    # Units of one value each: the share's variance is that of zeros and ones with divisor units - 1.
+    units, rows = 12, 50
+    values = np.repeat(np.arange(units, dtype=float), rows) + np.tile(np.linspace(0, 0.9, rows), units)
+    still = np.linspace(-1e-9, 1e-9, 4000)
+    effect = estimated(
+        difference_in_quantiles(
+            still, np.arange(4000), values, np.repeat(np.arange(units), rows), quantile=0.5
+        )
+    )
+    from scipy import stats
+
+    share_se = np.sqrt(0.25 / (units - 1))
+    reach = stats.t.ppf(0.975, units - 1) * share_se
+    expected = np.quantile(values, [0.5 - reach, 0.5 + reach])
+    assert (effect.ci_lower, effect.ci_upper) == pytest.approx(tuple(expected), abs=1e-6)
