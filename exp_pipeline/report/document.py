@@ -144,7 +144,7 @@ class DecisionView(Noun):
     outcome: Outcome
     label: Text
     tone: Tone
-    arm: Text | None
+    arm: Text | None = None
     sentence: Text
     asked: Text
     owner: Text
@@ -156,7 +156,7 @@ class BlindingView(Noun):
 
     hidden: bool
     reason: Text
-    next_look: date | None
+    next_look: date | None = None
     next_look_sentence: Text
     unblinded_because: Text
 

@@ -166,7 +166,8 @@ def _figures(
         figures["sample_ratio"] = Figure(
             key="sample_ratio",
             title="Split of units by day, and the p-value of a sample-ratio mismatch",
-            description=f"At the end of {last.day.isoformat()} p is {p}; below {alpha} the split does not fit the plan.",
+            description=f"At the end of {last.day.isoformat()} p is {p}; "
+            f"below {alpha} the split does not fit the plan.",
             table=by_key["sample_ratio"],
         )
     if "cumulative" in by_key and by_key["cumulative"].rows:

@@ -45,12 +45,14 @@ def markdown_of(memo: MemoDocument) -> str:
                 f"**{arm.label}**, {escaped(arm.arm)}: {escaped(arm.because)}" for arm in memo.decision.arms
             )
         )
+    ran = "Ran" if memo.horizon_reached else "Runs"
     out += [
         _list(
             [
                 f"Decision asked: {escaped(memo.decision.asked)}",
-                f"Decided by: {escaped(memo.decision.owner)}; on call: {escaped(memo.on_call)}; risk: {memo.risk_class}",
-                f"{'Ran' if memo.horizon_reached else 'Runs'} {memo.start} to {memo.end}; data to the end of {memo.as_of}",
+                f"Decided by: {escaped(memo.decision.owner)}; on call: {escaped(memo.on_call)}; "
+                f"risk: {memo.risk_class}",
+                f"{ran} {memo.start} to {memo.end}; data to the end of {memo.as_of}",
             ]
         ),
         f"> {escaped(memo.hypothesis)}",
@@ -99,9 +101,8 @@ def summary_markdown(readout: Readout) -> str:
     memo = memo_document(readout)
     lines = [f"**{memo.decision.label}**: {_short(memo.decision.sentence, 180)}"]
     if memo.blinding.hidden:
-        lines.append(
-            f"- Effects hidden: {_short(memo.blinding.reason, 110)} {memo.blinding.next_look_sentence}".rstrip()
-        )
+        look = memo.blinding.next_look_sentence
+        lines.append(f"- Effects hidden: {_short(memo.blinding.reason, 110)} {look}".rstrip())
     for effect in memo.primary:
         lines.append(f"- {_short(effect.arm, 30)}: {_short(effect.sentence, 140)}")
     for tone in ("bad", "warn", "calm", "good"):
@@ -124,9 +125,8 @@ def summary_markdown(readout: Readout) -> str:
 
 def _result(memo: MemoDocument) -> list[str]:
     if memo.blinding.hidden:
-        return [
-            f"**Effects are hidden.** {escaped(memo.blinding.reason)} {memo.blinding.next_look_sentence}".rstrip()
-        ]
+        look = memo.blinding.next_look_sentence
+        return [f"**Effects are hidden.** {escaped(memo.blinding.reason)} {look}".rstrip()]
     out = []
     if memo.blinding.unblinded_because:
         out.append(f"**Looked at before its time.** {escaped(memo.blinding.unblinded_because)}")

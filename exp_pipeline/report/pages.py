@@ -17,7 +17,7 @@ from exp_pipeline.report.plots import all_plots
 _CAPTIONS = {
     "forest": "Point and interval for each arm.",
     "segments": "Point and interval for each declared segment; the short upright bar is its floor.",
-    "guardrails": "The dot is the harm, the line runs to its one-sided bound; hollow dots are judged on the dot alone.",
+    "guardrails": "The dot is the harm, the line runs to its one-sided bound; a hollow dot is judged alone.",
     "sample_ratio": "A cross marks a day on which the split does not fit the plan.",
 }
 

@@ -1,7 +1,7 @@
 """The plots of a memo as SVG that takes the page's colours; each draws only what the memo's tables print.
 
-Every function takes a readout and gives one SVG element, or "" where there is nothing to draw. `width` is in CSS
-pixels: below 560 labels stand above the marks, for a phone. Blinded effects and small cells are left out.
+Every function takes a readout and gives one SVG element, or "" where there is nothing to draw. `width` is in
+CSS pixels: below 560 labels stand above the marks, for a phone. Blinded effects and small cells are left out.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ WITHHELD = "withheld"
 class Screen:
     """Which numbers of a readout may be printed.
 
-    `hidden_because` is empty when effects may be shown. `hidden_values` are the segment values (column, value) that
-    are withheld because a cell of theirs is small, or because showing them would let a small one be worked out.
+    `hidden_because` is empty when effects may be shown. `hidden_values` are the segment values (column, value)
+    that are withheld because a cell of theirs is small, or because a small one would follow from them.
     """
 
     minimum: int
@@ -66,7 +66,7 @@ def hidden_because(readout: Readout) -> str:
 
 
 def without_hidden_effects(readout: Readout) -> Readout:
-    """The readout as far as it may be shown: where effects are hidden, only guardrails and integrity remain."""
+    """The readout as far as it may be shown: of hidden effects, only guardrails and integrity remain."""
     if not hidden_because(readout):
         return readout
     return readout.model_copy(
@@ -95,7 +95,7 @@ def _hidden_values(segments: Iterable[Estimate], minimum: int) -> frozenset[tupl
         small = {value for value, cells in values.items() if any(0 < n < minimum for n in cells.values())}
         waiting = sorted(
             (value for value in values if value not in small and any(values[value].values())),
-            key=lambda value: (min(n for n in values[value].values()), value),  # noqa: B023
+            key=lambda value: (min(n for n in values[value].values()), value),
         )
         while small and waiting and not _covered(small, values, minimum):
             small.add(waiting.pop(0))

@@ -119,7 +119,8 @@ class Drawing:
         """A round mark; hollow marks are outlines on the surface."""
         fill = paint("surface") if hollow else paint(role)
         self.parts.append(
-            f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}" style="fill:{fill};stroke:{paint(role)}" stroke-width="2"/>'
+            f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}" '
+            f'style="fill:{fill};stroke:{paint(role)}" stroke-width="2"/>'
         )
 
     def cross(self, x: float, y: float, role: str, size: float = 4) -> None:

@@ -159,8 +159,14 @@ def power_table(power: PowerAchieved | None, display: Display, screen: Screen) -
         Column(key="achieved", title="Achieved", numeric=True),
     )
     note = power.note if power is not None else ""
-    return Table(key="power", title="Power, planned and achieved", columns=columns, rows=rows, note=note,
-                 empty="Power was not worked out.")  # fmt: skip
+    return Table(
+        key="power",
+        title="Power, planned and achieved",
+        columns=columns,
+        rows=rows,
+        note=note,
+        empty="Power was not worked out.",
+    )
 
 
 def exclusions_table(exclusions: Sequence[ExclusionCount]) -> Table:
@@ -173,8 +179,11 @@ def exclusions_table(exclusions: Sequence[ExclusionCount]) -> Table:
         }
         for row in exclusions
     )
-    columns = (Column(key="kind", title="Kind"), Column(key="reason", title="Reason"),
-               Column(key="rows", title="Rows", numeric=True))  # fmt: skip
+    columns = (
+        Column(key="kind", title="Kind"),
+        Column(key="reason", title="Reason"),
+        Column(key="rows", title="Rows", numeric=True),
+    )
     return Table(
         key="exclusions", title="Rows left out", columns=columns, rows=rows, empty="No row was left out."
     )
@@ -186,8 +195,11 @@ def lock_table(lock: LockState) -> Table:
         {"field": words(c.field), "locked": words(c.locked_value), "current": words(c.current_value)}
         for c in lock.changes
     )
-    columns = (Column(key="field", title="Field"), Column(key="locked", title="As locked"),
-               Column(key="current", title="Now"))  # fmt: skip
+    columns = (
+        Column(key="field", title="Field"),
+        Column(key="locked", title="As locked"),
+        Column(key="current", title="Now"),
+    )
     if lock.locked_digest is None:
         empty = "The brief is not locked."
     else:

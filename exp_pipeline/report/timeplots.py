@@ -20,7 +20,7 @@ _PANEL = 150.0
 
 
 def draw_sample_ratio(readout: Readout, figure: Figure, width: int) -> str:
-    """Two panels over the same days: share of each arm less its planned share, and the p-values on a log scale."""
+    """Two panels over the same days: share of each arm less its plan, and p-values on a log scale."""
     arms = [arm.name for arm in readout.brief.arms]
     planned = readout.brief.shares()
     rows = figure.table.rows
@@ -102,7 +102,7 @@ def _p_panel(
 
 
 def draw_cumulative(readout: Readout, figure: Figure, display: Display, width: int) -> str:
-    """One panel for each arm over the same axes: effect, interval, and the always-valid band where there is one."""
+    """One panel for each arm, axes shared: effect, interval, and the always-valid band where there is one."""
     rows = [row for row in figure.table.rows if row["absolute"].value is not None]
     arms = list(dict.fromkeys(row["arm"].text for row in rows))
     days = [date.fromisoformat(row["day"].text) for row in rows]
@@ -175,7 +175,7 @@ def _stray(row: dict[str, Cell], arms: list[str], planned: dict[str, float]) -> 
 
 
 def _trimmed(values: Sequence[float | None]) -> tuple[float, float]:
-    """An axis that is not stretched by the first days, whose intervals are wide: 5 % are cut off at each end."""
+    """An axis not stretched by the wide intervals of the first days: 5 % are cut off at each end."""
     finite = sorted(value for value in values if value is not None and math.isfinite(value))
     cut = len(finite) // 20
     return domain([0.0, *finite[cut : len(finite) - cut]])
