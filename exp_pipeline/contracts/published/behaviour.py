@@ -1,0 +1,183 @@
+"""What is cut from events: bouts, sessions, turns, and who sat in which class with which content."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from exp_pipeline.contracts.published.base import (
+    Column,
+    PublishedTable,
+    RowRule,
+    count,
+    day,
+    flag,
+    key64,
+    moment,
+    number,
+    on_its_day,
+    text,
+)
+
+END_REASONS = ("explicit", "idle", "objective", "cap", "device", "open")
+TURN_OUTCOMES = ("answered", "unanswered", "no_submission")
+
+_LEARNER_KEY = key64("learner_key", "First 64 bits of the learner's pseudonym.")
+_LEARNER = text("learner_id", "Pseudonymous learner.")
+_ENDS_AFTER_START = RowRule("ends_after_start", "ended_at >= started_at", "Nothing ends before it starts.")
+_TURNS_ARE_EVENTS = RowRule(
+    "turns_are_events", "n_turns <= n_events AND n_responses <= n_events", "Turns are made of events."
+)
+
+
+def _client(of: str) -> tuple[Column, ...]:
+    return (
+        text("role", f"Role of the account, {of}."),
+        text("platform", f"Product surface, {of}."),
+        text("app_version", f"Version of the client, {of}."),
+        text("locale", f"Language and region of the interface, {of}.", nullable=True),
+        text("class_id", f"Class, {of}.", nullable=True),
+    )
+
+
+_SCHOOL = text("school_id", "School of that class.", nullable=True)
+_DISTRICT = text("district_id", "District of that school.", nullable=True)
+_COUNTS = (
+    count("n_events", "Events in it (events).", ge=1),
+    count("n_turns", "Messages the learner sent in it (tutor_turn_submitted)."),
+    count("n_responses", "Answers the tutor showed in it (tutor_turn_response_shown)."),
+)
+
+BOUTS = PublishedTable(
+    name="bouts",
+    grain="One bout: a learner's events within one UTC day with no cut between them; measures follow.",
+    columns=(
+        _LEARNER_KEY,
+        day("event_date", "UTC day of the bout."),
+        _LEARNER,
+        moment("started_at", "Its first event (UTC)."),
+        moment("ended_at", "Its last event (UTC)."),
+        Column(
+            "cut",
+            "TINYINT",
+            "What cut it off from the bout before: 1 first of the day, 2 explicit end, 3 idle gap, 4 device handed over, "
+            "5 new objective.",
+            checks=MappingProxyType({"ge": 1, "le": 5}),
+        ),
+        flag("ended_explicitly", "Whether the product said that the session ended."),
+        flag("handed_over", "Whether the device went on to another learner."),
+        text("objective", "Learning objective worked on; null where events name none.", nullable=True),
+        text("producer_session_id", "The producer's own session id at its first event.", nullable=True),
+        count("producer_changes", "How often the producer's session id changes within it (changes)."),
+        *_client("at its first event"),
+        text("teacher_id", "Teacher of that class.", nullable=True),
+        _SCHOOL,
+        _DISTRICT,
+        *_COUNTS,
+    ),
+    rules=(_ENDS_AFTER_START, on_its_day("started_at"), _TURNS_ARE_EVENTS),
+)
+
+SESSIONS = PublishedTable(
+    name="sessions",
+    grain="One session of one learner, in the partition of the UTC day it started.",
+    columns=(
+        text("session_id", "Id made of learner and start.", unique=True),
+        _LEARNER,
+        _LEARNER_KEY,
+        day("event_date", "UTC day it started."),
+        moment("started_at", "Its first event (UTC)."),
+        moment("ended_at", "Its last event (UTC)."),
+        number("minutes", "From first to last event (minutes).", ge=0.0),
+        text("end_reason", "How it ended; open where the data end before it is known.", isin=END_REASONS),
+        *_COUNTS,
+        text("producer_session_id", "The producer's own session id at its start.", nullable=True),
+        flag(
+            "producer_session_agrees",
+            "Whether the producer kept one session id from start to end; null where it sends none.",
+            nullable=True,
+        ),
+        text("objective", "Learning objective worked on; null where events name none.", nullable=True),
+        *_client("at its first event"),
+        _SCHOOL,
+    ),
+    rules=(_ENDS_AFTER_START, on_its_day("started_at"), _TURNS_ARE_EVENTS),
+)
+
+TURNS = PublishedTable(
+    name="turns",
+    grain="One turn: one learner message and what answered it, in the partition of the UTC day it began.",
+    columns=(
+        text("turn_id", "The producer's turn id."),
+        Column(
+            "turn_part",
+            "INTEGER",
+            "Which use of the turn id by this learner, from 1: a long gap makes a new turn.",
+            checks=MappingProxyType({"ge": 1}),
+        ),
+        _LEARNER,
+        _LEARNER_KEY,
+        day("event_date", "UTC day it began."),
+        moment("started_at", "Its first event (UTC)."),
+        moment("ended_at", "Its last event (UTC)."),
+        moment("submitted_at", "When the learner sent the message (UTC).", nullable=True),
+        moment("responded_at", "When the first answer was shown (UTC).", nullable=True),
+        count("n_requests", "Model requests (requests)."),
+        count("n_tool_calls", "Tool calls (calls)."),
+        count("n_responses", "Answers shown (answers)."),
+        count("retries", "Most failed calls before one of its events (calls).", nullable=True),
+        number("latency_ms", "Longest time to a whole answer (ms).", nullable=True, ge=0.0),
+        number("ttft_ms", "Longest time to a first token (ms).", nullable=True, ge=0.0),
+        count("tokens_in", "Tokens read for its answers (tokens).", nullable=True),
+        count("tokens_out", "Tokens written in its answers (tokens).", nullable=True),
+        number("cost_usd", "Cost of its answers (USD).", nullable=True, ge=0.0),
+        text("model_version", "Version of the model that answered; the highest of several.", nullable=True),
+        text("prompt_version", "Version of the prompt template; the highest of several.", nullable=True),
+        text("platform", "Product surface; the highest of several."),
+        text("outcome", "Whether it was answered.", isin=TURN_OUTCOMES),
+    ),
+    key=("learner_key", "turn_id", "turn_part"),
+    rules=(
+        _ENDS_AFTER_START,
+        on_its_day("started_at"),
+        RowRule(
+            "outcome_fits",
+            "(outcome = 'no_submission') = (submitted_at IS NULL) "
+            "AND (outcome <> 'answered' OR responded_at IS NOT NULL)",
+            "A turn without a message says so, and an answered one has an answer.",
+        ),
+    ),
+)
+
+ENROLLMENTS = PublishedTable(
+    name="enrollments",
+    grain="One stay of one learner in one class: from the first event there until the first event elsewhere.",
+    columns=(
+        _LEARNER,
+        _LEARNER_KEY,
+        text("class_id", "Class."),
+        text("teacher_id", "Teacher of that class at the start of the stay.", nullable=True),
+        _SCHOOL,
+        _DISTRICT,
+        moment("start_at", "First event in the class (UTC)."),
+        moment(
+            "end_at", "First event in another class (UTC, not included); null while it lasts.", nullable=True
+        ),
+    ),
+    rules=(RowRule("ends_after_start", "end_at >= start_at", "A stay does not end before it starts."),),
+)
+
+CONTENT = PublishedTable(
+    name="content",
+    grain="One content item with one learning objective, as events name them.",
+    columns=(
+        text("content_id", "Exercise, step, lesson or generated item."),
+        text("learning_objective_id", "Learning objective named beside it.", nullable=True),
+        moment("first_seen_at", "First event that names both (UTC)."),
+        moment("last_seen_at", "Last event that names both (UTC)."),
+        count("n_events", "Events that name both (events).", ge=1),
+    ),
+    key=("content_id", "learning_objective_id"),
+    rules=(
+        RowRule("seen_in_order", "last_seen_at >= first_seen_at", "The last sight is not before the first."),
+    ),
+)
