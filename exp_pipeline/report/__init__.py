@@ -1,4 +1,4 @@
-"""Facts in, words and pictures out: the decision memo as HTML, Markdown and JSON, its plots, and the index."""
+"""Facts in, words and pictures out: the memo as HTML, Markdown and JSON, its plots, and the index."""
 
 from __future__ import annotations
 

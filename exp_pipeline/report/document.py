@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, field_validator
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.readout import GuardrailStatus, Outcome, Role
@@ -34,13 +35,21 @@ Text = Annotated[str, AfterValidator(clean)]
 
 
 class Cell(Noun):
-    """One entry of a table: its words, and the number or interval behind them."""
+    """One entry of a table: its words, and the number or interval behind them.
+
+    JSON has no infinite numbers: an open end of an interval is in `text` only.
+    """
 
     text: Text
     value: float | int | None = None
     lower: float | None = None
     upper: float | None = None
     tone: Tone | None = None
+
+    @field_validator("value", "lower", "upper")
+    @classmethod
+    def _finite_or_absent(cls, value: float | int | None) -> float | int | None:
+        return value if value is not None and math.isfinite(value) else None
 
 
 class Column(Noun):

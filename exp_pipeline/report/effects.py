@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from exp_pipeline.model.readout import Estimate, GuardrailResult, Readout
 from exp_pipeline.report import numbers
 from exp_pipeline.report.cells import NONE
@@ -20,9 +22,10 @@ def effect_decimals(estimate: Estimate) -> int:
 
 
 def effect_view(estimate: Estimate, screen: Screen, decimals: int | None = None) -> Effect:
-    """How is one estimate shown? `decimals` overrides the number of digits, so that rows of one table agree."""
+    """How is one estimate shown? `decimals` overrides the digits, so that rows of one table agree."""
     withheld = screen.withholds(estimate)
-    shown = estimate.estimable and not withheld and estimate.absolute is not None
+    known = estimate.absolute is not None and math.isfinite(estimate.absolute)
+    shown = estimate.estimable and not withheld and known
     reason = "" if shown else _reason(estimate, screen, withheld)
     digits = effect_decimals(estimate) if decimals is None else decimals
     display = estimate.display

@@ -22,7 +22,7 @@ from exp_pipeline.report.document import (
 from exp_pipeline.report.effects import effect_decimals, effect_view, guardrail_view
 from exp_pipeline.report.numbers import Display
 from exp_pipeline.report.screening import Screen, screen, without_hidden_effects
-from exp_pipeline.report.wording import OUTCOMES, listed, outcome_sentence
+from exp_pipeline.report.wording import OUTCOMES, listed, outcome_sentence, quoted
 
 
 def memo_document(readout: Readout) -> MemoDocument:
@@ -147,7 +147,7 @@ def _figures(
             figures["segments"] = Figure(
                 key="segments",
                 title=f"{primary[0].title}: effect by segment",
-                description="Point and interval for each declared segment value, beside its floor where one is set.",
+                description="Point and interval for each declared segment value, beside its floor.",
                 table=first_page["segments"],
             )
     if guardrails:
@@ -195,6 +195,7 @@ def _headline(primary: tuple[Effect, ...], shield: Screen) -> str:
 def _decision(readout: Readout) -> DecisionView:
     decision, brief = readout.decision, readout.brief
     label, tone, _ = OUTCOMES[decision.outcome]
+    arms = [quoted(arm.name) for arm in brief.treatments()]
     return DecisionView(
         outcome=decision.outcome,
         label=label,
@@ -202,7 +203,7 @@ def _decision(readout: Readout) -> DecisionView:
         arm=decision.arm,
         sentence=decision.summary or outcome_sentence(decision.outcome, decision.arm, brief),
         asked=brief.decision_asked
-        or f"Shall {listed([arm.name for arm in brief.treatments()])} replace {brief.control}?",
+        or f"Shall {listed([f'“{arm.name}”' for arm in brief.treatments()])} replace “{brief.control}”?",
         owner=brief.owner,
         arms=tuple(
             ArmVerdict(

@@ -16,8 +16,8 @@ WITHHELD = "withheld"
 class Screen:
     """Which numbers of a readout may be printed.
 
-    `hidden_because` is empty when effects may be shown. `hidden_values` are the segment values (column, value)
-    that are withheld because a cell of theirs is small, or because a small one would follow from them.
+    `hidden_because` is empty when effects may be shown. `hidden_values` are the segment values (column,
+    value) that are withheld because a cell of theirs is small, or because a small one would follow from them.
     """
 
     minimum: int

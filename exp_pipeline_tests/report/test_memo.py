@@ -192,3 +192,16 @@ def test_the_blinded_page_says_when_the_next_look_is() -> None:
 
 def _squeezed(text: str) -> str:
     return re.sub(r"[\s\u200b]+", "", text)
+
+
+def test_numbers_without_end_stay_out_of_the_json() -> None:
+    rows = list(ship().estimates)
+    rows[0] = rows[0].model_copy(update={"ci_lower": float("-inf"), "relative": float("nan")})
+    rows[1] = rows[1].model_copy(update={"absolute": float("nan")})
+    memo = render_memo(ship().model_copy(update={"estimates": tuple(rows)}))
+    facts = json.loads(memo.json, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert facts["primary"][0]["interval"] == {"text": "−∞ to 15.3", "upper": pytest.approx(0.152568)}
+    assert facts["secondary"][0]["shown"] is False
+    assert "nan" not in "".join(
+        str(attrs) for tag, attrs in Page(memo.html).tags if tag in ("line", "circle")
+    )
