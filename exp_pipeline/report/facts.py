@@ -202,8 +202,7 @@ def _decision(readout: Readout) -> DecisionView:
         tone=tone,
         arm=decision.arm,
         sentence=decision.summary or outcome_sentence(decision.outcome, decision.arm, brief),
-        asked=brief.decision_asked
-        or f"Shall {listed([f'“{arm.name}”' for arm in brief.treatments()])} replace “{brief.control}”?",
+        asked=brief.decision_asked or f"Shall {listed(arms)} replace {quoted(brief.control)}?",
         owner=brief.owner,
         arms=tuple(
             ArmVerdict(
