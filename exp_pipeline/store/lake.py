@@ -6,23 +6,24 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from exp_pipeline.model.errors import StoreError
-from exp_pipeline.store.files import digest_of_file, fsync_folder, temporary_beside, write_text
+from exp_pipeline.store.files import digest_of_file, fsync_folder, one_at_a_time, temporary_beside, write_text
 
 MANIFEST = "manifest.json"
 # A reader that resolved the manifest just before a replacement still finds its files for this long.
 GRACE_SECONDS = 3600.0
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-_VALUE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_FILE = re.compile(r"part-[0-9]{4,}-[0-9a-f]{16}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class LakeFile:
-    """One Parquet file of a partition; `tag` says which slice of the partition it holds (an event day, a bucket)."""
+    """One Parquet file of a partition; `tag` says which slice of it this is (an event day, a bucket)."""
 
     name: str
     tag: str
@@ -67,6 +68,19 @@ class NewFile:
     rows: int
 
 
+def _parsed(encoded: bytes) -> Manifest:
+    raw = json.loads(encoded.decode())
+    if not isinstance(raw, dict):
+        raise ValueError("it is not a JSON object")
+    files = tuple(LakeFile(**entry) for entry in raw.pop("files"))
+    for file in files:
+        if not (isinstance(file.name, str) and _FILE.fullmatch(file.name)):
+            raise ValueError(f"it names the file {file.name!r}")
+        if not (isinstance(file.rows, int) and isinstance(file.bytes, int)):
+            raise ValueError(f"it has no counts for {file.name}")
+    return Manifest(**raw, files=files)
+
+
 @dataclass(frozen=True, slots=True)
 class Lake:
     """Tables under one folder; partition folders are `table/column=value`."""
@@ -75,32 +89,43 @@ class Lake:
 
     def folder(self, table: str, partition: str) -> Path:
         column, _, value = partition.partition("=")
-        if not (_NAME.match(table) and _NAME.match(column) and _VALUE.match(value)):
-            raise ValueError(f"table and partition must be plain names such as events, event_date=2026-03-01; got {table!r}, {partition!r}")
+        if not (_NAME.fullmatch(table) and _NAME.fullmatch(column) and _VALUE.fullmatch(value)):
+            raise ValueError(
+                "table and partition must be plain names such as events, event_date=2026-03-01; "
+                f"got {table!r}, {partition!r}"
+            )
         return self.root / table / partition
 
     def staging(self, table: str, partition: str) -> Path:
-        """A fresh temporary file name inside the partition folder, on the same file system as its final place."""
+        """A fresh temporary file name in the partition folder, on the file system of its final place."""
         folder = self.folder(table, partition)
         folder.mkdir(parents=True, exist_ok=True)
         return temporary_beside(folder / "part.parquet")
 
     def manifest(self, table: str, partition: str) -> Manifest | None:
-        """What the partition holds now, or None where it was never written."""
+        """What the partition holds now, or None where it was never written.
+
+        Raises StoreError, naming the file, where the manifest is damaged; a new commit heals it.
+        """
         path = self.folder(table, partition) / MANIFEST
         try:
-            text = path.read_text()
+            encoded = path.read_bytes()
         except FileNotFoundError:
             return None
         try:
-            raw = json.loads(text)
-            files = tuple(LakeFile(**entry) for entry in raw.pop("files"))
-            return Manifest(**raw, files=files)
+            manifest = _parsed(encoded)
+            if (manifest.table, manifest.partition) != (table, partition):
+                raise ValueError(f"it speaks of {manifest.table}/{manifest.partition}")
         except (ValueError, TypeError, KeyError) as trouble:
-            raise StoreError(f"the manifest {path} is damaged ({trouble}); materialize that partition again") from trouble
+            raise StoreError(
+                f"the manifest {path} is damaged ({trouble}); materialize that partition again"
+            ) from trouble
+        return manifest
 
     def partitions(self, table: str) -> tuple[str, ...]:
         """Every partition that was written, in the order of their names."""
+        if not _NAME.fullmatch(table):
+            raise ValueError(f"table must be a plain name such as events; got {table!r}")
         folder = self.root / table
         if not folder.is_dir():
             return ()
@@ -112,7 +137,7 @@ class Lake:
         return tuple(manifest for manifest in found if manifest is not None)
 
     def paths(self, manifests: Sequence[Manifest], tags: Iterable[str] | None = None) -> list[Path]:
-        """Paths of the files that the manifests name, in reading order; only those with one of the tags, if given."""
+        """Paths of the files that the manifests name, in reading order; if given, only those with a tag."""
         wanted = None if tags is None else frozenset(tags)
         return [
             self.folder(manifest.table, manifest.partition) / file.name
@@ -133,20 +158,42 @@ class Lake:
     ) -> Manifest:
         """Make these files the whole content of a partition, in one step that readers cannot see half of.
 
-        Files are named by their content, so writing the same rows again changes no byte and keeps the manifest
-        (and the run it names). Files of earlier contents are removed once the grace time has passed.
+        Files are named by their content, so writing the same rows again changes no byte and keeps the
+        manifest (and the run it names). Files of earlier contents are removed by a later commit to the partition, once
+        the grace time since their replacement has passed.
         """
         folder = self.folder(table, partition)
         folder.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder):
+            files = self._placed(folder, new_files)
+            manifest = Manifest(table, partition, schema_version, run_id, files, dict(facts or {}))
+            try:
+                current = self.manifest(table, partition)
+            except StoreError:
+                current = None
+            unchanged = (
+                current is not None
+                and current.content_digest == manifest.content_digest
+                and dict(current.facts) == json.loads(json.dumps(manifest.facts))
+            )
+            if current is not None and unchanged:
+                manifest = current
+            else:
+                if current is not None:
+                    self._begin_grace(folder, current, manifest)
+                write_text(folder / MANIFEST, json.dumps(asdict(manifest), sort_keys=True, indent=1) + "\n")
+            self._sweep(folder, frozenset(file.name for file in files))
+        return manifest
+
+    def _placed(self, folder: Path, new_files: Sequence[NewFile]) -> tuple[LakeFile, ...]:
+        """Finished files under their final names: position and content digest."""
         files = []
         for position, new in enumerate(new_files):
             digest = digest_of_file(new.path)
             name = f"part-{position:04d}-{digest[:16]}.parquet"
             target = folder / name
             size = new.path.stat().st_size
-            if target.is_file():
-                # Touched, so that the sweep below counts its grace time from now.
-                os.utime(target)
+            if target.is_file() and target.stat().st_size == size and digest_of_file(target) == digest:
                 new.path.unlink()
             else:
                 with new.path.open("rb+") as handle:
@@ -154,21 +201,17 @@ class Lake:
                 os.replace(new.path, target)
             files.append(LakeFile(name=name, tag=new.tag, rows=new.rows, bytes=size, digest=digest))
         fsync_folder(folder)
-        manifest = Manifest(table, partition, schema_version, run_id, tuple(files), dict(facts or {}))
-        current = self.manifest(table, partition)
-        unchanged = (
-            current is not None
-            and current.content_digest == manifest.content_digest
-            and dict(current.facts) == json.loads(json.dumps(manifest.facts))
-        )
-        if current is not None and unchanged:
-            return current
-        write_text(folder / MANIFEST, json.dumps(asdict(manifest), sort_keys=True, indent=1) + "\n")
-        self._sweep(folder, frozenset(file.name for file in files))
-        return manifest
+        return tuple(files)
 
-    def _sweep(self, folder: Path, current: frozenset[str]) -> None:
-        """Remove files that no manifest names any more and that no reader can still be about to open."""
+    def _begin_grace(self, folder: Path, current: Manifest, manifest: Manifest) -> None:
+        """Touch the files that are about to be replaced: their grace time counts from now."""
+        kept = {file.name for file in manifest.files}
+        for file in current.files:
+            if file.name not in kept and (folder / file.name).is_file():
+                os.utime(folder / file.name)
+
+    def _sweep(self, folder: Path, current: Collection[str]) -> None:
+        """Remove what no manifest names, and what killed writers left, once its grace time has passed."""
         limit = time.time() - GRACE_SECONDS
         for entry in folder.iterdir():
             if entry.name in current or entry.name == MANIFEST:
