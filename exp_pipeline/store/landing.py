@@ -22,7 +22,7 @@ _BATCH_LINES = 500_000
 
 @dataclass(frozen=True, slots=True)
 class LandingFile:
-    """One landed file: where it is, the day it was received, and its digest (its name in every later table)."""
+    """One landed file: where it is, the day it was received, and its digest (its name in later tables)."""
 
     path: Path
     relative: str
@@ -45,14 +45,17 @@ def received_days(landing: Path) -> tuple[date, ...]:
             try:
                 days.append(date.fromisoformat(entry.name.removeprefix(RECEIVED)))
             except ValueError as trouble:
-                raise StoreError(f"landing folder {entry.name}: the part after {RECEIVED} must be a day YYYY-MM-DD") from trouble
+                raise StoreError(
+                    f"landing folder {entry.name}: the part after {RECEIVED} must be a day YYYY-MM-DD"
+                ) from trouble
     return tuple(sorted(days))
 
 
 def landed_on(landing: Path, received: date) -> tuple[LandingFile, ...]:
     """The files received on a day, in the order of their names; two copies of one content count once.
 
-    A symbolic link that leaves the landing folder is refused with StoreError.
+    A symbolic link (to a file or a folder) that leaves the landing folder is refused with StoreError. Names
+    that begin with a dot are not files yet.
     """
     folder = landing / f"{RECEIVED}{received.isoformat()}"
     if not folder.is_dir():
@@ -60,10 +63,15 @@ def landed_on(landing: Path, received: date) -> tuple[LandingFile, ...]:
     root = landing.resolve()
     found: dict[str, LandingFile] = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name.startswith("."):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if not path.resolve().is_relative_to(root):
-            raise StoreError(f"landing file {path.name} is a link to a place outside the landing folder; copy the file instead")
+            raise StoreError(
+                f"landing file {path.relative_to(landing).as_posix()} is a link to a place outside "
+                "the landing folder; copy the file instead"
+            )
+        if not path.is_file():
+            continue
         digest = digest_of_file(path)
         found.setdefault(digest, LandingFile(path, path.relative_to(landing).as_posix(), received, digest))
     return tuple(found.values())
@@ -84,12 +92,19 @@ def _raw_chunks(path: Path) -> Iterator[_Chunk]:
         return
     with path.open("rb") as handle:
         inflate = zlib.decompressobj(wbits=31)
-        fresh = True
+        fresh, members = True, 0
         while packed := handle.read(_READ_BYTES):
             while packed:
+                if fresh and members:
+                    # Some writers fill up the last block with zeros, as gzip itself allows.
+                    packed = packed.lstrip(b"\0")
+                    if not packed:
+                        break
+                before = inflate.copy()
                 try:
                     data = inflate.decompress(packed, _READ_BYTES)
                 except zlib.error:
+                    yield _Chunk(_up_to_damage(before, packed), None)
                     yield _Chunk(b"", "damaged_gzip")
                     return
                 fresh = False
@@ -98,9 +113,24 @@ def _raw_chunks(path: Path) -> Iterator[_Chunk]:
                 if inflate.eof:
                     packed = inflate.unused_data
                     # A gzip file may be several members one after the other.
-                    inflate, fresh = zlib.decompressobj(wbits=31), True
-        if not fresh and not inflate.eof:
+                    inflate, fresh, members = zlib.decompressobj(wbits=31), True, members + 1
+        if not fresh:
             yield _Chunk(b"", "truncated_gzip")
+
+
+def _up_to_damage(inflate: zlib._Decompress, packed: bytes) -> bytes:
+    """What can be read of compressed bytes that are known to be damaged somewhere, in ever smaller steps."""
+    data, start = [], 0
+    for step in (1 << 16, 1 << 10, 1 << 5, 1):
+        while start < len(packed):
+            before = inflate.copy()
+            try:
+                data.append(inflate.decompress(packed[start : start + step]))
+            except zlib.error:
+                inflate = before
+                break
+            start += step
+    return b"".join(data)
 
 
 @dataclass(frozen=True, slots=True)
