@@ -44,8 +44,10 @@ def bouts_query(measures: Sequence[Measure], *, sorted_input: bool) -> exp.Expr:
     codes = measure_sql.event_codes(measures, _CODED)
     query = queries.with_slots(
         queries.load("bouts"),
-        [measure_sql.over_rows(measure, codes) for measure in measures],
-        [exp.column(measure.name, table="b", quoted=True) for measure in measures],
+        {
+            "sums": [measure_sql.over_rows(measure, codes) for measure in measures],
+            "columns": [exp.column(measure.name, table="b", quoted=True) for measure in measures],
+        },
     )
     query = queries.with_codes(query, codes)
     return queries.streaming(query) if sorted_input else query

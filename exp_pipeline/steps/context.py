@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 
 from exp_pipeline.catalog import Catalog
@@ -76,8 +77,7 @@ class Workbench:
 
     def shape(self) -> DoorShape:
         """What the contract says about canonical columns, in the form the door asks for."""
-        reductions = tuple(TextReduction(text.name, text.hmac, text.chars, text.language) for text in reduced_texts())
-        return DoorShape(types=sql_types(), identifiers=identifiers(), reductions=reductions)
+        return door_shape()
 
     def read(self, name: str, table: str, manifests: Sequence[Manifest], *, tags: Iterable[str] | None = None, more: Mapping[str, str] | None = None) -> None:
         """Offer partitions of a lake table to the engine under a name; `more` adds catalog-driven columns."""
@@ -132,6 +132,13 @@ class Workbench:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+
+@cache
+def door_shape() -> DoorShape:
+    """The canonical columns in the form the door asks for: types, which hold ids, which reduce a text."""
+    reductions = tuple(TextReduction(text.name, text.hmac, text.chars, text.language) for text in reduced_texts())
+    return DoorShape(types=sql_types(), identifiers=identifiers(), reductions=reductions)
 
 
 def event_day(day: date) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from fnmatch import fnmatch
+from functools import cache
 
 from exp_pipeline.model.errors import ExpError, SourceError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.store.engine import text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
-from exp_pipeline.steps.context import Workbench, Written, received_day
+from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
 from exp_pipeline.transform import door
 from exp_pipeline.transform.assignment import arm_bucket, traffic_bucket
 from exp_pipeline.transform.queries import query_text
@@ -77,6 +80,14 @@ def land(bench: Workbench, received: date) -> Written:
     )
 
 
+def land_days(bench: Workbench, days: Sequence[date]) -> list[Written]:
+    """Read several received days, two side by side."""
+    benches = [replace(bench, engine=bench.engine.twin()) for _ in range(min(2, len(days)))]
+    with ThreadPoolExecutor(max_workers=max(1, len(benches))) as pool:
+        halves = pool.map(lambda pair: [land(pair[0], day) for day in pair[1]], [(own, days[index :: len(benches)]) for index, own in enumerate(benches)])
+        return sorted((one for half in halves for one in half), key=lambda one: one.partition)
+
+
 def claiming(bench: Workbench, file: LandingFile) -> Source | None:
     """The first source (by name) whose glob matches the file."""
     for source in sorted(bench.catalog.sources, key=lambda one: one.name):
@@ -107,7 +118,7 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
     if source.format == "ndjson":
         for frame in json_lines(file, bench.catalog.policies.landing_line_limit_bytes):
             engine.offer_frame("raw_lines", frame)
-            engine.build("raw", query_text(door.raw_from_lines(source, shape)))
+            engine.build("raw", _texts(source.canonical_json())["raw"])
             yield frame.height
         return
     path = text_literal(str(file.path))
@@ -141,6 +152,19 @@ def _described(bench: Workbench, file: LandingFile, source: Source, scan: str) -
     return [(str(row[0]), str(row[1])) for row in rows]
 
 
+@cache
+def _texts(source_json: str) -> dict[str, str]:
+    """The door's queries for a source (given as JSON, so that equal sources share one entry)."""
+    source, shape = Source.model_validate_json(source_json), door_shape()
+    return {
+        "raw": query_text(door.raw_from_lines(source, shape)),
+        "mapped": query_text(door.mapped_rows(source, shape)),
+        "typed": query_text(door.typed_rows(source, shape)),
+        "identities": query_text(door.identities(shape)),
+        "landed": query_text(door.pseudonymous_rows(source, shape)),
+    }
+
+
 def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names: str) -> None:
     """Table `raw` through mapping, typing and pseudonyms into table `landed_rows`."""
     import polars as pl
@@ -148,13 +172,13 @@ def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names
     key = bench.key
     if key is None:
         raise ExpError("no identity key")
-    engine, shape = bench.engine, bench.shape()
+    engine, texts = bench.engine, _texts(source.canonical_json())
     pads = key.pads()
-    engine.build("mapped", query_text(door.mapped_rows(source, shape)))
+    engine.build("mapped", texts["mapped"])
     engine.drop("raw")
-    engine.build("typed", query_text(door.typed_rows(source, shape)))
+    engine.build("typed", texts["typed"])
     engine.drop("mapped")
-    engine.build("identities", query_text(door.identities(shape)), pads)
+    engine.build("identities", texts["identities"], pads)
     units = engine.frame(_BUCKETS)
     known = [(str(row[0]), int(row[1]), str(row[2])) for row in units.iter_rows()]
     engine.offer_frame(
@@ -176,9 +200,8 @@ def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names
             },
         ),
     )
-    query = query_text(door.pseudonymous_rows(source, shape))
     engine.connection.execute(
-        f"insert into landed_rows select {names} from ({query})",
+        f"insert into landed_rows select {names} from ({texts['landed']})",
         {
             **pads,
             "source": source.name,

@@ -1,4 +1,4 @@
-"""The engine: runs a transform's SQL over named inputs and writes its rows as sorted, zstd-compressed Parquet."""
+"""The engine: runs a transform's SQL over named inputs and writes its rows as zstd-compressed Parquet."""
 
 from __future__ import annotations
 
@@ -41,10 +41,16 @@ def text_literal(value: str) -> str:
 class Engine:
     """DuckDB in memory. One engine, one connection; `twin()` gives a second one for work side by side."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, temporary: Path | None = None, threads: int | None = None, memory_limit: str | None = None) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        temporary: Path | None = None,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+    ) -> None:
         self.connection = connection
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute("set enable_progress_bar = false")
+        self._settle()
         connection.execute("set preserve_insertion_order = true")
         if threads is not None:
             connection.execute(f"set threads = {int(threads)}")
@@ -53,10 +59,15 @@ class Engine:
         if temporary is not None:
             connection.execute(f"set temp_directory = {text_literal(str(temporary))}")
 
+    def _settle(self) -> None:
+        self.connection.execute("set TimeZone = 'UTC'")
+        self.connection.execute("set enable_progress_bar = false")
+
     def twin(self) -> Engine:
-        """A second cursor on the same database, for another thread."""
+        """A second cursor on the same database, for another thread; it has temporary tables of its own."""
         twin = object.__new__(Engine)
         twin.connection = self.connection.cursor()
+        twin._settle()
         return twin
 
     def offer(self, name: str, rows: Rows) -> None:
@@ -66,7 +77,9 @@ class Engine:
             body = f"select {typed} where false"
         else:
             files = "[" + ", ".join(text_literal(str(path)) for path in rows.paths) + "]"
-            scan = f"read_parquet({files}, union_by_name = {'true' if len(rows.paths) > 1 else 'false'})"
+            union = "true" if len(rows.paths) > 1 else "false"
+            # Without hive columns: a folder `role=x` somewhere above the lake must not replace a column.
+            scan = f"read_parquet({files}, union_by_name = {union}, hive_partitioning = false)"
             present = {row[0] for row in self.connection.execute(f"describe select * from {scan}").fetchall()}
             wanted = ", ".join(
                 quote(column) if column in present else f"null::{kind} as {quote(column)}"
@@ -76,14 +89,18 @@ class Engine:
         self.connection.execute(f"create or replace temp view {quote(name)} as {body}")
 
     def offer_frame(self, name: str, frame: pl.DataFrame) -> None:
-        """Make a polars frame readable under this name (copied, so that it outlives the caller's variable)."""
+        """Make a polars frame readable under this name (copied: it outlives the caller's variable)."""
         self.connection.register(f"frame_{name}", frame.to_arrow())
-        self.connection.execute(f"create or replace temp table {quote(name)} as select * from {quote('frame_' + name)}")
+        self.connection.execute(
+            f"create or replace temp table {quote(name)} as select * from {quote('frame_' + name)}"
+        )
         self.connection.unregister(f"frame_{name}")
 
     def build(self, name: str, query: str, parameters: Mapping[str, object] | None = None) -> None:
         """Run a query and keep its rows in memory as a table of this name."""
-        self.connection.execute(f"create or replace temp table {quote(name)} as {query}", dict(parameters or {}))
+        self.connection.execute(
+            f"create or replace temp table {quote(name)} as {query}", dict(parameters or {})
+        )
 
     def drop(self, name: str) -> None:
         """Forget a table that `build` kept."""
@@ -93,7 +110,7 @@ class Engine:
         """Run a query and return its rows as a polars frame."""
         import polars as pl
 
-        table = self.connection.execute(query, dict(parameters or {})).to_arrow_table()
+        table = self.connection.sql(query, params=dict(parameters or {})).to_arrow_table()
         frame = pl.from_arrow(table)
         if not isinstance(frame, pl.DataFrame):
             raise StoreError("a query returned no table")

@@ -76,7 +76,16 @@ class DoorShape:
 
 
 def _expression(text: str) -> exp.Expr:
-    return sqlglot.parse_one(text, dialect="duckdb")
+    """A mapping's expression; a cast that fails gives null (and so a quarantine row), never a stopped day."""
+
+    def forgiving(node: exp.Expr) -> exp.Expr:
+        if type(node) is exp.Cast:
+            return exp.TryCast(this=node.this, to=node.args["to"])
+        if isinstance(node, exp.StrToTime):
+            return exp.func("try_strptime", node.this, node.args["format"], dialect="duckdb")
+        return node
+
+    return sqlglot.parse_one(text, dialect="duckdb").transform(forgiving)
 
 
 def _duck(text: str) -> exp.Expr:
@@ -108,7 +117,7 @@ def raw_from_lines(source: Source, shape: DoorShape) -> exp.Select:
         .select(exp.func("json_transform", exp.column("line"), exp.Literal.string(structure), dialect="duckdb").as_("r"))
         .select(undeclared.as_("undeclared"))
         .select("line")
-        .from_(exp.to_table("usable"))
+        .from_(exp.to_table("usable"), copy=False)
     )
     usable = _duck("select row_number, byte_offset, reason, case when reason is null then line end as line from checked")
     extra = _duck(
@@ -116,10 +125,10 @@ def raw_from_lines(source: Source, shape: DoorShape) -> exp.Select:
         "lambda k: cast(to_json(k) as varchar) || ':' || "
         "cast(json_extract(line, '/' || replace(replace(k, '~', '~0'), '/', '~1')) as varchar)), ',') || '}' end"
     )
-    result = exp.select("row_number", "byte_offset", "reason").select(extra.as_("extra")).from_("split")
+    result = exp.select("row_number", "byte_offset", "reason").select(extra.as_("extra")).from_("split", copy=False)
     for name in columns:
-        result = result.select(exp.Dot(this=exp.column("r"), expression=exp.to_identifier(name, quoted=True)).as_(name, quoted=True))
-    return result.with_("checked", checked).with_("usable", usable).with_("split", split)
+        result.append("expressions", exp.Dot(this=exp.column("r"), expression=exp.to_identifier(name, quoted=True)).as_(name, quoted=True))
+    return result.with_("checked", checked, copy=False).with_("usable", usable, copy=False).with_("split", split, copy=False)
 
 
 def raw_from_table(source: Source, shape: DoorShape, present: Mapping[str, str]) -> exp.Select:
@@ -139,15 +148,15 @@ def raw_from_table(source: Source, shape: DoorShape, present: Mapping[str, str])
             *(exp.PropertyEQ(this=exp.to_identifier(name, quoted=True), expression=exp.column(name, quoted=True)) for name in rest),
             dialect="duckdb",
         )
-        result = result.select(exp.cast(exp.func("to_json", packed, dialect="duckdb"), "varchar").as_("extra"))
+        result.append("expressions", exp.cast(exp.func("to_json", packed, dialect="duckdb"), "varchar").as_("extra"))
     else:
-        result = result.select(exp.cast(exp.null(), "varchar").as_("extra"))
+        result.append("expressions", exp.cast(exp.null(), "varchar").as_("extra"))
     for name, kind in columns.items():
         value = exp.column(name, quoted=True) if name in present else exp.null()
         if name not in present or not source.identity:
             value = exp.TryCast(this=value, to=exp.DataType.build(kind, dialect="duckdb"))
-        result = result.select(value.as_(name, quoted=True))
-    return result.from_("raw_table")
+        result.append("expressions", value.as_(name, quoted=True))
+    return result.from_("raw_table", copy=False)
 
 
 def _mapped(shape: DoorShape, source: Source, rule: EventRule | None, part: int) -> exp.Select:
@@ -161,8 +170,8 @@ def _mapped(shape: DoorShape, source: Source, rule: EventRule | None, part: int)
         values["event_name"] = exp.Literal.string(rule.event_name)
     result = exp.select(exp.Literal.number(part).as_("part"), *RAW_COLUMNS)
     for name in shape.accepted():
-        result = result.select(values.get(name, exp.null()).as_(name, quoted=True))
-    result = result.from_("raw").where(_duck("reason is null"))
+        result.append("expressions", values.get(name, exp.null()).as_(name, quoted=True))
+    result = result.from_("raw", copy=False).where(_duck("reason is null"))
     return result if rule is None or rule.when is None else result.where(_expression(rule.when))
 
 
@@ -174,10 +183,11 @@ def _leftover(source: Source, shape: DoorShape) -> exp.Select:
     else:
         matched = exp.or_(*(_expression(rule.when) for rule in source.events if rule.when is not None))
         unwanted = exp.func("coalesce", exp.not_(exp.paren(matched)), exp.true())
-    result = result.select(_duck("coalesce(reason, 'no_event_rule')").as_("reason"), "extra")
+    result.append("expressions", _duck("coalesce(reason, 'no_event_rule')").as_("reason"))
+    result.append("expressions", exp.column("extra"))
     for name in shape.accepted():
-        result = result.select(exp.null().as_(name, quoted=True))
-    return result.from_("raw").where(exp.or_(_duck("reason is not null"), unwanted))
+        result.append("expressions", exp.null().as_(name, quoted=True))
+    return result.from_("raw", copy=False).where(exp.or_(_duck("reason is not null"), unwanted))
 
 
 def mapped_rows(source: Source, shape: DoorShape) -> exp.Expr:
@@ -217,13 +227,13 @@ def typed_rows(source: Source, shape: DoorShape) -> exp.Select:
     result = exp.select("part", "row_number", "byte_offset", "extra")
     for name, kind in shape.types.items():
         typed = _typed(name, kind, source.time_zone)
-        result = result.select(typed.as_(name, quoted=True))
+        result.append("expressions", typed.as_(name, quoted=True))
         if kind != "VARCHAR":
             broken = exp.and_(exp.column(name, quoted=True).is_(exp.null()).not_(), typed.copy().is_(exp.null()))
-            wrong = wrong.when(broken, exp.Literal.string(f"wrong_type:{name}"))
+            wrong.when(broken, exp.Literal.string(f"wrong_type:{name}"), copy=False)
     for reduction in shape.reductions:
-        result = result.select(exp.cast(exp.column(reduction.text, quoted=True), "varchar").as_(reduction.text))
-    return result.select(exp.func("coalesce", exp.column("reason"), wrong).as_("reason")).from_("mapped")
+        result.append("expressions", exp.cast(exp.column(reduction.text, quoted=True), "varchar").as_(reduction.text))
+    return result.select(exp.func("coalesce", exp.column("reason"), wrong).as_("reason")).from_("mapped", copy=False)
 
 
 _HMAC = "sha256($outer_pad || unhex(sha256($inner_pad || encode(x))))"
@@ -239,17 +249,17 @@ def identities(shape: DoorShape) -> exp.Select:
     """Distinct raw ids of table `typed` with their pseudonym and 64-bit key; parameters inner_pad, outer_pad."""
     everyone: exp.Expr | None = None
     for name in shape.identifiers:
-        one = exp.select(exp.column(name, quoted=True).as_("raw_id")).distinct().from_("typed").where(
+        one = exp.select(exp.column(name, quoted=True).as_("raw_id")).distinct().from_("typed", copy=False).where(
             exp.column(name, quoted=True).is_(exp.null()).not_()
         )
         everyone = one if everyone is None else exp.union(everyone, one, distinct=True)
     if everyone is None:
         raise ValueError("shape.identifiers must name at least one column")
-    hashed = exp.select("raw_id", _hmac_of(exp.column("raw_id")).as_("digest")).from_(everyone.subquery("ids"))
+    hashed = exp.select("raw_id", _hmac_of(exp.column("raw_id")).as_("digest")).from_(everyone.subquery("ids", copy=False), copy=False)
     return (
         exp.select("raw_id", _duck("left(digest, 32)").as_("pseudonym"))
         .select(_duck("cast('0x' || left(digest, 16) as ubigint)").as_("id_key"))
-        .from_(hashed.subquery("hashed"))
+        .from_(hashed.subquery("hashed", copy=False), copy=False)
     )
 
 
@@ -289,41 +299,43 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
                 )
             )
             value = exp.func("coalesce", own, locale)
-        inner = inner.select(value.as_(name, quoted=True))
-    inner = inner.select(
-        exp.column("arm_bucket", table="buckets"), exp.column("traffic_bucket", table="buckets")
-    ).from_(exp.to_table("typed").as_("t"))
+        inner.append("expressions", value.as_(name, quoted=True))
+    inner.append("expressions", exp.column("arm_bucket", table="buckets"))
+    inner.append("expressions", exp.column("traffic_bucket", table="buckets"))
+    inner.from_(exp.to_table("typed").as_("t"), copy=False)
     for name in shape.identifiers:
-        inner = inner.join(
+        inner.join(
             exp.to_table("identities").as_(f"id_{name}"),
             on=exp.EQ(this=exp.column(name, table="t", quoted=True), expression=exp.column("raw_id", table=f"id_{name}")),
             join_type="left",
+            copy=False,
         )
-    inner = inner.join(
+    inner.join(
         exp.to_table("buckets"),
         on=_duck(
             "t.experiment = buckets.experiment and t.experiment_version = buckets.experiment_version "
             "and t.unit_id = buckets.unit_id"
         ),
         join_type="left",
+        copy=False,
     )
     timed = (
         exp.select("*")
         .select(_duck("client_ts > received_at + to_microseconds(cast($skew_microseconds as bigint))").as_("ahead"))
-        .from_(inner.subquery("named"))
+        .from_(inner.subquery("named", copy=False), copy=False)
     )
     settled = (
         exp.select(exp.Star(except_=[exp.to_identifier("ahead")]))
         .select(_duck("case when ahead then received_at else client_ts end").as_("occurred_at"))
         .select(_duck("coalesce(ahead, false)").as_("clock_skewed"))
-        .from_(timed.subquery("timed"))
+        .from_(timed.subquery("timed", copy=False), copy=False)
     )
     arrived = "cast(received_at as date)" if source.history else "received_date"
     dated = (
         exp.select("*")
         .select(_duck(f"coalesce({arrived}, received_date)").as_("arrived_date"))
         .select(_duck("cast(occurred_at as date)").as_("occurred_date"))
-        .from_(settled.subquery("settled"))
+        .from_(settled.subquery("settled", copy=False), copy=False)
     )
     # Far-off days would each make a slice of their own; they wait under the day they arrived.
     far = f"occurred_date is null or occurred_date > arrived_date + 1 or occurred_date < arrived_date - {OLDEST_LATE_DAYS}"
@@ -337,7 +349,7 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
             ).as_("reason")
         )
         .select(_duck(f"case when {far} then arrived_date else occurred_date end").as_("event_date"))
-        .from_(dated.subquery("dated"))
+        .from_(dated.subquery("dated", copy=False), copy=False)
     )
 
 

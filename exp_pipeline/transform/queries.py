@@ -46,28 +46,26 @@ def with_columns(query: exp.Expr, columns: Iterable[exp.Expr]) -> exp.Expr:
     return query.select(*columns, append=True, copy=True)
 
 
-def with_slots(query: exp.Expr, *fillings: Iterable[exp.Expr]) -> exp.Expr:
-    """The query with each column `slot() as ...` (an alias of an unknown call `more_measures()`) replaced by columns.
+def with_slots(query: exp.Expr, fillings: Mapping[str, Iterable[exp.Expr]]) -> exp.Expr:
+    """The query with each select column `slot('name')` replaced by the columns given under that name.
 
-    The first filling goes into the first slot in reading order (the innermost query is read first), and so on.
+    Raises ValueError where the names of the slots and of the fillings differ.
     """
     filled = query.copy()
-    slots = [
-        node
-        for node in filled.find_all(exp.Alias, bfs=False)
-        if isinstance(node.this, exp.Anonymous) and str(node.this.this).lower() == "more_measures"
-    ]
-    selects = sorted((slot.find_ancestor(exp.Select) for slot in slots), key=lambda select: -(select.depth if select else 0))
-    if len(selects) != len(fillings):
-        raise ValueError(f"the query has {len(selects)} slots, {len(fillings)} fillings were given")
-    for select, columns in zip(selects, fillings, strict=True):
-        if select is None:
-            raise ValueError("a slot must stand in a select list")
+    found: set[str] = set()
+    for select in filled.find_all(exp.Select):
         kept: list[exp.Expr] = []
         for column in select.expressions:
-            is_slot = isinstance(column, exp.Alias) and column.alias == "more_measures"
-            kept.extend(columns if is_slot else [column])
+            call = column.unalias()
+            if isinstance(call, exp.Anonymous) and str(call.this).lower() == "slot":
+                name = call.expressions[0].name
+                found.add(name)
+                kept.extend(fillings.get(name, ()))
+            else:
+                kept.append(column)
         select.set("expressions", kept)
+    if found != set(fillings):
+        raise ValueError(f"the query has slots {sorted(found)}, fillings were given for {sorted(fillings)}")
     return filled
 
 

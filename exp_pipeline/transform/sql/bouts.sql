@@ -73,7 +73,7 @@ bouts as (
     count(*) as n_events,
     count(*) filter (where n.event_code = code_of('tutor_turn_submitted')) as n_turns,
     count(*) filter (where n.event_code = code_of('tutor_turn_response_shown')) as n_responses,
-    more_measures() as more_measures
+    slot('sums')
   from numbered as n
   group by n.learner_key, n.event_date, n.bout
 )
@@ -101,6 +101,6 @@ select
   b.n_events,
   b.n_turns,
   b.n_responses,
-  more_measures() as more_measures
+  slot('columns')
 from bouts as b
 order by b.learner_key, b.event_date, b.started_at

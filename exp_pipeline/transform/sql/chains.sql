@@ -1,21 +1,22 @@
 -- One row per chain: bouts of one learner glued over midnight, with what ended it; a chain longer than the cap is cut later.
+-- boundary: 1 the learner's first bout looked at, 2 explicit end before, 3 idle, 4 device handed over, 5 new objective
 with linked as (
   select
     b.*,
-    case
-      when lag(b.ended_at) over (partition by b.learner_key order by b.started_at) is null then 'first'
-      when b.cut <> 'first' then b.cut
-      when lag(b.ended_explicitly) over (partition by b.learner_key order by b.started_at) then 'explicit'
+    cast(case
+      when lag(b.ended_at) over (partition by b.learner_key order by b.started_at) is null then 1
+      when b.cut <> 1 then b.cut
+      when lag(b.ended_explicitly) over (partition by b.learner_key order by b.started_at) then 2
       when
         date_diff('microsecond', lag(b.ended_at) over (partition by b.learner_key order by b.started_at), b.started_at)
-        > $gap_microseconds then 'idle'
+        > $gap_microseconds then 3
       when
         $cut_on_shared_device
-        and lag(b.handed_over) over (partition by b.learner_key order by b.started_at) then 'device'
+        and lag(b.handed_over) over (partition by b.learner_key order by b.started_at) then 4
       when
         $cut_on_objective
-        and lag(b.objective) over (partition by b.learner_key order by b.started_at) <> b.objective then 'objective'
-    end as boundary
+        and lag(b.objective) over (partition by b.learner_key order by b.started_at) <> b.objective then 5
+    end as tinyint) as boundary
   from bouts as b
 ),
 

@@ -59,7 +59,7 @@ select
     when capped then 'cap'
     when ended_explicitly then 'explicit'
     when $cut_on_shared_device and handed_over then 'device'
-    when next_boundary = 'objective' then 'objective'
+    when next_boundary = 5 then 'objective'
     when next_boundary is not null then 'idle'
     when date_diff('microsecond', ended_at, $known_until) > $gap_microseconds then 'idle'
     else 'open'

@@ -1,0 +1,330 @@
+"""The analysis chain of one experiment: snapshot of the dataset, then the readout made from that snapshot alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from exp_pipeline.analysis.readout import ReadoutInputs, read_out
+from exp_pipeline.catalog import LockedBrief, lock_record, lock_state
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.errors import ExpError
+from exp_pipeline.model.metrics import Measure
+from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
+from exp_pipeline.steps.behaviour import event_measures, session_measures
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
+from exp_pipeline.steps.exposure import WHOLE, build_units
+from exp_pipeline.steps.facts import build_learner_days
+from exp_pipeline.store.engine import quote
+from exp_pipeline.store.marts import Marts
+from exp_pipeline.store.state import StateLog
+from exp_pipeline.transform import measures as measure_sql
+from exp_pipeline.transform import metrics as metric_sql
+from exp_pipeline.transform import queries
+from exp_pipeline.transform.assignment import arm_at, arm_of_buckets
+
+MAD_FILES = ("mad", "days", "receipts", "completeness")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot of one experiment's dataset and what it was made from."""
+
+    experiment: str
+    snapshot: str
+    as_of: date
+    folder: Path
+    rows: int
+    made_now: bool
+    written: Written
+
+
+def brief_of(bench: Workbench, experiment: str) -> Brief:
+    """The brief of an experiment. Raises ExpError naming those that exist."""
+    brief = bench.catalog.briefs.get(experiment)
+    if brief is None:
+        known = ", ".join(sorted(bench.catalog.briefs)) or "none"
+        broken = [str(problem) for problem in bench.catalog.problems if experiment in problem.file]
+        detail = ("\n" + "\n".join(broken)) if broken else ""
+        raise ExpError(f"no usable brief for experiment {experiment!r}; there are: {known}{detail}")
+    return brief
+
+
+def last_day(bench: Workbench) -> date | None:
+    """The newest event day whose facts are there."""
+    days = bench.lake.partitions("unit_days")
+    return day_of(days[-1]) if days else None
+
+
+def lock_of(bench: Workbench, brief: Brief) -> LockState:
+    """How the brief stands against its lock; unlocked where it has not started."""
+    entries = StateLog(bench.home.state / "state.sqlite").entries("lock", _lock_subject(brief))
+    locked = LockedBrief.model_validate(dict(entries[0].content)) if entries else None
+    return lock_state(brief, locked)
+
+
+def lock_if_started(bench: Workbench, brief: Brief, now: datetime) -> LockState:
+    """Lock the brief's analysis fields when its experiment has started by the data; once for each version."""
+    newest = last_day(bench)
+    if newest is not None and newest >= brief.start:
+        record = lock_record(brief, now.astimezone(UTC))
+        StateLog(bench.home.state / "state.sqlite").append(
+            "lock", _lock_subject(brief), key=_lock_subject(brief), at=now.isoformat(), content=record.model_dump(mode="json")
+        )
+    return lock_of(bench, brief)
+
+
+def _lock_subject(brief: Brief) -> str:
+    return f"{brief.name}:v{brief.version}"
+
+
+def days_of(brief: Brief, newest: date) -> Window | None:
+    """The days of an experiment that are in the data, or None before its first day."""
+    last = min(newest, brief.end - DAY)
+    return Window.of(brief.start, last) if last >= brief.start else None
+
+
+def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
+    """Make (or find again) the snapshot of the dataset that today's inputs give.
+
+    Its name is the digest of everything it is made from, so the same inputs give the same name and the same
+    bytes, and a snapshot is never written twice. Raises ExpError where no day of facts is there yet.
+    """
+    started = time.monotonic()
+    brief = brief_of(bench, experiment)
+    newest = last_day(bench)
+    if newest is None:
+        raise ExpError("no unit_days yet: materialize the daily assets first (`exp run`)")
+    inputs = _input_digests(bench, brief, newest)
+    snapshot = digest_of(inputs)[:16]
+    marts = Marts(bench.home.marts)
+    record = {
+        "experiment": experiment,
+        "snapshot": snapshot,
+        "as_of": newest.isoformat(),
+        "run_id": bench.run_id,
+        "code_version": bench.code_version,
+        "brief_digest": brief.digest(),
+        "metrics_digest": bench.catalog.metrics_digest(brief),
+        "late_share": _late_share(bench, brief, newest),
+        "exclusions": [count.model_dump() for count in _exclusions(bench, brief, newest)],
+        "inputs": inputs,
+    }
+    made = marts.add(experiment, snapshot, record, lambda folder: _fill(bench, brief, newest, folder))
+    marts.point(experiment, snapshot)
+    folder = marts.folder(experiment, snapshot)
+    rows = pl.scan_parquet(folder / "mad.parquet").select(pl.len()).collect().item()
+    size = sum((folder / f"{name}.parquet").stat().st_size for name in MAD_FILES)
+    written = Written("mad", f"experiment={experiment}", rows, size, round(time.monotonic() - started, 3), snapshot)
+    return Snapshot(experiment, snapshot, newest, folder, rows, made, written)
+
+
+def _covariates(bench: Workbench, brief: Brief) -> tuple[Measure, ...]:
+    """Measures of the pre-period: those the brief names, else those of its metrics that can be added up."""
+    if brief.variance_reduction.method == "none":
+        return ()
+    named = brief.variance_reduction.covariates
+    everything = bench.catalog.measures_of(brief)
+    chosen = [everything[name] for name in named] if named else list(everything.values())
+    return measure_sql.in_order({measure for measure in chosen if measure.aggregate in ("count", "sum", "max")})
+
+
+def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
+    lake = bench.lake
+    window = days_of(brief, newest)
+    tables: dict[str, object] = {}
+    if window is not None:
+        before = window.widened(brief.variance_reduction.pre_days, 0)
+        for table, days in (("unit_days", window), ("assignments", window), ("exposures", window), ("events", window), ("bouts", before), ("sessions", before), ("quarantine", window), ("exclusions", window)):
+            manifests = lake.manifests(table, [event_day(day) for day in days.days()])
+            tables[table] = {manifest.partition: manifest.content_digest[:16] for manifest in manifests}
+        enrollments = lake.manifest("enrollments", WHOLE)
+        tables["enrollments"] = enrollments.content_digest[:16] if enrollments else None
+    return {
+        "brief": brief.digest(),
+        "metrics": bench.catalog.metrics_digest(brief),
+        "code": bench.code_version,
+        "as_of": newest.isoformat(),
+        "tables": tables,
+    }
+
+
+def _fill(bench: Workbench, brief: Brief, newest: date, folder: Path) -> None:
+    engine = bench.engine
+    window = days_of(brief, newest)
+    build_units(bench, [brief.name])
+    engine.build(
+        "units_here",
+        "select *, assigned_date - cast($pre_days as integer) as pre_start from units where assigned_date <= $newest",
+        {"pre_days": brief.variance_reduction.pre_days, "newest": newest},
+    )
+    engine.build("units", "select * from units_here")
+    engine.drop("units_here")
+    shown = window or Window.of(brief.start, brief.start)
+    all_measures = measure_sql.in_order((*event_measures(bench), *session_measures(bench)))
+    bench.read_days("unit_days_all", "unit_days", shown, more=measure_sql.column_types(all_measures))
+    own = measure_sql.in_order(bench.catalog.measures_of(brief).values())
+    names = ", ".join(quote(measure.name) for measure in own)
+    engine.build(
+        "unit_days",
+        f"select unit_id, unit_key, event_date{', ' + names if names else ''} from unit_days_all "
+        "where experiment = $experiment and version = $version",
+        {"experiment": brief.name, "version": brief.version},
+    )
+    bench.read_days("all_exposures", "exposures", shown)
+    engine.build(
+        "exposures",
+        "select x.* from all_exposures as x inner join units as u on x.unit_key = u.unit_key "
+        "where x.experiment = $experiment and x.version = $version",
+        {"experiment": brief.name, "version": brief.version},
+    )
+    covariates = _covariates(bench, brief)
+    _pre_period(bench, brief, shown, covariates)
+    metrics = list(bench.catalog.metrics_of(brief).values())
+    query = queries.with_slots(
+        queries.load("mad"),
+        {
+            "sums": metric_sql.metric_sums(metrics, bench.catalog.measures),
+            "covariate_sums": metric_sql.covariate_sums(covariates),
+            "metrics": metric_sql.metric_columns(metrics),
+            "covariates": metric_sql.covariate_columns(covariates),
+        },
+    )
+    text = queries.query_text(query)
+    engine.write(text, folder / "mad.parquet", {"known_until": newest + DAY} if "$known_until" in text else {})
+    engine.write(
+        f"select unit_id, event_date{', ' + names if names else ''} from unit_days order by unit_id, event_date",
+        folder / "days.parquet",
+    )
+    bench.read_days("events", "events", shown)
+    for name in ("receipts", "completeness"):
+        engine.write(queries.query_text(queries.load(name)), folder / f"{name}.parquet")
+    for name in ("units", "unit_days", "exposures", "learner_days", "session_days", "pre_days"):
+        engine.drop(name)
+
+
+def _pre_period(bench: Workbench, brief: Brief, shown: Window, covariates: Sequence[Measure]) -> None:
+    """Table `learner_days`: the covariates by learner and day, from the first pre-period day on."""
+    build_learner_days(bench, shown.widened(brief.variance_reduction.pre_days, 0))
+    columns = ["d.unit_key", "d.event_date"]
+    for measure in covariates:
+        table = "l" if measure.over == "events" else "s"
+        columns.append(f"{table}.{quote(measure.name)}")
+    bench.engine.build(
+        "pre_days",
+        f"select {', '.join(columns)} from (select unit_key, event_date from learner_days union select unit_key, event_date from session_days) as d "
+        "left join learner_days as l on d.unit_key = l.unit_key and d.event_date = l.event_date "
+        "left join session_days as s on d.unit_key = s.unit_key and d.event_date = s.event_date",
+    )
+    bench.engine.build("learner_days", "select * from pre_days")
+
+
+def _late_share(bench: Workbench, brief: Brief, newest: date) -> float | None:
+    """Share of the window's landed rows that arrived more than a day after their event day."""
+    window = days_of(brief, newest)
+    if window is None:
+        return None
+    days = {day.isoformat(): day for day in window.days()}
+    late = total = 0
+    earliest = received_day(window.first - DAY)
+    for manifest in bench.lake.manifests("landed", [name for name in bench.lake.partitions("landed") if name >= earliest]):
+        for file in manifest.files:
+            if file.tag in days:
+                total += file.rows
+                late += file.rows if day_of(manifest.partition) - days[file.tag] > timedelta(days=1) else 0
+    return round(late / total, 6) if total else None
+
+
+def _exclusions(bench: Workbench, brief: Brief, newest: date) -> tuple[ExclusionCount, ...]:
+    window = days_of(brief, newest)
+    if window is None:
+        return ()
+    found = []
+    for kind, table in (("excluded", "exclusions"), ("quarantined", "quarantine")):
+        bench.read_days("refused_rows", table, window)
+        for reason, rows in bench.engine.connection.execute(
+            "select reason, count(*) from refused_rows group by reason order by reason"
+        ).fetchall():
+            found.append(ExclusionCount.model_validate({"kind": kind, "reason": str(reason), "rows": int(rows)}))
+    return tuple(found)
+
+
+def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = None, *, unblinded_because: str = "") -> ReadoutInputs:
+    """What the readout of a snapshot (the current one, unless named) is computed from: its files, nothing else.
+
+    Raises ExpError where the snapshot does not exist.
+    """
+    brief = brief_of(bench, experiment)
+    marts = Marts(bench.home.marts)
+    name = snapshot or marts.current(experiment)
+    record = marts.record(experiment, name) if name else None
+    if name is None or record is None:
+        known = ", ".join(marts.snapshots(experiment)) or "none"
+        raise ExpError(f"no snapshot {name or ''} of {experiment}; there are: {known} (materialize `mad` first)")
+    folder = marts.folder(experiment, name)
+    frames = {part: pl.read_parquet(folder / f"{part}.parquet") for part in MAD_FILES}
+    checked, mismatched = fidelity(brief, frames["mad"])
+    late = record["late_share"]
+    tables = json.dumps(record["inputs"], sort_keys=True)
+    exclusions = record["exclusions"]
+    return ReadoutInputs(
+        brief=brief,
+        metrics=bench.catalog.metrics_of(brief),
+        mad=frames["mad"],
+        days=frames["days"],
+        as_of=date.fromisoformat(str(record["as_of"])),
+        lock=lock_of(bench, brief),
+        provenance=Provenance(
+            snapshot=name,
+            brief_digest=brief.digest(),
+            metrics_digest=str(record["metrics_digest"]),
+            code_version=str(record["code_version"]),
+            run_id=str(record["run_id"]),
+            as_of=date.fromisoformat(str(record["as_of"])),
+            source="minimal analytic dataset",
+            inputs={"inputs_digest": digest_of([tables])[:16]},
+        ),
+        fidelity_checked=checked,
+        fidelity_mismatched=mismatched,
+        receipts=frames["receipts"],
+        completeness=frames["completeness"],
+        late_share=late if isinstance(late, float) else None,
+        exclusions=tuple(ExclusionCount.model_validate(count) for count in exclusions) if isinstance(exclusions, list) else (),
+        unblinded_because=unblinded_because,
+    )
+
+
+def fidelity(brief: Brief, mad: pl.DataFrame) -> tuple[int | None, int | None]:
+    """How many randomised units were compared with the brief's own hash, and how many were in another arm.
+
+    None where the brief's scheme is not one that can be computed from the unit's buckets.
+    """
+    if brief.hash_scheme == "none" or mad.is_empty():
+        return None, None
+    unit = "unit_id" if brief.randomisation_unit == brief.analysis_unit else "cluster_id"
+    rows = mad.filter(pl.col("arm_bucket").is_not_null() & (pl.col("source") == "logged")).unique(unit, keep="first", maintain_order=True)
+    shares = brief.shares()
+    wrong = 0
+    for traffic, bucket, arm in rows.select("traffic_bucket", "arm_bucket", "arm").iter_rows():
+        if brief.hash_scheme == "percent-v1":
+            expected: str | None = arm_at((bucket % 100) / 100, dict(reversed(shares.items())))
+        else:
+            expected = arm_of_buckets(traffic, bucket, shares, traffic_share=brief.traffic)
+        wrong += expected != arm
+    return rows.height, wrong
+
+
+def compute_readout(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
+    """The readout of an experiment's snapshot."""
+    because = ""
+    entries = StateLog(bench.home.state / "state.sqlite").entries("unblinding", experiment)
+    if entries:
+        because = str(entries[-1].content.get("reason", ""))
+    return read_out(readout_inputs(bench, experiment, snapshot, unblinded_because=because))

@@ -1,0 +1,104 @@
+"""Opening a workbench: configuration from the environment, the catalog as far as it is good, an engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exp_pipeline.catalog import Catalog, check_expressions, load_catalog, without
+from exp_pipeline.contracts.events import event_names
+from exp_pipeline.contracts.fields import raw_text, sql_types
+from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.steps.context import Workbench
+from exp_pipeline.store.engine import Engine
+from exp_pipeline.store.home import Home
+from exp_pipeline.transform.door import IdentityKey
+
+if TYPE_CHECKING:
+    import duckdb
+
+KEY, KEY_ID = "EXP_HMAC_KEY", "EXP_HMAC_KEY_ID"
+HOME = "EXP_HOME"
+
+
+def home_from(environment: Mapping[str, str]) -> Home:
+    """The data folder that the environment names (EXP_HOME), or `data` in the working directory."""
+    return Home(Path(environment.get(HOME, "data")))
+
+
+def key_from(environment: Mapping[str, str]) -> IdentityKey | None:
+    """The identity key of the environment, or None where none is set. Raises ValueError for one that is too short."""
+    secret = environment.get(KEY, "")
+    return IdentityKey(environment.get(KEY_ID, "k1"), secret.encode()) if secret else None
+
+
+def open_catalog(root: Path, *, strict: bool = False) -> Catalog:
+    """The catalog with expressions checked; what is broken is left out and listed, or raised where strict."""
+    from exp_pipeline.model.errors import SpecError
+
+    catalog = load_catalog(root, strict=strict, event_names=event_names())
+    fields = set(sql_types()) | set(raw_text())
+    contexts = [name.removeprefix("segment__") for name in table_columns("mad") if name.startswith("segment__")]
+    problems = check_expressions(
+        catalog,
+        sql_types(derived=True),
+        table_columns("sessions"),
+        event_fields=fields,
+        context_columns=contexts,
+    )
+    if strict and problems:
+        raise SpecError(problems)
+    return replace(without(catalog, problems)) if problems else catalog
+
+
+@cache
+def code_version() -> str:
+    """The package version and a digest of its source, so that a readout can say which code made it."""
+    hasher = hashlib.sha256()
+    root = files("exp_pipeline")
+    for name, content in sorted(_sources(root, "")):
+        hasher.update(name.encode() + b"\0" + content + b"\0")
+    try:
+        release = version("exp-pipeline")
+    except PackageNotFoundError:
+        release = "0"
+    return f"{release}+{hasher.hexdigest()[:12]}"
+
+
+def _sources(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _sources(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith((".py", ".sql", ".j2", ".css")):
+            yield f"{prefix}{entry.name}", entry.read_bytes()
+
+
+@contextmanager
+def workbench(
+    home: Home,
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    run_id: str,
+    environment: Mapping[str, str],
+    catalog: Catalog | None = None,
+    threads: int | None = None,
+) -> Iterator[Workbench]:
+    """A workbench over an open in-memory connection."""
+    spill = home.state / "spill"
+    engine = Engine(connection, temporary=spill, threads=threads)
+    yield Workbench(
+        home=home,
+        catalog=catalog or open_catalog(home.catalog),
+        engine=engine,
+        run_id=run_id,
+        key=key_from(environment),
+        code_version=code_version(),
+    )

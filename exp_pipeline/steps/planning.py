@@ -1,0 +1,152 @@
+"""Planning: what a brief lacks before its start, and how many units and weeks it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+
+from exp_pipeline.analysis.planning import Baseline, DurationPlan, Readiness, power_plan, readiness
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.metrics import Metric
+from exp_pipeline.steps.behaviour import event_measures, session_measures
+from exp_pipeline.steps.context import Window, Workbench, day_of
+from exp_pipeline.steps.experiment import brief_of, last_day
+from exp_pipeline.steps.facts import build_learner_days
+from exp_pipeline.store.engine import quote
+from exp_pipeline.transform import measures as measure_sql
+
+# History for a plan: the last weeks before the experiment, as long as its covariates look back, at least two weeks.
+HISTORY_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the days before an experiment tell: the primary's baseline, who comes by day, which metrics have data.
+
+    `units_per_day` is new units a day over `days` days; None (and an empty `facts_seen`) where there is no history.
+    """
+
+    days: int
+    units: int
+    units_per_day: float | None
+    baseline: Baseline | None
+    facts_seen: dict[str, int] | None
+
+
+def history_of(bench: Workbench, brief: Brief) -> History:
+    """What the learners' days before the brief's start say about its metrics."""
+    known = [day_of(name) for name in bench.lake.partitions("bouts")]
+    first = brief.start - timedelta(days=max(HISTORY_DAYS, brief.variance_reduction.pre_days))
+    days = [day for day in known if first <= day < brief.start]
+    if not days:
+        return History(0, 0, None, None, None)
+    units = _units_before(bench, brief, Window.of(min(days), max(days)))
+    metrics = bench.catalog.metrics_of(brief)
+    seen = {name: _with_value(metric, units) for name, metric in metrics.items()}
+    baseline = _baseline(brief, metrics[brief.primary], units)
+    # New units a day: everybody seen in the history is met once when an experiment opens.
+    expected = units.height / len(days) if units.height else None
+    return History(len(days), units.height, brief.expected_units_per_day or expected, baseline, seen)
+
+
+def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFrame:
+    """One row per learner of the history: class, and every measure of the brief's metrics summed up."""
+    build_learner_days(bench, window)
+    own = measure_sql.in_order(bench.catalog.measures_of(brief).values())
+    over_events = {measure.name for measure in event_measures(bench)}
+    over_sessions = {measure.name for measure in session_measures(bench)}
+    columns = []
+    for measure in own:
+        alias = "l" if measure.name in over_events else "s"
+        if measure.name in over_events | over_sessions:
+            columns.append(f"{alias}.{quote(measure.name)}")
+    bench.engine.build(
+        "history_days",
+        "select d.unit_key, d.event_date" + "".join(f", {column}" for column in columns) + " from "
+        "(select unit_key, event_date from learner_days union select unit_key, event_date from session_days) as d "
+        "left join learner_days as l on d.unit_key = l.unit_key and d.event_date = l.event_date "
+        "left join session_days as s on d.unit_key = s.unit_key and d.event_date = s.event_date",
+    )
+    sums = ", ".join(measure_sql.added_up(measure, "h").sql(dialect="duckdb") for measure in own)
+    classes = "select learner_key as unit_key, max(class_id) as class_id from bouts where role = 'student' group by learner_key"
+    frame = bench.engine.frame(
+        f"select c.class_id, h.unit_key{', ' + sums if sums else ''} from history_days as h "
+        f"inner join ({classes}) as c on h.unit_key = c.unit_key group by c.class_id, h.unit_key order by h.unit_key"
+    )
+    for name in ("history_days", "learner_days", "session_days"):
+        bench.engine.drop(name)
+    return frame
+
+
+def _with_value(metric: Metric, units: pl.DataFrame) -> int:
+    column = metric.denominator or metric.numerator
+    if metric.type == "quantile":
+        return units.filter(pl.col(metric.numerator).list.len() > 0).height
+    if metric.type in ("proportion", "mean"):
+        return units.filter(pl.col(column).is_not_null()).height
+    return units.filter(pl.col(column).fill_null(0) > 0).height
+
+
+def _baseline(brief: Brief, metric: Metric, units: pl.DataFrame) -> Baseline | None:
+    """Mean and spread of the primary over the history's learners; None where it cannot be told."""
+    if metric.type == "quantile" or units.height < 2:
+        return None
+    number = pl.col(metric.numerator).cast(pl.Float64).fill_null(0.0)
+    if metric.type == "proportion":
+        values = units.select((number > 0).cast(pl.Float64).alias("value"))
+        mean, spread = values["value"].mean(), None
+    elif metric.denominator is not None:
+        base = pl.col(metric.denominator).cast(pl.Float64).fill_null(0.0)
+        parts = units.select(number.alias("num"), base.alias("den")).filter(pl.col("den") > 0)
+        if parts.height < 2:
+            return None
+        ratio = float(parts["num"].sum()) / float(parts["den"].sum())
+        # Delta method: the spread of a unit's linearised value around the pooled ratio.
+        residual = (parts["num"] - ratio * parts["den"]) / float(parts["den"].mean() or 1.0)  # type: ignore[arg-type]
+        mean, spread = ratio, residual.std()
+    else:
+        values = units.select(number.alias("value"))
+        mean, spread = values["value"].mean(), values["value"].std()
+    if not isinstance(mean, float) or (spread is not None and not isinstance(spread, float)):
+        return None
+    scale = metric.per
+    sizes = units.group_by("class_id").len()["len"] if brief.randomisation_unit == "class" else None
+    size = float(sizes.mean()) if sizes is not None and sizes.len() else None  # type: ignore[arg-type]
+    variation = float(sizes.std() or 0.0) / size if sizes is not None and size else 0.0  # type: ignore[arg-type]
+    return Baseline(
+        mean=mean * scale,
+        sd=None if spread is None else spread * scale,
+        cluster_size=size,
+        cluster_size_cv=variation,
+    )
+
+
+def check_readiness(bench: Workbench, experiment: str) -> Readiness:
+    """May this experiment start? Every gap at once, judged on the days before its start."""
+    brief = brief_of(bench, experiment)
+    history = history_of(bench, brief)
+    return readiness(
+        brief,
+        bench.catalog.metrics_of(brief),
+        baseline=history.baseline,
+        units_per_day=history.units_per_day,
+        facts_seen=history.facts_seen,
+    )
+
+
+def plan_power(bench: Workbench, experiment: str) -> tuple[History, DurationPlan | None]:
+    """How many units and weeks the brief needs, from the history before its start; None where there is none."""
+    brief = brief_of(bench, experiment)
+    history = history_of(bench, brief)
+    if history.baseline is None:
+        return history, None
+    metric = bench.catalog.metrics_of(brief)[brief.primary]
+    return history, power_plan(brief, metric, history.baseline, units_per_day=history.units_per_day)
+
+
+def started(bench: Workbench, brief: Brief) -> bool:
+    """Whether the data has reached the first day of the experiment."""
+    newest: date | None = last_day(bench)
+    return newest is not None and newest >= brief.start

@@ -1,0 +1,126 @@
+"""Marts: immutable snapshots by experiment, and the pointer that says which one is current."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exp_pipeline.model.errors import StoreError
+from exp_pipeline.model.names import SLUG
+from exp_pipeline.store.files import fsync_folder, temporary_beside, write_text
+
+POINTER = "current.json"
+RECORD = "snapshot.json"
+# What a killed run left of a snapshot it was making is removed after this long.
+ABANDONED_SECONDS = 86_400.0
+_FOLDER = "snapshot="
+
+
+@dataclass(frozen=True, slots=True)
+class Marts:
+    """Snapshots of the minimal analytic dataset: `mad/experiment=<name>/snapshot=<id>/`."""
+
+    root: Path
+
+    def folder(self, experiment: str, snapshot: str | None = None) -> Path:
+        for name in (experiment,) if snapshot is None else (experiment, snapshot):
+            if not SLUG.fullmatch(name):
+                raise ValueError(
+                    f"experiment and snapshot must be plain names (a-z, 0-9, -); got {experiment!r}, {snapshot!r}"
+                )
+        base = self.root / "mad" / f"experiment={experiment}"
+        return base if snapshot is None else base / f"{_FOLDER}{snapshot}"
+
+    def record(self, experiment: str, snapshot: str) -> dict[str, object] | None:
+        """What a snapshot was made from, or None where there is no such snapshot."""
+        return _json_object(
+            self.folder(experiment, snapshot) / RECORD, "remove its folder and materialize mad again"
+        )
+
+    def current(self, experiment: str) -> str | None:
+        """The newest snapshot of an experiment, or None."""
+        path = self.folder(experiment) / POINTER
+        advice = "materialize mad again"
+        found = _json_object(path, advice)
+        if found is None:
+            return None
+        name = found.get("snapshot")
+        if not (isinstance(name, str) and SLUG.fullmatch(name)):
+            raise StoreError(f"{path} is damaged; {advice}")
+        return name
+
+    def snapshots(self, experiment: str) -> tuple[str, ...]:
+        """Every snapshot of an experiment, by name."""
+        folder = self.folder(experiment)
+        if not folder.is_dir():
+            return ()
+        return tuple(
+            sorted(
+                entry.name.removeprefix(_FOLDER)
+                for entry in folder.iterdir()
+                if entry.name.startswith(_FOLDER) and (entry / RECORD).is_file()
+            )
+        )
+
+    def add(
+        self, experiment: str, snapshot: str, record: Mapping[str, object], fill: Callable[[Path], None]
+    ) -> bool:
+        """Make a snapshot, unless it is there already: `fill` writes its files into a folder. True when made.
+
+        The folder appears by one rename; a crash before it leaves nothing that a reader could find.
+        """
+        final = self.folder(experiment, snapshot)
+        if (final / RECORD).is_file():
+            return False
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(final.parent)
+        aside = temporary_beside(final)
+        aside.mkdir()
+        try:
+            fill(aside)
+            (aside / RECORD).write_text(json.dumps(record, sort_keys=True, indent=1) + "\n")
+            for entry in aside.iterdir():
+                with entry.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+            fsync_folder(aside)
+            try:
+                os.rename(aside, final)
+            except OSError:
+                # Another run made the same snapshot in the meantime: same name, same bytes.
+                if not (final / RECORD).is_file():
+                    raise
+                return False
+            fsync_folder(final.parent)
+            return True
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def point(self, experiment: str, snapshot: str) -> None:
+        """Say which snapshot is current."""
+        write_text(self.folder(experiment) / POINTER, json.dumps({"snapshot": snapshot}) + "\n")
+
+
+def _json_object(path: Path, advice: str) -> dict[str, object] | None:
+    try:
+        encoded = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        found = json.loads(encoded.decode())
+    except ValueError as trouble:
+        raise StoreError(f"{path} is damaged ({trouble}); {advice}") from trouble
+    if not isinstance(found, dict):
+        raise StoreError(f"{path} is damaged; {advice}")
+    return found
+
+
+def _remove_abandoned(folder: Path) -> None:
+    limit = time.time() - ABANDONED_SECONDS
+    for entry in folder.iterdir():
+        if entry.name.startswith(f".{_FOLDER}") and entry.is_dir() and entry.stat().st_mtime < limit:
+            shutil.rmtree(entry, ignore_errors=True)
