@@ -1,7 +1,7 @@
 """The fixed columns of the published tables, for SQL, the lake and the asset graph, at no cost of pandera.
 
-Read from the same declarations (`contracts.published`) that the pandera models of `contracts.tables` are made of.
-Only table `events`, whose canonical columns are read off the event models, loads pandera when first asked for.
+Read from the declarations (`contracts.published`) that the pandera models of `contracts.tables` are made of.
+Only for table `events` is pandera loaded, once: its canonical columns are read off the model of the event.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class ColumnDoc:
 def table_columns(table: str) -> dict[str, str]:
     """Which fixed columns has a published table, in order, and of which DuckDB type?
 
-    Columns that the catalog adds (measures, metrics) stand after these. Raises ValueError for an unknown table.
+    Columns that the catalog adds (measures, metrics) stand after these. Raises ValueError for an unknown
+    table.
     """
     return {column.name: column.sql_type for column in published_table(table).columns}
 

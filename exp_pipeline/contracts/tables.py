@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import pandera.polars as pa
 import polars as pl
 
-from exp_pipeline.contracts.models.base import Rule, add_rules
+from exp_pipeline.contracts.models.base import Rule
 from exp_pipeline.contracts.models.row import ROW_RULES, CanonicalEvent
 from exp_pipeline.contracts.published import TABLE_NAMES, published_table
-from exp_pipeline.contracts.published.base import Column, PublishedTable, SqlType
+from exp_pipeline.contracts.published.base import Column, PublishedTable, RowRule, SqlType
 
 _TYPES: dict[SqlType, Any] = {
     "VARCHAR": str,
@@ -52,22 +52,49 @@ def _field(column: Column) -> Any:
     return pa.Field(nullable=column.nullable, description=column.description, **column.checks)
 
 
+def _check(name: str, meaning: str, good: pl.Expr) -> Any:
+    """A check over columns of a row, hung on the first of them.
+
+    Where a check hangs on the whole frame, pandera tells its failures as whole rows, and that breaks on a
+    64-bit key above 2^63.
+    """
+    columns = list(dict.fromkeys(good.meta.root_names()))
+
+    def holds(cls: Any, data: pa.PolarsData) -> pl.LazyFrame:
+        present = set(data.lazyframe.collect_schema().names())
+        missing = (pl.lit(None).alias(column) for column in columns if column not in present)
+        return data.lazyframe.with_columns(missing).select(good.fill_null(True))
+
+    return pa.check(columns[0], name=name, description=meaning)(holds)
+
+
+def _rule(rule: RowRule | Rule) -> Any:
+    good = pl.sql_expr(rule.expression)
+    if not isinstance(good, pl.Expr):
+        raise TypeError(f"rule {rule.name}: {rule.expression!r} is not one expression")
+    return _check(f"rule:{rule.name}", rule.meaning, good)
+
+
+def _key(columns: tuple[str, ...]) -> Any:
+    named = ", ".join(columns)
+    row = pl.col(columns[0]) if len(columns) == 1 else pl.struct(columns)
+    return _check(f"one_row_for_each({named})", f"No two rows share {named}.", row.is_unique())
+
+
 def _model(table: PublishedTable) -> type[Table]:
+    rules: list[RowRule | Rule] = [*table.rules]
+    if any(column.canonical for column in table.columns):
+        rules += ROW_RULES
     body: dict[str, Any] = {
         "__doc__": table.grain,
         "__module__": __name__,
         "__annotations__": {column.name: _TYPES[column.sql_type] for column in table.columns},
-        "Config": type(
-            "Config",
-            (Table.Config,),
-            {"name": table.name, "description": table.grain, "unique": list(table.key) or None},
-        ),
+        "Config": type("Config", (Table.Config,), {"name": table.name, "description": table.grain}),
         **{column.name: _field(column) for column in table.columns},
+        **{f"rule_{rule.name}": _rule(rule) for rule in rules},
     }
-    rules = tuple(Rule(rule.name, rule.expression, rule.meaning) for rule in table.rules)
-    if any(column.canonical for column in table.columns):
-        rules += ROW_RULES
-    add_rules(lambda attribute, check: body.__setitem__(attribute, check), rules)
+    if table.key:
+        body["one_row_for_each_key"] = _key(table.key)
     return type("".join(part.title() for part in table.name.split("_")), (Table,), body)
 
 

@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class RowRule:
-    """A rule between the columns of one row: a boolean SQL expression that good rows fulfil (null is no breach)."""
+    """A rule between columns of a row: a boolean SQL expression that good rows fulfil; null is no breach."""
 
     name: str
     expression: str
@@ -103,6 +103,27 @@ def day(name: str, description: str, *, nullable: bool = False) -> Column:
 def key64(name: str, description: str, *, nullable: bool = False) -> Column:
     """An id as an unsigned 64-bit number, for joins and order."""
     return Column(name, "UBIGINT", description, nullable)
+
+
+def small(name: str, sql_type: SqlType, description: str, *, ge: int, le: int | None = None) -> Column:
+    """A small whole number that is never null."""
+    limits = {"ge": ge} if le is None else {"ge": ge, "le": le}
+    return Column(name, sql_type, description, checks=MappingProxyType(limits))
+
+
+def buckets() -> tuple[Column, Column]:
+    """The two buckets of a unit, null where no experiment names it."""
+    limits = MappingProxyType({"ge": 0, "le": 9_999})
+    return (
+        Column("arm_bucket", "BIGINT", "Bucket (0 to 9,999) that decides the unit's arm.", True, limits),
+        Column(
+            "traffic_bucket",
+            "BIGINT",
+            "Bucket (0 to 9,999) that decides whether the unit takes part at a traffic share.",
+            True,
+            limits,
+        ),
+    )
 
 
 def on_its_day(moment_column: str, day_column: str = "event_date") -> RowRule:

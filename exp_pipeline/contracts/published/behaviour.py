@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 from exp_pipeline.contracts.published.base import (
     Column,
     PublishedTable,
@@ -15,6 +13,7 @@ from exp_pipeline.contracts.published.base import (
     moment,
     number,
     on_its_day,
+    small,
     text,
 )
 
@@ -56,12 +55,13 @@ BOUTS = PublishedTable(
         _LEARNER,
         moment("started_at", "Its first event (UTC)."),
         moment("ended_at", "Its last event (UTC)."),
-        Column(
+        small(
             "cut",
             "TINYINT",
-            "What cut it off from the bout before: 1 first of the day, 2 explicit end, 3 idle gap, 4 device handed over, "
-            "5 new objective.",
-            checks=MappingProxyType({"ge": 1, "le": 5}),
+            "What cut it off from the bout before: 1 first of the day, 2 explicit end, 3 idle gap, "
+            "4 device handed over, 5 new objective.",
+            ge=1,
+            le=5,
         ),
         flag("ended_explicitly", "Whether the product said that the session ended."),
         flag("handed_over", "Whether the device went on to another learner."),
@@ -108,11 +108,11 @@ TURNS = PublishedTable(
     grain="One turn: one learner message and what answered it, in the partition of the UTC day it began.",
     columns=(
         text("turn_id", "The producer's turn id."),
-        Column(
+        small(
             "turn_part",
             "INTEGER",
             "Which use of the turn id by this learner, from 1: a long gap makes a new turn.",
-            checks=MappingProxyType({"ge": 1}),
+            ge=1,
         ),
         _LEARNER,
         _LEARNER_KEY,

@@ -1,13 +1,11 @@
-"""What is kept of experiments: assignment, exposure, unit-days, the minimal analytic dataset, daily verdicts."""
+"""What is kept of experiments: who was in which arm and saw it, what they did, and what each day says."""
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 from exp_pipeline.contracts.published.base import (
-    Column,
     PublishedTable,
     RowRule,
+    buckets,
     count,
     day,
     flag,
@@ -33,12 +31,6 @@ _SOURCE = text("source", "Whether the product logged the arm or the pipeline com
 _STRATUM = text("stratum", "Stratum or block at assignment.", nullable=True)
 
 
-def _bucket(name: str, decides: str) -> Column:
-    limits = MappingProxyType({"ge": 0, "le": 9_999})
-    return Column(name, "BIGINT", f"Bucket (0 to 9,999) that decides {decides}.", True, limits)
-
-
-_BUCKETS = (_bucket("arm_bucket", "the unit's arm"), _bucket("traffic_bucket", "whether the unit takes part"))
 _PLACES = (
     text("class_id", "Class at assignment.", nullable=True),
     text("school_id", "School at assignment.", nullable=True),
@@ -59,7 +51,7 @@ ASSIGNMENTS = PublishedTable(
         _STRATUM,
         text("ramp_stage", "Stage of the ramp at assignment.", nullable=True),
         _SOURCE,
-        *_BUCKETS,
+        *buckets(),
         text("role", "Role of the account at assignment."),
         text("platform", "Product surface at assignment."),
         text("app_version", "Version of the client at assignment."),
@@ -117,7 +109,7 @@ UNITS = PublishedTable(
             "locale", "Language and region at assignment; null where the class was assigned.", nullable=True
         ),
         *_PLACES,
-        *_BUCKETS,
+        *buckets(),
         _SOURCE,
     ),
     key=("experiment", "version", "unit_id"),
@@ -126,7 +118,7 @@ UNITS = PublishedTable(
 
 UNIT_DAYS = PublishedTable(
     name="unit_days",
-    grain="One learner of one experiment on one active UTC day at or after assignment; every measure follows.",
+    grain="One learner of one experiment on one active UTC day from assignment on; every measure follows.",
     columns=(*_EXPERIMENT, *_UNIT, day("event_date", "UTC day.")),
     key=("experiment", "version", "unit_id", "event_date"),
 )
@@ -146,9 +138,9 @@ MAD = PublishedTable(
         flag("exposed", "Whether the unit met the experiment at all."),
         moment("first_exposed_at", "First exposure (UTC); null where there is none.", nullable=True),
         count("exposures", "Exposures up to the end of the snapshot (events)."),
-        count("observed_days", "Whole days between assignment and the end of the snapshot (days)."),
+        count("observed_days", "Active UTC days at or after assignment (days)."),
         _SOURCE,
-        *_BUCKETS,
+        *buckets(),
         text("segment__platform", "Product surface at assignment.", nullable=True),
         text("segment__locale", "Language and region of the interface at assignment.", nullable=True),
         text("segment__app_version", "Version of the client at assignment.", nullable=True),

@@ -7,20 +7,21 @@ from functools import cache
 from exp_pipeline.contracts.published.base import (
     Column,
     PublishedTable,
-    RowRule,
+    buckets,
     count,
     day,
     flag,
     key64,
-    moment,
+    on_its_day,
+    small,
     text,
 )
 
 _PLACE = (
     text("source", "Source (mapping) that read the file."),
     text("file", "Landing file, by its short name."),
-    count("row_number", "Row of the file."),
-    Column("part", "SMALLINT", "Which event rule of the source made the row; 0 where none did."),
+    count("row_number", "Row of the file, from 1.", ge=1),
+    small("part", "SMALLINT", "Which event rule of the source made the row; 0 where none did.", ge=0),
 )
 _OFFSET = count(
     "byte_offset",
@@ -31,13 +32,12 @@ _DAYS = (
     day("event_date", "UTC day of occurred_at; the day of arrival where that is unknown or far off."),
     day("received_date", "Day of the landing folder the file came in."),
 )
-_BUCKET_LIMITS = {"ge": 0, "le": 9_999}
 
 
-def _canonical() -> tuple[Column, ...]:
-    from exp_pipeline.contracts.fields import FIELDS, sql_types
+def _canonical(*, derived: bool) -> tuple[Column, ...]:
+    from exp_pipeline.contracts.fields import DERIVED, FIELDS, sql_types
 
-    types = sql_types()
+    types = sql_types(derived=True)
     return tuple(
         Column(
             name,
@@ -46,7 +46,7 @@ def _canonical() -> tuple[Column, ...]:
             not spec.required,
             canonical=True,
         )
-        for name, spec in FIELDS.items()
+        for name, spec in (DERIVED if derived else FIELDS).items()
     )
 
 
@@ -68,36 +68,14 @@ def events() -> PublishedTable:
             day("event_date", "UTC day of occurred_at."),
             text("key_id", "Public name of the secret that pseudonyms were made with."),
             key64("learner_key", "First 64 bits of the learner's pseudonym."),
-            moment(
-                "occurred_at",
-                "When it happened (UTC): client_ts, or received_at where the client's clock is ahead.",
-            ),
+            *_canonical(derived=True),
             flag("clock_skewed", "Whether the client's clock was so far ahead that received_at was taken."),
-            *_canonical(),
-            Column(
-                "arm_bucket",
-                "BIGINT",
-                "Bucket (0 to 9,999) that decides the unit's arm.",
-                True,
-                _BUCKET_LIMITS,
-            ),
-            Column(
-                "traffic_bucket",
-                "BIGINT",
-                "Bucket (0 to 9,999) that decides whether the unit takes part.",
-                True,
-                _BUCKET_LIMITS,
-            ),
+            *_canonical(derived=False),
+            *buckets(),
             text("extra", "Fields that nobody declared, as a JSON object.", nullable=True),
         ),
         key=("event_id",),
-        rules=(
-            RowRule(
-                "on_its_day",
-                "CAST(occurred_at AS DATE) = event_date",
-                "event_date is the UTC day of occurred_at.",
-            ),
-        ),
+        rules=(on_its_day("occurred_at"),),
     )
 
 
