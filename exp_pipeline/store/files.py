@@ -43,7 +43,7 @@ def temporary_beside(path: Path) -> Path:
 
 def replace_file(temporary: Path, path: Path) -> None:
     """Put a finished temporary file in its place: flushed to disk, then renamed."""
-    with temporary.open("rb+") as handle:
+    with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, path)
     fsync_folder(path.parent)

@@ -159,8 +159,8 @@ class Lake:
         """Make these files the whole content of a partition, in one step that readers cannot see half of.
 
         Files are named by their content, so writing the same rows again changes no byte and keeps the
-        manifest (and the run it names). Files of earlier contents are removed by a later commit to the partition, once
-        the grace time since their replacement has passed.
+        manifest (and the run it names). Files of earlier contents are removed by a later
+        commit to the partition, once the grace time since their replacement has passed.
         """
         folder = self.folder(table, partition)
         folder.mkdir(parents=True, exist_ok=True)

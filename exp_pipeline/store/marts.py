@@ -31,7 +31,7 @@ class Marts:
         for name in (experiment,) if snapshot is None else (experiment, snapshot):
             if not SLUG.fullmatch(name):
                 raise ValueError(
-                    f"experiment and snapshot must be plain names (a-z, 0-9, -); got {experiment!r}, {snapshot!r}"
+                    f"experiment and snapshot must be plain names; got {experiment!r}, {snapshot!r}"
                 )
         base = self.root / "mad" / f"experiment={experiment}"
         return base if snapshot is None else base / f"{_FOLDER}{snapshot}"
@@ -53,6 +53,11 @@ class Marts:
         if not (isinstance(name, str) and SLUG.fullmatch(name)):
             raise StoreError(f"{path} is damaged; {advice}")
         return name
+
+    def experiments(self) -> tuple[str, ...]:
+        """Every experiment that has a current snapshot, by name."""
+        names = (path.parent.name.partition("=")[2] for path in self.root.glob(f"mad/experiment=*/{POINTER}"))
+        return tuple(sorted(name for name in names if SLUG.fullmatch(name)))
 
     def snapshots(self, experiment: str) -> tuple[str, ...]:
         """Every snapshot of an experiment, by name."""
