@@ -102,6 +102,7 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     newest = last_day(bench)
     if newest is None:
         raise ExpError("no unit_days yet: materialize the daily assets first (`exp run`)")
+    newest = min(newest, brief.end - DAY)
     inputs = _input_digests(bench, brief, newest)
     snapshot = digest_of(inputs)[:16]
     marts = Marts(bench.home.marts)
@@ -323,8 +324,11 @@ def fidelity(brief: Brief, mad: pl.DataFrame) -> tuple[int | None, int | None]:
 
 def compute_readout(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
     """The readout of an experiment's snapshot."""
-    because = ""
-    entries = StateLog(bench.home.state / "state.sqlite").entries("unblinding", experiment)
-    if entries:
-        because = str(entries[-1].content.get("reason", ""))
+    because = unblinded_because(bench, experiment)
     return read_out(readout_inputs(bench, experiment, snapshot, unblinded_because=because))
+
+
+def unblinded_because(bench: Workbench, experiment: str) -> str:
+    """The recorded reason for showing effects early; empty where there is none."""
+    entries = StateLog(bench.home.state / "state.sqlite").entries("unblinding", experiment)
+    return str(entries[-1].content.get("reason", "")) if entries else ""

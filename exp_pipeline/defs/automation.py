@@ -1,0 +1,66 @@
+"""Jobs, the daily schedule, and the sensor that gives every brief its partition."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import dagster as dg
+
+from exp_pipeline.defs import partitions as parts
+from exp_pipeline.steps.opening import home_from
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+DAILY_ASSETS = (
+    "landed_events", "events", "quarantine", "exclusions", "bouts", "sessions", "turns", "assignments", "exposures",
+    "enrollments", "content", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
+)  # fmt: skip
+EXPERIMENT_ASSETS = (
+    "brief", "readiness", "power_plan", "assignment_table", "dry_run", "mad", "integrity", "estimates", "segments",
+    "novelty", "robustness", "decision", "memo",
+)  # fmt: skip
+
+daily_facts = dg.define_asset_job(
+    "daily_facts",
+    selection=dg.AssetSelection.assets(*DAILY_ASSETS),
+    description="Everything that happened on a day or a range of days, for all experiments at once.",
+    executor_def=dg.in_process_executor,
+)
+experiment_readout = dg.define_asset_job(
+    "experiment_readout",
+    selection=dg.AssetSelection.assets(*EXPERIMENT_ASSETS),
+    description="One experiment from its brief to its memo.",
+    executor_def=dg.in_process_executor,
+)
+warehouse_refresh = dg.define_asset_job(
+    "warehouse_refresh",
+    selection=dg.AssetSelection.assets("warehouse"),
+    description="The small DuckDB file with documented views, for analysts and BI tools.",
+    executor_def=dg.in_process_executor,
+)
+
+
+@dg.schedule(job=daily_facts, cron_schedule="30 2 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.STOPPED)
+def every_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Yesterday with the days before it that late events may still reach: one run, safe to repeat."""
+    tick = context.scheduled_execution_time
+    newest = tick.date() - timedelta(days=1)
+    # A day's last sessions end on the next day and late events come for three: those days are done again.
+    oldest = max(newest - timedelta(days=3), parts.first_day())
+    return dg.RunRequest(
+        run_key=f"daily-{newest.isoformat()}",
+        tags={RANGE_START: oldest.isoformat(), RANGE_END: newest.isoformat()},
+    )
+
+
+@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def briefs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Gives every brief in the catalog its partition; partitions are never taken away."""
+    folder = home_from(os.environ).catalog / "experiments"
+    names = sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    known = set(context.instance.get_dynamic_partitions("experiment"))
+    new = [name for name in names if name not in known]
+    if not new:
+        return dg.SkipReason(f"{len(known)} experiments have their partition; no new brief.")
+    return dg.SensorResult(dynamic_partitions_requests=[parts.experiments.build_add_request(new)])

@@ -1,0 +1,164 @@
+"""Behaviour, identity, exposure and facts: what happened on each day, for all experiments at once."""
+
+import dagster as dg
+
+from exp_pipeline.defs import partitions as parts
+from exp_pipeline.defs.resources import PipelineResource
+from exp_pipeline.defs.specs import metadata_of, report, spec, window_of
+from exp_pipeline.steps import behaviour, exposure, facts
+
+_RANGE = dg.BackfillPolicy.single_run()
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "bouts",
+            group="behaviour",
+            description="A learner's events within one day with no cut between them, with every measure summed up.",
+            table="bouts",
+            partitions=parts.event_days,
+            deps=["events"],
+        )
+    ],
+    name="cut_bouts",
+    backfill_policy=_RANGE,
+)
+def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    with pipeline.open(context) as bench:
+        report(context, behaviour.build_bouts(bench, window_of(context)))
+    return dg.MaterializeResult(asset_key="bouts")
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "sessions",
+            group="behaviour",
+            description="Sessions by the 30-minute rule, on the day they started; found again identically by any range of days.",
+            table="sessions",
+            partitions=parts.event_days,
+            deps=[
+                dg.AssetDep("bouts", partition_mapping=parts.days_around(1, 1)),
+                dg.AssetDep("events", partition_mapping=parts.days_around(1, 1)),
+            ],
+        )
+    ],
+    name="glue_sessions",
+    backfill_policy=_RANGE,
+)
+def sessions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    with pipeline.open(context) as bench:
+        report(context, behaviour.build_sessions(bench, window_of(context)))
+    return dg.MaterializeResult(asset_key="sessions")
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "turns",
+            group="behaviour",
+            description="One learner message with what answered it: requests, tool calls, response, latency, cost.",
+            table="turns",
+            partitions=parts.event_days,
+            deps=[dg.AssetDep("events", partition_mapping=parts.days_around(1, 1))],
+        )
+    ],
+    name="pair_turns",
+    backfill_policy=_RANGE,
+)
+def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    with pipeline.open(context) as bench:
+        report(context, behaviour.build_turns(bench, window_of(context)))
+    return dg.MaterializeResult(asset_key="turns")
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "assignments",
+            group="exposure",
+            description="Who was put into which arm on this day, with the context frozen at that moment. Append-only: "
+            "a unit's first assignment over all days is the one that counts.",
+            table="assignments",
+            partitions=parts.event_days,
+            deps=["events"],
+        ),
+        spec(
+            "exposures",
+            group="exposure",
+            description="Who saw the treatment on this day, where, first when and how often.",
+            table="exposures",
+            partitions=parts.event_days,
+            deps=["events"],
+        ),
+    ],
+    name="collect_assignments",
+    backfill_policy=_RANGE,
+)
+def assigned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> tuple[dg.MaterializeResult, dg.MaterializeResult]:
+    window = window_of(context)
+    with pipeline.open(context) as bench:
+        report(context, exposure.build_assignments(bench, window))
+        report(context, exposure.build_exposures(bench, window))
+    return dg.MaterializeResult(asset_key="assignments"), dg.MaterializeResult(asset_key="exposures")
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "enrollments",
+            group="identity",
+            description="Who sat in which class, from when to when (the end is excluded, empty while it lasts).",
+            table="enrollments",
+            deps=[dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+        ),
+        spec(
+            "content",
+            group="identity",
+            description="Content items and learning objectives that events name, first and last seen.",
+            table="content",
+            deps=[dg.AssetDep("events", partition_mapping=dg.AllPartitionMapping())],
+        ),
+    ],
+    name="list_identities",
+)
+def identities(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> tuple[dg.MaterializeResult, dg.MaterializeResult]:
+    with pipeline.open(context) as bench:
+        rolls = exposure.build_enrollments(bench)[0]
+        items = exposure.build_content(bench)[0]
+    return (
+        dg.MaterializeResult(asset_key="enrollments", metadata=metadata_of(rolls)),
+        dg.MaterializeResult(asset_key="content", metadata=metadata_of(items)),
+    )
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "unit_days",
+            group="facts",
+            description="What each unit of each experiment did on a day at or after its assignment: one column a measure.",
+            table="unit_days",
+            partitions=parts.event_days,
+            deps=[
+                "bouts",
+                "sessions",
+                "events",
+                dg.AssetDep(
+                    "assignments",
+                    partition_mapping=dg.TimeWindowPartitionMapping(
+                        start_offset=-60, end_offset=0, allow_nonexistent_upstream_partitions=True
+                    ),
+                ),
+                "enrollments",
+            ],
+        )
+    ],
+    name="sum_unit_days",
+    backfill_policy=_RANGE,
+)
+def unit_days(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    with pipeline.open(context) as bench:
+        report(context, facts.build_unit_days(bench, window_of(context)))
+    return dg.MaterializeResult(asset_key="unit_days")

@@ -1,0 +1,117 @@
+"""Daily verdicts: sample ratios, guardrails, data quality; a failed one is visible on its asset."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from exp_pipeline.defs import partitions as parts
+from exp_pipeline.defs.resources import PipelineResource
+from exp_pipeline.defs.specs import report, spec, window_of
+from exp_pipeline.steps import daily
+from exp_pipeline.steps.context import Window, Workbench, event_day
+
+_SO_FAR = dg.TimeWindowPartitionMapping(start_offset=-60, end_offset=0, allow_nonexistent_upstream_partitions=True)
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "srm_daily",
+            group="integrity",
+            description="Units so far by arm against the planned shares, with a p-value that may be looked at every day.",
+            table="srm_daily",
+            partitions=parts.event_days,
+            deps=[dg.AssetDep("assignments", partition_mapping=_SO_FAR), "enrollments"],
+        ),
+        spec(
+            "guardrails_daily",
+            group="integrity",
+            description="Every guardrail on all data so far, judged by bounds that hold at every look, with its kill rule.",
+            table="guardrails_daily",
+            partitions=parts.event_days,
+            deps=[dg.AssetDep("unit_days", partition_mapping=_SO_FAR)],
+        ),
+        spec(
+            "data_quality",
+            group="integrity",
+            description="Volume, answered turns, duplicates, quarantine and late rows of the day against their limits.",
+            table="data_quality",
+            partitions=parts.event_days,
+            deps=["events", "quarantine", "turns"],
+        ),
+    ],
+    name="judge_days",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[
+        dg.AssetCheckSpec("sample_ratio", asset="srm_daily", description="No experiment's arms stray from their planned shares (sequential test)."),
+        dg.AssetCheckSpec("guardrails", asset="guardrails_daily", description="No guardrail is breached and no kill rule acts."),
+        dg.AssetCheckSpec("quality", asset="data_quality", description="Every data-quality rule of the day passes."),
+    ],
+)
+def judged(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    window = window_of(context)
+    with pipeline.open(context) as bench:
+        report(context, daily.judge_sample_ratios(bench, window))
+        report(context, daily.judge_guardrails(bench, window))
+        report(context, daily.judge_quality(bench, window))
+        checks = [_srm(bench, window), _guardrails(bench, window), _quality(bench, window)]
+    for name in ("srm_daily", "guardrails_daily", "data_quality"):
+        yield dg.MaterializeResult(asset_key=name)
+    yield from checks
+
+
+def _newest(bench: Workbench, table: str, window: Window) -> pl.DataFrame:
+    """The rows of the newest day of the window that has any."""
+    for day in reversed(window.days()):
+        manifest = bench.lake.manifest(table, event_day(day))
+        if manifest is not None and manifest.rows:
+            bench.read("verdicts", table, [manifest])
+            return bench.engine.frame("select * from verdicts")
+    return pl.DataFrame()
+
+
+def _result(asset: str, check: str, failed: list[str], *, looked_at: int, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=check,
+        asset_key=asset,
+        passed=not failed,
+        severity=severity,
+        metadata={
+            "verdicts": looked_at,
+            "failed": len(failed),
+            "details": dg.MetadataValue.md("\n".join(f"- {line}" for line in failed[:12]) or "Nothing failed."),
+        },
+    )
+
+
+def _srm(bench: Workbench, window: Window) -> dg.AssetCheckResult:
+    frame = _newest(bench, "srm_daily", window)
+    failed = []
+    for row in frame.unique("experiment", keep="first", maintain_order=True).iter_rows(named=True) if frame.height else ():
+        brief = bench.catalog.briefs[row["experiment"]]
+        p = row["sequential_p_value"]
+        if p is not None and p < brief.srm_alpha:
+            failed.append(f"{brief.name} on {row['event_date']}: sequential p = {p:.2g}, below {brief.srm_alpha:g}")
+    return _result("srm_daily", "sample_ratio", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR)
+
+
+def _guardrails(bench: Workbench, window: Window) -> dg.AssetCheckResult:
+    frame = _newest(bench, "guardrails_daily", window)
+    failed = [
+        f"{row['experiment']} / {row['arm']} on {row['event_date']}: {row['metric']} {row['status']}"
+        + (", kill rule acts" if row["kill_triggered"] else "")
+        for row in (frame.iter_rows(named=True) if frame.height else ())
+        if row["status"] == "fail" or row["kill_triggered"]
+    ]
+    return _result("guardrails_daily", "guardrails", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR)
+
+
+def _quality(bench: Workbench, window: Window) -> dg.AssetCheckResult:
+    frame = _newest(bench, "data_quality", window)
+    failed = [
+        f"{row['event_date']}: {row['rule']}: {row['evidence']}"
+        for row in (frame.iter_rows(named=True) if frame.height else ())
+        if row["verdict"] in ("warn", "fail")
+    ]
+    return _result("data_quality", "quality", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.WARN)

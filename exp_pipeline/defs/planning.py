@@ -1,0 +1,128 @@
+"""Planning: readiness, power, the assignment table and a dry run, one experiment a partition."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import dagster as dg
+
+from exp_pipeline.defs import partitions as parts
+from exp_pipeline.defs.resources import PipelineResource
+from exp_pipeline.defs.specs import metadata_of, spec
+from exp_pipeline.steps import planning
+from exp_pipeline.steps.assignment_table import write_assignment_table
+from exp_pipeline.steps.dry_run import write_dry_run
+from exp_pipeline.steps.experiment import brief_of
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "readiness",
+            group="planning",
+            description="What keeps the experiment from starting: every gap at once, judged on the days before its start.",
+            partitions=parts.experiments,
+            deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+            grain="One row per gap.",
+        ),
+        spec(
+            "power_plan",
+            group="planning",
+            description="Units and whole weeks that the brief needs, with a grid over effect size and intraclass correlation.",
+            partitions=parts.experiments,
+            deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+            grain="One row per assumed effect and intraclass correlation.",
+        ),
+    ],
+    name="plan",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "ready",
+            asset="readiness",
+            description="The brief has no gap: a brief with gaps is not to start.",
+            blocking=True,
+        )
+    ],
+)
+def planned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    name = context.partition_key
+    with pipeline.open(context) as bench:
+        ready = planning.check_readiness(bench, name)
+        history, plan = planning.plan_power(bench, name)
+        under_way = planning.started(bench, brief_of(bench, name))
+    gaps = "\n".join(f"- **{gap.field}**: {gap.problem}; {gap.remedy}" for gap in ready.gaps)
+    unchecked = "\n".join(f"- {line}" for line in ready.unchecked)
+    yield dg.MaterializeResult(
+        asset_key="readiness",
+        metadata={
+            "dagster/row_count": len(ready.gaps),
+            "gaps": dg.MetadataValue.md(gaps or "None."),
+            "unchecked": dg.MetadataValue.md(unchecked or "Nothing."),
+            "history_days": history.days,
+            "history_units": history.units,
+        },
+    )
+    plan_metadata: dict[str, object] = {"history_days": history.days}
+    if plan is None:
+        plan_metadata["plan"] = "No plan: the days before the start give no baseline for the primary metric."
+    else:
+        grid = [dg.TableRecord({key: str(value) for key, value in asdict(row).items()}) for row in plan.grid]
+        plan_metadata |= {
+            "units_per_arm": plan.units_per_arm,
+            "units_total": plan.units_total,
+            "weeks": plan.weeks or 0,
+            "note": plan.note,
+            "grid": dg.MetadataValue.table(grid),
+            "dagster/row_count": len(grid),
+        }
+    yield dg.MaterializeResult(asset_key="power_plan", metadata=plan_metadata)
+    # A gap found after the start cannot stop it any more: it stays visible as a warning.
+    yield dg.AssetCheckResult(
+        asset_key="readiness",
+        check_name="ready",
+        passed=ready.ready,
+        severity=dg.AssetCheckSeverity.WARN if under_way else dg.AssetCheckSeverity.ERROR,
+        metadata={"gaps": dg.MetadataValue.md(gaps or "None."), "experiment_has_started": under_way},
+    )
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "assignment_table",
+            group="planning",
+            description="Every randomised unit with its buckets, the arm that the brief's own hash gives, and the arm logged.",
+            partitions=parts.experiments,
+            deps=["brief", dg.AssetDep("assignments", partition_mapping=dg.AllPartitionMapping())],
+            grain="One row per randomised unit.",
+        )
+    ],
+    name="list_assignments",
+)
+def assignment_table(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    with pipeline.open(context) as bench:
+        written = write_assignment_table(bench, context.partition_key)
+    return dg.MaterializeResult(asset_key="assignment_table", metadata=metadata_of(written))
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "dry_run",
+            group="planning",
+            description="The brief's design on synthetic units, with no effect and with the planned one: false positives, "
+            "coverage, power.",
+            partitions=parts.experiments,
+            deps=["readiness"],
+            kinds=("python", "json"),
+            grain="One result per experiment.",
+        )
+    ],
+    name="rehearse",
+)
+def dry_run(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+    with pipeline.open(context) as bench:
+        path = write_dry_run(bench, context.partition_key)
+    return dg.MaterializeResult(
+        asset_key="dry_run",
+        metadata={"path": dg.MetadataValue.path(str(path.resolve())), "result": dg.MetadataValue.md(f"```json\n{path.read_text()[:900]}\n```")},
+    )

@@ -1,0 +1,87 @@
+"""Runs from a terminal: the same assets, through Dagster, recorded in the same history as the UI's runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+from exp_pipeline.defs.automation import DAILY_ASSETS, EXPERIMENT_ASSETS, RANGE_END, RANGE_START
+from exp_pipeline.model.errors import ExpError
+
+Progress = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How one run ended: its id, whether it succeeded, and each failed step or check in a line."""
+
+    run_id: str
+    succeeded: bool
+    failures: tuple[str, ...]
+
+
+@contextmanager
+def instance() -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of DAGSTER_HOME (made if need be), so that the UI shows what a terminal ran."""
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        raise ExpError("DAGSTER_HOME is not set: name a folder for Dagster's history, for example `export DAGSTER_HOME=$PWD/.dagster_home`")
+    Path(home).mkdir(parents=True, exist_ok=True)
+    with dg.DagsterInstance.get() as found:
+        yield found
+
+
+def run_days(found: dg.DagsterInstance, first: date, last: date, *, progress: Progress) -> RunOutcome:
+    """Materialize every daily asset for a range of days, both ends included, in one run."""
+    return _run(found, DAILY_ASSETS, None, {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}, progress)
+
+
+def run_experiment(found: dg.DagsterInstance, experiment: str, *, progress: Progress, assets: Sequence[str] = EXPERIMENT_ASSETS) -> RunOutcome:
+    """Materialize one experiment from brief to memo."""
+    if experiment not in found.get_dynamic_partitions("experiment"):
+        found.add_dynamic_partitions("experiment", [experiment])
+    return _run(found, assets, experiment, {}, progress)
+
+
+def run_warehouse(found: dg.DagsterInstance, *, progress: Progress) -> RunOutcome:
+    """Build the warehouse file."""
+    return _run(found, ("warehouse",), None, {}, progress)
+
+
+def _run(
+    found: dg.DagsterInstance, names: Sequence[str], partition: str | None, tags: dict[str, str], progress: Progress
+) -> RunOutcome:
+    from exp_pipeline.definitions import ASSETS
+    from exp_pipeline.defs.resources import resources
+
+    job = dg.Definitions(
+        assets=ASSETS,
+        jobs=[dg.define_asset_job("from_terminal", selection=dg.AssetSelection.assets(*names), executor_def=dg.in_process_executor)],
+        resources=resources(),
+    ).resolve_job_def("from_terminal")
+    result = job.execute_in_process(instance=found, partition_key=partition, tags=tags, raise_on_error=False)
+    failures = []
+    for event in result.all_events:
+        if event.event_type_value == "STEP_SUCCESS":
+            duration = getattr(event.event_specific_data, "duration_ms", None)
+            progress(str(event.step_key), None if duration is None else duration / 1000)
+        elif event.event_type_value == "STEP_FAILURE":
+            failures.append(f"{event.step_key}: {_root_cause(event)}")
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                failures.append(f"check {check.check_name} of {check.asset_key.to_user_string()} failed")
+    return RunOutcome(result.run_id, result.success, tuple(dict.fromkeys(failures)))
+
+
+def _root_cause(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no reason was recorded"

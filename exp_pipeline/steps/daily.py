@@ -1,0 +1,202 @@
+"""What is judged every day: sample ratios, guardrails, data quality."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import polars as pl
+
+from exp_pipeline.analysis.daily import daily_guardrails, daily_sample_ratio
+from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.steps.behaviour import event_measures, session_measures
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.steps.exposure import build_units
+from exp_pipeline.store.engine import quote, text_literal
+from exp_pipeline.store.lake import NewFile
+from exp_pipeline.transform import measures as measure_sql
+
+# Against the same weekday a week before: a fall to under half is more than a quiet day.
+VOLUME_FALL = 0.5
+# A turn whose answer never came: more than this share says that responses are lost.
+ANSWERED_SHARE = 0.95
+DUPLICATE_SHARE = 0.05
+QUARANTINE_SHARE = 0.02
+LATE_SHARE = 0.05
+
+
+def judge_sample_ratios(bench: Workbench, window: Window) -> list[Written]:
+    """For each day and running experiment: units so far by arm, and the SRM p-values up to that day."""
+    started = time.monotonic()
+    build_units(bench)
+    rows: list[dict[str, object]] = []
+    for brief in _briefs(bench):
+        unit = "unit_id" if brief.randomisation_unit == brief.analysis_unit else "cluster_id"
+        counted = bench.engine.frame(
+            f"select assigned_date as day, arm, count(*) as units from (select {unit}, min(assigned_date) as assigned_date, "
+            f"min_by(arm, assigned_at) as arm from units where experiment = $experiment and version = $version group by {unit}) "
+            "group by all order by all",
+            {"experiment": brief.name, "version": brief.version},
+        )
+        by_day: dict[date, dict[str, int]] = {day: {} for day in window.days() if brief.start <= day < brief.end}
+        for day, arm, units in counted.iter_rows():
+            by_day.setdefault(day, {})[arm] = units
+        shares = brief.shares()
+        for seen in daily_sample_ratio(by_day, shares):
+            if window.first <= seen.day < window.end:
+                rows += [
+                    {
+                        "experiment": brief.name,
+                        "version": brief.version,
+                        "event_date": seen.day,
+                        "arm": arm,
+                        "units": seen.counts.get(arm, 0),
+                        "planned_share": share,
+                        "p_value": seen.p_value,
+                        "sequential_p_value": seen.sequential_p_value,
+                    }
+                    for arm, share in shares.items()
+                ]
+    return _write(bench, "srm_daily", rows, window, started)
+
+
+def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
+    """For each day and running experiment: every guardrail on all data so far, with its kill rule."""
+    started = time.monotonic()
+    build_units(bench)
+    units = bench.engine.frame(
+        "select experiment, version, unit_id, arm, assigned_date, cluster_id from units order by experiment, version, unit_id"
+    )
+    measures = measure_sql.in_order((*event_measures(bench), *session_measures(bench)))
+    rows: list[dict[str, object]] = []
+    for brief in _briefs(bench):
+        days = [day for day in window.days() if brief.start <= day < brief.end]
+        if not brief.guardrails or not days:
+            continue
+        bench.read_days("days_so_far", "unit_days", Window.of(brief.start, days[-1]), more=measure_sql.column_types(measures))
+        own = ", ".join(quote(measure.name) for measure in measure_sql.in_order(bench.catalog.measures_of(brief).values()))
+        facts = bench.engine.frame(
+            f"select unit_id, event_date, {own} from days_so_far where experiment = $experiment and version = $version "
+            "order by unit_id, event_date",
+            {"experiment": brief.name, "version": brief.version},
+        )
+        here = units.filter((pl.col("experiment") == brief.name) & (pl.col("version") == brief.version))
+        for day in days:
+            for result in daily_guardrails(brief, bench.catalog.metrics_of(brief), here, facts, upto=day):
+                rows.append(
+                    {
+                        "experiment": brief.name,
+                        "version": brief.version,
+                        "event_date": day,
+                        "metric": result.metric,
+                        "arm": result.arm,
+                        "status": result.status,
+                        "harm": result.harm,
+                        "harm_bound": result.harm_bound,
+                        "margin": result.margin,
+                        "kill_triggered": result.kill_triggered,
+                    }
+                )
+    return _write(bench, "guardrails_daily", rows, window, started)
+
+
+def judge_quality(bench: Workbench, window: Window) -> list[Written]:
+    """For each day: volume against the same weekday, answered turns, duplicates, quarantine, late rows."""
+    started = time.monotonic()
+    rows: list[dict[str, object]] = []
+    for day in window.days():
+        rows += _quality_of(bench, day)
+    return _write(bench, "data_quality", rows, window, started)
+
+
+def _quality_of(bench: Workbench, day: date) -> list[dict[str, object]]:
+    lake = bench.lake
+    manifest = lake.manifest("events", event_day(day))
+    if manifest is None:
+        return []
+    sources = manifest.facts.get("by_source")
+    counts: dict[str, int] = {}
+    for source in (sources if isinstance(sources, dict) else {}).values():
+        for fate, rows in source.items():
+            counts[fate] = counts.get(fate, 0) + int(rows)
+    landed, kept = counts.get("landed", 0), counts.get("kept", 0)
+    before = lake.manifest("events", event_day(day - timedelta(days=7)))
+    found = [
+        _below(day, "volume_against_last_week", kept, None if before is None else before.rows, VOLUME_FALL, "events, of those on the same weekday a week before"),
+        _above(day, "duplicate_share", counts.get("retry", 0), landed, DUPLICATE_SHARE, "landed rows that were sent before"),
+        _above(day, "quarantine_share", counts.get("quarantined", 0), landed, QUARANTINE_SHARE, "landed rows in quarantine"),
+        _above(day, "late_share", _late(bench, day), landed, LATE_SHARE, "landed rows that came more than a day after their day"),
+    ]
+    turns = lake.manifest("turns", event_day(day))
+    if turns is not None:
+        bench.read("turns_of_day", "turns", [turns])
+        row = bench.engine.connection.execute(
+            "select count(*) filter (where outcome = 'answered'), count(*) filter (where outcome <> 'no_submission') from turns_of_day"
+        ).fetchone()
+        answered, asked = (int(row[0]), int(row[1])) if row else (0, 0)
+        found.append(_below(day, "answered_turn_share", answered, asked, ANSWERED_SHARE, "turns that were answered"))
+    return found
+
+
+def _late(bench: Workbench, day: date) -> int:
+    late = 0
+    names = [name for name in bench.lake.partitions("landed") if name > f"received_date={(day + DAY).isoformat()}"]
+    for manifest in bench.lake.manifests("landed", names):
+        late += sum(file.rows for file in manifest.files if file.tag == day.isoformat())
+    return late
+
+
+def _row(day: date, rule: str, value: float | None, threshold: float, verdict: str, evidence: str) -> dict[str, object]:
+    return {
+        "event_date": day,
+        "rule": rule,
+        "subject": "all sources",
+        "value": value,
+        "threshold": threshold,
+        "verdict": verdict,
+        "evidence": evidence,
+    }
+
+
+def _below(day: date, rule: str, part: int, whole: int | None, threshold: float, what: str) -> dict[str, object]:
+    if not whole:
+        return _row(day, rule, None, threshold, "cannot_tell", "there is nothing to compare with")
+    share = part / whole
+    verdict = "warn" if share < threshold else "pass"
+    return _row(day, rule, share, threshold, verdict, f"{part:,} of {whole:,} {what}; at least {threshold:.0%} is expected")
+
+
+def _above(day: date, rule: str, part: int, whole: int, threshold: float, what: str) -> dict[str, object]:
+    if not whole:
+        return _row(day, rule, None, threshold, "cannot_tell", "no row landed for this day")
+    share = part / whole
+    verdict = "warn" if share > threshold else "pass"
+    return _row(day, rule, share, threshold, verdict, f"{part:,} of {whole:,} {what}; at most {threshold:.0%} is expected")
+
+
+def _briefs(bench: Workbench) -> list[Brief]:
+    return [brief for _, brief in sorted(bench.catalog.briefs.items()) if brief.table is None]
+
+
+def _write(bench: Workbench, table: str, rows: Sequence[dict[str, object]], window: Window, started: float) -> list[Written]:
+    """Write rows by day; a day whose events exist gets a partition, if only an empty one."""
+    columns = table_columns(table)
+    kinds = {"VARCHAR": pl.String, "BIGINT": pl.Int64, "DOUBLE": pl.Float64, "BOOLEAN": pl.Boolean, "DATE": pl.Date}
+    schema = {name: kinds[kind] for name, kind in columns.items()}
+    frame = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+    bench.engine.offer_frame("judged", frame)
+    names = ", ".join(quote(name) for name in columns)
+    written = []
+    for day in window.days():
+        if bench.lake.manifest("events", event_day(day)) is None:
+            continue
+        path = bench.lake.staging(table, event_day(day))
+        count = bench.engine.write(
+            f"select {names} from judged where event_date = {text_literal(day.isoformat())}::date order by all", path
+        )
+        written.append(bench.commit(table, event_day(day), [NewFile(path, "all", count)], started))
+        started = time.monotonic()
+    bench.engine.drop("judged")
+    return written

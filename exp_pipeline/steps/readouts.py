@@ -1,0 +1,151 @@
+"""Readouts on disk: facts as JSON, one table per kind of result, memos in three forms, the index of all experiments."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from exp_pipeline.analysis.readout import ReadoutInputs, read_out
+from exp_pipeline.model.base import Noun
+from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.errors import ExpError
+from exp_pipeline.model.readout import CumulativePoint, Estimate, IntegrityCheck, Readout, RobustnessRow
+from exp_pipeline.report import index_entry, index_html, render_memo
+from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.experiment import brief_of, compute_readout, lock_of, unblinded_because
+from exp_pipeline.store.files import write_text
+from exp_pipeline.store.marts import Marts
+
+RESULTS: dict[str, type[Noun]] = {
+    "estimates": Estimate,
+    "segments": Estimate,
+    "cumulative": CumulativePoint,
+    "robustness": RobustnessRow,
+    "integrity": IntegrityCheck,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoFiles:
+    """Where one experiment's memo lies, in each form, and the readout it was made from."""
+
+    experiment: str
+    snapshot: str
+    readout: Readout
+    html: Path
+    markdown: Path
+    json: Path
+    seconds: float
+
+
+def folder_of(bench: Workbench, experiment: str, snapshot: str) -> Path:
+    """Where the readout of a snapshot lies."""
+    return bench.home.readouts / f"experiment={experiment}" / f"snapshot={snapshot}"
+
+
+def current_snapshot(bench: Workbench, experiment: str) -> str:
+    """The experiment's newest snapshot. Raises ExpError where there is none."""
+    snapshot = Marts(bench.home.marts).current(experiment)
+    if snapshot is None:
+        raise ExpError(f"experiment {experiment} has no snapshot yet: materialize `mad` first (`exp run --experiment {experiment}`)")
+    return snapshot
+
+
+def readout_of(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
+    """The readout of a snapshot (the current one, unless named), computed once for the state it depends on.
+
+    It is read from disk where snapshot, brief, lock and unblinding are those it was computed with, so every
+    asset of an experiment speaks of the same numbers.
+    """
+    name = snapshot or current_snapshot(bench, experiment)
+    path = folder_of(bench, experiment, name) / "readout.json"
+    brief = brief_of(bench, experiment)
+    lock = lock_of(bench, brief)
+    state = digest_of([brief.digest(), lock.model_dump(mode="json"), bench.code_version, unblinded_because(bench, experiment)])
+    key = folder_of(bench, experiment, name) / "state.json"
+    if path.is_file() and key.is_file() and json.loads(key.read_text()) == {"state": state}:
+        return Readout.model_validate_json(path.read_text())
+    readout = compute_readout(bench, experiment, name)
+    write_text(path, readout.model_dump_json(indent=1) + "\n")
+    write_text(key, json.dumps({"state": state}) + "\n")
+    return readout
+
+
+def result_frame(rows: Sequence[Noun], kind: type[Noun]) -> pl.DataFrame:
+    """Results as a table with one column a field; nested fields as JSON text."""
+    columns = list(kind.model_fields)
+    records = []
+    for row in rows:
+        plain = row.model_dump(mode="json")
+        records.append({name: _flat(plain[name]) for name in columns})
+    return pl.DataFrame(records, infer_schema_length=None) if records else pl.DataFrame({name: [] for name in columns})
+
+
+def _flat(value: object) -> object:
+    return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
+
+
+def write_results(bench: Workbench, experiment: str, names: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Write some result tables of the current readout as Parquet beside it; gives them back."""
+    readout = readout_of(bench, experiment)
+    folder = folder_of(bench, experiment, readout.provenance.snapshot)
+    frames = {}
+    for name in names:
+        frame = result_frame(getattr(readout, name), RESULTS[name])
+        path = folder / f"{name}.parquet"
+        temporary = folder / f".{name}.tmp"
+        frame.write_parquet(temporary, compression="zstd")
+        temporary.replace(path)
+        frames[name] = frame
+    return frames
+
+
+def write_memo(bench: Workbench, experiment: str) -> MemoFiles:
+    """Write the memo of the current readout in three forms beside it, and as `readouts/<experiment>.*`."""
+    started = time.monotonic()
+    readout = readout_of(bench, experiment)
+    memo = render_memo(readout)
+    folder = folder_of(bench, experiment, readout.provenance.snapshot)
+    latest = bench.home.readouts / experiment
+    for text, suffix in ((memo.html, "html"), (memo.markdown, "md"), (memo.json, "json")):
+        write_text(folder / f"memo.{suffix}", text)
+        write_text(latest.with_name(f"{experiment}.{suffix}"), text)
+    write_index(bench)
+    return MemoFiles(
+        experiment=experiment,
+        snapshot=readout.provenance.snapshot,
+        readout=readout,
+        html=bench.home.readouts / f"{experiment}.html",
+        markdown=bench.home.readouts / f"{experiment}.md",
+        json=bench.home.readouts / f"{experiment}.json",
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def write_index(bench: Workbench) -> Path:
+    """Write the page that lists every experiment with a memo."""
+    entries = []
+    for name in sorted(bench.catalog.briefs):
+        snapshot = Marts(bench.home.marts).current(name)
+        path = folder_of(bench, name, snapshot) / "readout.json" if snapshot else None
+        if path is not None and path.is_file() and (bench.home.readouts / f"{name}.html").is_file():
+            entries.append(index_entry(Readout.model_validate_json(path.read_text()), f"{name}.html"))
+    path = bench.home.readouts / "index.html"
+    write_text(path, index_html(entries))
+    return path
+
+
+def analyse_table(inputs: ReadoutInputs, out: Path) -> tuple[Readout, Path]:
+    """The same readout and memo for a unit table from elsewhere; written to `out`."""
+    readout = read_out(inputs)
+    memo = render_memo(readout)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "readout.json", readout.model_dump_json(indent=1) + "\n")
+    for text, suffix in ((memo.html, "html"), (memo.markdown, "md"), (memo.json, "json")):
+        write_text(out / f"memo.{suffix}", text)
+    return readout, out / "memo.html"
