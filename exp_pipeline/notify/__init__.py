@@ -1,0 +1,1 @@
+"""Incidents in, messages out: what opens and closes an incident, how a page reads, what carries it."""

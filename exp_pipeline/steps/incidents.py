@@ -1,0 +1,261 @@
+"""Incidents and their messages: findings in, an append-only log, each message out once.
+
+The log holds what was found and what people did, never what follows from it; incidents are read off by
+folding it. So two processes that record at once cannot open one trouble twice, and a crash leaves nothing
+half done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from heapq import merge
+
+from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.errors import ExpError
+from exp_pipeline.model.incidents import RULES, Finding, Incident, Message, RuleName, Transition
+from exp_pipeline.notify.channels import Channel, ChannelError
+from exp_pipeline.notify.findings import findings_of_day
+from exp_pipeline.notify.page import message_of
+from exp_pipeline.notify.transitions import Track, after_acknowledgement, after_finding, after_silence
+from exp_pipeline.store.state import Entry, StateLog
+
+__all__ = [
+    "Delivery",
+    "FailedDelivery",
+    "acknowledge",
+    "deliver",
+    "findings_of_day",
+    "incidents",
+    "open_incidents",
+    "pending_notifications",
+    "record_findings",
+    "silence",
+]
+
+FINDINGS, ACTIONS, DELIVERED, FAILED = "findings", "incident_action", "delivered", "delivery_failed"
+FIRST_RETRY = timedelta(minutes=1)
+LONGEST_RETRY = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class _History:
+    """The log, folded: tracks by rule and subject, findings that count, every change with its entry."""
+
+    tracks: dict[tuple[str, str], Track] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    changes: list[tuple[int, Transition]] = field(default_factory=list)
+
+    def take(self, entry: Entry) -> None:
+        """Let one entry of the log act."""
+        at = datetime.fromisoformat(entry.at)
+        if entry.kind == FINDINGS:
+            for key, content in _keyed(entry.content["findings"]):
+                if key not in self.seen:
+                    self._find(entry.entry_id, key, Finding.model_validate(content), at)
+        else:
+            self._act(entry, at)
+
+    def _find(self, entry_id: int, key: str, finding: Finding, at: datetime) -> None:
+        self.seen.add(key)
+        place = (finding.rule, finding.subject)
+        track, change = after_finding(self.tracks.get(place, Track()), finding, at)
+        self._keep(place, track, change, entry_id)
+
+    def _act(self, entry: Entry, at: datetime) -> None:
+        content = entry.content
+        place = (str(content["rule"]), str(content["subject"]))
+        track = self.tracks.get(place, Track())
+        if content["action"] == "silence":
+            self.tracks[place] = after_silence(track, datetime.fromisoformat(str(content["until"])))
+            return
+        revision = int(str(content["revision"]))
+        track, change = after_acknowledgement(
+            track, str(content["incident"]), revision, str(content["who"]), at
+        )
+        self._keep(place, track, change, entry.entry_id)
+
+    def _keep(self, place: tuple[str, str], track: Track, change: Transition | None, entry_id: int) -> None:
+        self.tracks[place] = track
+        if change is not None:
+            self.changes.append((entry_id, change))
+
+
+def record_findings(state: StateLog, findings: Iterable[Finding], now: datetime) -> tuple[Transition, ...]:
+    """What do these findings change? Logs those that are new as one entry, whole or not at all.
+
+    Findings act in order of their days, those of one day in the order given; equal findings count once,
+    however often they are recorded and by however many processes. Raises ValueError where `now` has no time
+    zone.
+    """
+    at = _moment("now", now)
+    known = _folded(state).seen
+    by_key = {finding.digest(): finding for finding in findings}
+    new = [(key, one) for key, one in by_key.items() if key not in known]
+    if not new:
+        return ()
+    new.sort(key=lambda pair: pair[1].day)
+    batch = digest_of([key for key, _ in new])
+    content = {"batch": batch, "findings": [[key, one.model_dump(mode="json")] for key, one in new]}
+    state.append(FINDINGS, "daily", key=batch, at=at, content=content)
+    history = _folded(state)
+    own = {entry.entry_id for entry in state.entries(FINDINGS) if entry.content["batch"] == batch}
+    return tuple(change for entry_id, change in history.changes if entry_id in own)
+
+
+def incidents(state: StateLog) -> tuple[Incident, ...]:
+    """Every incident there ever was, as it is now, oldest first."""
+    history = _folded(state)
+    newest = {change.incident.id: change.incident for _, change in history.changes}
+    newest.update({one.id: one for one in _ongoing(history)})
+    return tuple(newest.values())
+
+
+def open_incidents(
+    state: StateLog, *, experiment: str | None = None, rule: RuleName | None = None
+) -> tuple[Incident, ...]:
+    """Which incidents are not resolved (of an experiment, of a rule), worst and oldest first?"""
+    ongoing = _ongoing(_folded(state))
+    found = [one for one in ongoing if experiment in (None, one.experiment) and rule in (None, one.rule)]
+    found.sort(key=lambda one: (one.severity != "page", one.opened_at, one.rule, one.subject))
+    return tuple(found)
+
+
+def acknowledge(state: StateLog, rule: RuleName, subject: str, *, who: str, now: datetime) -> Incident:
+    """Say that somebody has taken an incident on; it opens again if it gets worse.
+
+    Returns the incident after it. Raises ExpError where nothing is open for this rule and subject.
+    """
+    at = _moment("now", now)
+    incident = _the_ongoing(state, rule, subject)
+    if incident.status == "acknowledged":
+        return incident
+    content = {
+        "action": "acknowledge",
+        "rule": rule,
+        "subject": subject,
+        "incident": incident.id,
+        "revision": incident.revision,
+        "who": who,
+    }
+    key = f"acknowledge:{incident.id}:{incident.revision}"
+    state.append(ACTIONS, f"{rule}/{subject}", key=key, at=at, content=content)
+    return _the_ongoing(state, rule, subject)
+
+
+def silence(
+    state: StateLog, rule: RuleName, subject: str, *, until: datetime, who: str, reason: str, now: datetime
+) -> None:
+    """Tell nobody of failures of a rule and subject before `until`; the incident goes on being followed.
+
+    What opened or got worse meanwhile is told at the first failure after `until`, so nothing stays hidden.
+    `until` in the past ends a silence. Raises ValueError for an unknown rule, an empty reason, or moments
+    without a time zone.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r} is unknown; allowed: {', '.join(RULES)}")
+    if not reason.strip():
+        raise ValueError("reason must say why this is silenced, got an empty text")
+    at, end = _moment("now", now), _moment("until", until)
+    content = {
+        "action": "silence",
+        "rule": rule,
+        "subject": subject,
+        "until": end,
+        "who": who,
+        "reason": reason,
+    }
+    state.append(ACTIONS, f"{rule}/{subject}", key=digest_of([at, content]), at=at, content=content)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedDelivery:
+    """A message that the channel did not take: the why, how often it was tried, when it is due again."""
+
+    message: Message
+    error: str
+    attempts: int
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What left in one round, what did not, and how many messages wait for their next try."""
+
+    sent: tuple[Message, ...]
+    failed: tuple[FailedDelivery, ...]
+    waiting: int
+
+
+def pending_notifications(state: StateLog, channel: str = "file") -> tuple[Message, ...]:
+    """Which messages has a channel not taken yet, oldest first?"""
+    done = {entry.subject for entry in state.entries(DELIVERED) if entry.content["channel"] == channel}
+    told = (change for _, change in _folded(state).changes if change.notify)
+    return tuple(message_of(change) for change in told if change.key not in done)
+
+
+def deliver(state: StateLog, channel: Channel, now: datetime) -> Delivery:
+    """Send what is due through a channel.
+
+    A message is noted as delivered after the channel has it. Killed in between, it is sent again with the
+    same key, which the channel refuses. One that was not taken is tried again after 1, 2, 4 ... minutes, at
+    most an hour; the others still leave.
+    """
+    at = _moment("now", now)
+    failures = [entry for entry in state.entries(FAILED) if entry.content["channel"] == channel.name]
+    sent: list[Message] = []
+    failed: list[FailedDelivery] = []
+    waiting = 0
+    for message in pending_notifications(state, channel.name):
+        before = [entry for entry in failures if entry.subject == message.key]
+        if before and now < _retry_at(len(before), datetime.fromisoformat(before[-1].at)):
+            waiting += 1
+            continue
+        delivery = f"{channel.name}:{message.key}"
+        try:
+            channel.send(message)
+        except ChannelError as error:
+            content = {"channel": channel.name, "error": str(error)}
+            tries = len(before) + 1
+            state.append(FAILED, message.key, key=f"{delivery}#{tries}", at=at, content=content)
+            failed.append(FailedDelivery(message, str(error), tries, _retry_at(tries, now)))
+            continue
+        state.append(DELIVERED, message.key, key=delivery, at=at, content={"channel": channel.name})
+        sent.append(message)
+    return Delivery(tuple(sent), tuple(failed), waiting)
+
+
+def _folded(state: StateLog) -> _History:
+    history = _History()
+    parts = (state.entries(FINDINGS), state.entries(ACTIONS))
+    for entry in merge(*parts, key=lambda entry: entry.entry_id):
+        history.take(entry)
+    return history
+
+
+def _ongoing(history: _History) -> list[Incident]:
+    return [track.ongoing for track in history.tracks.values() if track.ongoing is not None]
+
+
+def _the_ongoing(state: StateLog, rule: RuleName, subject: str) -> Incident:
+    track = _folded(state).tracks.get((rule, subject), Track())
+    if track.ongoing is None:
+        raise ExpError(f"no open incident of rule {rule} on {subject!r}")
+    return track.ongoing
+
+
+def _retry_at(attempts: int, last: datetime) -> datetime:
+    return last + min(FIRST_RETRY * (1 << min(attempts - 1, 20)), LONGEST_RETRY)
+
+
+def _moment(name: str, value: datetime) -> str:
+    if value.tzinfo is None:
+        raise ValueError(f"{name} must carry a time zone, got {value.isoformat()}")
+    return value.isoformat()
+
+
+def _keyed(value: object) -> list[tuple[str, object]]:
+    if not isinstance(value, list):
+        raise ExpError("the state log holds an entry of findings without a list")
+    return [(str(key), content) for key, content in value]
