@@ -33,7 +33,7 @@ class FieldSpec:
     `required`: no event may leave it empty. `identifier`: an id of a person or an organisation, which the
     door replaces by an HMAC. `derived`: computed by the pipeline, a producer does not send it. `reduces`: the
     raw text of which the column keeps a hash, a length or a language. `allowed`: the values that may stand in
-    it, empty where it is free. `range`: its bounds in words, such as ">= 0 and <= 1". `sunset`: last day (ISO) of a
+    it, empty where it is free. `range`: its bounds, such as ">= 0 and <= 1". `sunset`: last day (ISO) of a
     deprecated column.
     """
 

@@ -156,6 +156,7 @@ def rejection_expression() -> exp.Expr:
     return _expression().copy()
 
 
+@cache
 def rejection_sql() -> str:
     """The text of `rejection_expression()` in DuckDB's dialect."""
     return _expression().sql(dialect="duckdb")

@@ -75,7 +75,7 @@ def rule_check(rule: Rule) -> Any:
     expression = pl.sql_expr(rule.expression)
     if not isinstance(expression, pl.Expr):
         raise TypeError(f"rule {rule.name}: {rule.expression!r} is not one expression")
-    columns = expression.meta.root_names()
+    columns = tuple(dict.fromkeys(expression.meta.root_names()))
 
     def holds(cls: Any, data: pa.PolarsData) -> pl.LazyFrame:
         present = set(data.lazyframe.collect_schema().names())
