@@ -93,7 +93,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "Installing into $(VENV) with venv and pip, $$("$$chosen" --version) (once, some minutes; later runs skip this)"; \
 	  test -x $(BIN)/pip || "$$chosen" -m venv --clear $(VENV) || { \
 	    rm -rf $(VENV); echo "$$chosen has no working venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	fi; \
 	$(BIN)/python -m compileall -q exp_pipeline; \
