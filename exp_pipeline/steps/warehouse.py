@@ -51,10 +51,10 @@ VIEWS = (
     "assignments", "exposures", "units", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
 )  # fmt: skip
 ABOUT = {
-    "hidden": "Before the planned look or horizon no table holds a primary or secondary effect, and unit_days "
-    "has no arm. This guards against a glance: joining units to it, or reading the lake, can still tell.",
-    "state": "Views name the Parquet files that were current when this file was built, so all show one state. "
-    "An open connection keeps it; close all connections of the process to see a newer one.",
+    "hidden": "Before the planned look or horizon no table holds a primary or secondary effect, and "
+    "unit_days has no arm. This guards against a glance: joining units to it, or reading the lake, tells.",
+    "state": "Views name the Parquet files that were current when this file was built, so all show one "
+    "state. An open connection keeps it; close all connections of the process to see a newer one.",
     "replaced files": "A file of the lake stays readable for at least an hour after its replacement. A query "
     "that names a file that is gone fails with an IO error: build the warehouse again and reconnect.",
 }
@@ -191,10 +191,10 @@ class _Standing:
 def build_warehouse(bench: Workbench, connect: Connect) -> Written:
     """Build `data/marts/warehouse.duckdb` from the lake's files and each experiment's readout.
 
-    `connect` opens a database file for writing as a context manager that closes it. The live file is replaced
-    in one step and never opened, so analysts may keep it open. One that already shows the same content is kept
-    as it is. `rows` counts the rows of its tables; `facts` name views, tables, and experiments
-    without a readout.
+    `connect` opens a database file for writing, as a context manager that closes it. The live file is
+    replaced in one step and never opened, so analysts may keep it open. One that shows the same content
+    already is kept as it is. `rows` counts the rows of its tables; `facts` name views, tables, and the
+    experiments without a readout.
     """
     started = time.monotonic()
     write_units(bench)
