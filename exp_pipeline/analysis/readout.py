@@ -13,6 +13,7 @@ from exp_pipeline.analysis.impact import impact_of
 from exp_pipeline.analysis.inputs import ReadoutInputs
 from exp_pipeline.analysis.integrity import integrity_checks
 from exp_pipeline.analysis.methods import Answer
+from exp_pipeline.analysis.novelty import Novelty, novelty_of
 from exp_pipeline.analysis.power_achieved import power_achieved
 from exp_pipeline.analysis.robustness import robustness_rows
 from exp_pipeline.analysis.sample_ratios import counts_by_arm, sample_ratio_days
@@ -73,11 +74,13 @@ def read_out(inputs: ReadoutInputs) -> Readout:
     shown = [row for row in headline if row.role == "guardrail" or not blinding.blinded]
     days = inputs.days
     cumulative: tuple[CumulativePoint, ...] = ()
+    novelty = Novelty()
     if days is not None and not blinding.blinded:
         by_day = effects_by_day(
             primary, days, brief, clustered=units.clustered, upto=inputs.as_of, level=setting.level
         )
         cumulative = cumulative_points(by_day, brief)
+        novelty = novelty_of(setting, units, primary, days, upto=inputs.as_of)
     return Readout(
         experiment=brief.name,
         brief=brief,
@@ -101,6 +104,8 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         segments=segments,
         guardrails=guardrails,
         cumulative=cumulative,
+        novelty=novelty.points,
+        novelty_contrasts=novelty.contrasts,
         robustness=() if blinding.blinded else robustness_rows(setting, primary),
         power=power,
         impact=impact,

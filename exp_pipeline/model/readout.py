@@ -127,6 +127,44 @@ class CumulativePoint(Noun):
     always_valid_upper: float | None
 
 
+class NoveltyPoint(Noun):
+    """The primary effect of one arm in one week since each unit's own assignment (week 0 is the first).
+
+    Only units that have had that whole week. Where `estimable` is false, `reason` says why.
+    """
+
+    week: int
+    arm: str
+    n_control: int
+    n_treatment: int
+    absolute: float | None
+    ci_lower: float | None
+    ci_upper: float | None
+    estimable: bool = True
+    reason: str = ""
+
+
+class NoveltyContrast(Noun):
+    """The primary effect of one arm in its last complete week less that in its first, on the same units.
+
+    `absolute` below zero for a metric that is to increase means that the effect wears off.
+    """
+
+    arm: str
+    early_week: int
+    late_week: int | None
+    n_control: int
+    n_treatment: int
+    early: float | None
+    late: float | None
+    absolute: float | None
+    ci_lower: float | None
+    ci_upper: float | None
+    p_value: float | None
+    estimable: bool = True
+    reason: str = ""
+
+
 class RuleResult(Noun):
     """One decision rule: what it asks, the evidence it saw, and what it said."""
 
@@ -228,7 +266,8 @@ class ExclusionCount(Noun):
 class Readout(Noun):
     """Everything a memo shows about one experiment at one snapshot.
 
-    While `blinded` is true, `estimates` holds guardrails only, and `cumulative`, `robustness`, `impact` are empty.
+    While `blinded` is true, `estimates` holds guardrails only, and `cumulative`, `novelty`, `novelty_contrasts`,
+    `robustness`, `impact` are empty.
     """
 
     schema_version: Literal["1.0"] = "1.0"
@@ -249,6 +288,8 @@ class Readout(Noun):
     segments: tuple[Estimate, ...] = ()
     guardrails: tuple[GuardrailResult, ...]
     cumulative: tuple[CumulativePoint, ...]
+    novelty: tuple[NoveltyPoint, ...] = ()
+    novelty_contrasts: tuple[NoveltyContrast, ...] = ()
     robustness: tuple[RobustnessRow, ...] = ()
     power: PowerAchieved | None = None
     impact: tuple[Impact, ...] = ()
