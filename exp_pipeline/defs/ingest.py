@@ -149,10 +149,9 @@ def conservation_check(bench: Workbench, window: Window) -> dg.AssetCheckResult:
 def contract_check(bench: Workbench, window: Window) -> dg.AssetCheckResult:
     """Judge the written events again, apart from the step that wrote them."""
     bench.read_days("written_events", "events", window)
-    row = bench.engine.connection.execute(
+    events, refused = bench.engine.row(
         f"select count(*), count(*) filter (where ({rejection_sql()}) is not null) from written_events"
-    ).fetchone()
-    events, refused = (int(row[0]), int(row[1])) if row else (0, 0)
+    )
     unsorted = sum(behaviour.check_sorted(bench, day) for day in window.days() if bench.lake.manifest("events", event_day(day)))
     return dg.AssetCheckResult(
         check_name="contract",

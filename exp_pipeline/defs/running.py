@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import dagster as dg
 from exp_pipeline.defs.automation import DAILY_ASSETS, EXPERIMENT_ASSETS, RANGE_END, RANGE_START
 from exp_pipeline.model.errors import ExpError
 
+# Called with a step's name and None when it starts, and with its name and seconds when it is done.
 Progress = Callable[[str, float | None], None]
 
 
@@ -31,53 +33,119 @@ def instance() -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of DAGSTER_HOME (made if need be), so that the UI shows what a terminal ran."""
     home = os.environ.get("DAGSTER_HOME")
     if not home:
-        raise ExpError("DAGSTER_HOME is not set: name a folder for Dagster's history, for example `export DAGSTER_HOME=$PWD/.dagster_home`")
+        raise ExpError(
+            "DAGSTER_HOME is not set: name a folder for Dagster's history, "
+            "for example `export DAGSTER_HOME=$PWD/.dagster_home`"
+        )
     Path(home).mkdir(parents=True, exist_ok=True)
     with dg.DagsterInstance.get() as found:
         yield found
 
 
-def run_days(found: dg.DagsterInstance, first: date, last: date, *, progress: Progress) -> RunOutcome:
+def run_days(
+    found: dg.DagsterInstance, first: date, last: date, *, progress: Progress, verbose: bool = False
+) -> RunOutcome:
     """Materialize every daily asset for a range of days, both ends included, in one run."""
-    return _run(found, DAILY_ASSETS, None, {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}, progress)
+    tags = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+    return _run(found, DAILY_ASSETS, None, tags, progress, verbose)
 
 
-def run_experiment(found: dg.DagsterInstance, experiment: str, *, progress: Progress, assets: Sequence[str] = EXPERIMENT_ASSETS) -> RunOutcome:
+def run_experiment(
+    found: dg.DagsterInstance,
+    experiment: str,
+    *,
+    progress: Progress,
+    assets: Sequence[str] = EXPERIMENT_ASSETS,
+    verbose: bool = False,
+) -> RunOutcome:
     """Materialize one experiment from brief to memo."""
-    if experiment not in found.get_dynamic_partitions("experiment"):
-        found.add_dynamic_partitions("experiment", [experiment])
-    return _run(found, assets, experiment, {}, progress)
+    add_experiments(found, [experiment])
+    return _run(found, assets, experiment, {}, progress, verbose)
 
 
-def run_warehouse(found: dg.DagsterInstance, *, progress: Progress) -> RunOutcome:
+def run_warehouse(found: dg.DagsterInstance, *, progress: Progress, verbose: bool = False) -> RunOutcome:
     """Build the warehouse file."""
-    return _run(found, ("warehouse",), None, {}, progress)
+    return _run(found, ("warehouse",), None, {}, progress, verbose)
+
+
+def add_experiments(found: dg.DagsterInstance, names: Sequence[str]) -> None:
+    """Give experiments their partition, where they have none yet."""
+    new = sorted(set(names) - set(found.get_dynamic_partitions("experiment")))
+    if new:
+        found.add_dynamic_partitions("experiment", new)
 
 
 def _run(
-    found: dg.DagsterInstance, names: Sequence[str], partition: str | None, tags: dict[str, str], progress: Progress
+    found: dg.DagsterInstance,
+    names: Sequence[str],
+    partition: str | None,
+    tags: dict[str, str],
+    progress: Progress,
+    verbose: bool,
 ) -> RunOutcome:
     from exp_pipeline.definitions import ASSETS
     from exp_pipeline.defs.resources import resources
 
+    # The loggers of a run are those that its configuration names; without a name Dagster logs to the console.
+    loggers = {"steps": _step_logger(progress)}
+    if verbose:
+        loggers["console"] = dg.colored_console_logger
     job = dg.Definitions(
         assets=ASSETS,
-        jobs=[dg.define_asset_job("from_terminal", selection=dg.AssetSelection.assets(*names), executor_def=dg.in_process_executor)],
+        jobs=[
+            dg.define_asset_job(
+                "from_terminal",
+                selection=dg.AssetSelection.assets(*names),
+                executor_def=dg.in_process_executor,
+            )
+        ],
         resources=resources(),
+        loggers=loggers,
     ).resolve_job_def("from_terminal")
-    result = job.execute_in_process(instance=found, partition_key=partition, tags=tags, raise_on_error=False)
+    result = job.execute_in_process(
+        instance=found,
+        partition_key=partition,
+        tags=tags,
+        raise_on_error=False,
+        run_config={"loggers": {name: {} for name in loggers}},
+    )
     failures = []
     for event in result.all_events:
-        if event.event_type_value == "STEP_SUCCESS":
-            duration = getattr(event.event_specific_data, "duration_ms", None)
-            progress(str(event.step_key), None if duration is None else duration / 1000)
-        elif event.event_type_value == "STEP_FAILURE":
+        if event.event_type_value == "STEP_FAILURE":
             failures.append(f"{event.step_key}: {_root_cause(event)}")
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
                 failures.append(f"check {check.check_name} of {check.asset_key.to_user_string()} failed")
     return RunOutcome(result.run_id, result.success, tuple(dict.fromkeys(failures)))
+
+
+class _Steps(logging.Handler):
+    """Tells a run's caller about each step while the run goes on."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", None) or {}
+        event = meta.get("dagster_event")
+        if event is None or event.step_key is None:
+            return
+        if event.event_type_value == "STEP_START":
+            self.progress(str(event.step_key), None)
+        elif event.event_type_value == "STEP_SUCCESS":
+            self.progress(str(event.step_key), event.event_specific_data.duration_ms / 1000)
+
+
+def _step_logger(progress: Progress) -> dg.LoggerDefinition:
+    @dg.logger
+    def steps(_: dg.InitLoggerContext) -> logging.Logger:
+        quiet = logging.Logger("exp_pipeline.steps", logging.DEBUG)
+        quiet.addHandler(_Steps(progress))
+        return quiet
+
+    return steps
 
 
 def _root_cause(event: dg.DagsterEvent) -> str:

@@ -8,10 +8,10 @@ from exp_pipeline.model.base import Noun
 
 
 class TimePolicy(Noun):
-    """When an event counts as late, and when a client's clock is not believed."""
+    """When an event counts as late, and when a client's clock is not believed (the contract allows 5 minutes at most)."""
 
     lateness_days: int = Field(default=3, ge=0, le=60)
-    skew_minutes: int = Field(default=5, ge=0, le=60)
+    skew_minutes: int = Field(default=5, ge=0, le=5)
 
 
 class SessionPolicy(Noun):

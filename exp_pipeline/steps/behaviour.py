@@ -155,11 +155,11 @@ def _uncut_since_start(bench: Workbench, look: Window, window: Window) -> bool:
     if earlier is None:
         return False
     gap = timedelta(minutes=bench.catalog.policies.session.gap_minutes)
-    found = bench.engine.connection.execute(
+    (reaching,) = bench.engine.row(
         "select count(*) from chains where started_at <= $edge and ended_at >= $start",
         {"edge": _midnight(look.first) + gap, "start": _midnight(window.first)},
-    ).fetchone()
-    return bool(found and found[0])
+    )
+    return bool(reaching)
 
 
 def build_turns(bench: Workbench, window: Window) -> list[Written]:
@@ -212,11 +212,11 @@ def check_sorted(bench: Workbench, day: date) -> int:
     if manifest is None:
         return 0
     bench.read("events_in_file_order", "events", [manifest])
-    found = bench.engine.connection.execute(
+    (misplaced,) = bench.engine.row(
         "select count(*) from (select (learner_key, occurred_at, event_id) as place, "
         "lag((learner_key, occurred_at, event_id)) over () as before from events_in_file_order) where before > place"
-    ).fetchone()
-    return int(found[0]) if found else 0
+    )
+    return int(misplaced)
 
 
 def _midnight(day: date) -> datetime:

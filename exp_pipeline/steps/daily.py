@@ -132,10 +132,9 @@ def _quality_of(bench: Workbench, day: date) -> list[dict[str, object]]:
     turns = lake.manifest("turns", event_day(day))
     if turns is not None:
         bench.read("turns_of_day", "turns", [turns])
-        row = bench.engine.connection.execute(
+        answered, asked = bench.engine.row(
             "select count(*) filter (where outcome = 'answered'), count(*) filter (where outcome <> 'no_submission') from turns_of_day"
-        ).fetchone()
-        answered, asked = (int(row[0]), int(row[1])) if row else (0, 0)
+        )
         found.append(_below(day, "answered_turn_share", answered, asked, ANSWERED_SHARE, "turns that were answered"))
     return found
 

@@ -72,8 +72,7 @@ def _write_day(bench: Workbench, day: date, manifests: tuple[Manifest, ...]) -> 
     engine.offer("landed_day", Rows(bench.lake.paths(manifests, [day.isoformat()]), columns))
     renamed = {"landed": "landed_day"}
     engine.build("session_cuts", queries.query_text(_on(queries.load("session_cuts"), renamed)), {"day": day})
-    landed_rows = engine.connection.execute("select count(*) from landed_day").fetchone()
-    total = int(landed_rows[0]) if landed_rows else 0
+    total = int(engine.row("select count(*) from landed_day")[0])
     facts: dict[str, object] = {"landed_rows": total, "by_source": _by_source(bench, day)}
     query = queries.with_columns(
         _on(queries.load("events"), renamed),

@@ -64,7 +64,7 @@ def land(bench: Workbench, received: date) -> Written:
             path,
         )
         new_files.append(NewFile(path, day, rows))
-    unused = engine.connection.execute("select count(*) from landed_rows where reason is not null").fetchone()
+    unused = engine.row("select count(*) from landed_rows where reason is not null")[0]
     engine.drop("landed_rows")
     return bench.commit(
         "landed",
@@ -74,7 +74,7 @@ def land(bench: Workbench, received: date) -> Written:
         facts={
             "files": [{"name": file.relative, "digest": file.digest} for file in files],
             "raw_rows": raw_rows,
-            "unusable_rows": int(unused[0]) if unused else 0,
+            "unusable_rows": unused,
             "files_without_source": unreadable,
         },
     )
@@ -136,9 +136,8 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
         )
     engine.build("raw_table", f"select *, row_number() over () as row_number from {scan}")
     engine.build("raw", query_text(door.raw_from_table(source, shape, present)))
-    counted = engine.connection.execute("select count(*) from raw").fetchone()
     engine.drop("raw_table")
-    yield int(counted[0]) if counted else 0
+    yield int(engine.row("select count(*) from raw")[0])
 
 
 def _described(bench: Workbench, file: LandingFile, source: Source, scan: str) -> list[tuple[str, str]]:

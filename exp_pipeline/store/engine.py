@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exp_pipeline.model.errors import StoreError
 
@@ -116,13 +116,18 @@ class Engine:
             raise StoreError("a query returned no table")
         return frame
 
+    def row(self, query: str, parameters: Mapping[str, object] | None = None) -> tuple[Any, ...]:
+        """Run a query that gives one row (counts, sums) and return it. Raises StoreError where it gives none."""
+        # Fetched whole: a half-read result would block the connection's next statement.
+        rows = self.connection.execute(query, dict(parameters or {})).fetchall()
+        if not rows:
+            raise StoreError("a query that must give one row gave none")
+        return tuple(rows[0])
+
     def write(self, query: str, path: Path, parameters: Mapping[str, object] | None = None) -> int:
         """Run a query and write its rows, in their order, to one Parquet file; returns the number of rows."""
         statement = (
             f"copy ({query}) to {text_literal(str(path))} "
             f"(format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
         )
-        result = self.connection.execute(statement, dict(parameters or {})).fetchone()
-        if result is None:
-            raise StoreError(f"writing {path.name} reported no row count")
-        return int(result[0])
+        return int(self.row(statement, parameters)[0])

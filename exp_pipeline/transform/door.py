@@ -201,6 +201,9 @@ def mapped_rows(source: Source, shape: DoorShape) -> exp.Expr:
 
 def _typed(name: str, kind: str, time_zone: str) -> exp.Expr:
     raw = exp.column(name, quoted=True)
+    if kind == "VARCHAR":
+        # An empty text says nothing: it is a missing value.
+        return exp.func("nullif", exp.cast(raw, "varchar"), exp.Literal.string(""))
     if kind != "TIMESTAMP":
         return exp.TryCast(this=raw, to=exp.DataType.build(kind, dialect="duckdb"))
     text = exp.cast(raw.copy(), "varchar")
