@@ -1,7 +1,7 @@
-"""Contracts: one pandera model per event and per published table; the only definition of a schema.
+"""Contracts: one pandera model per event and per published table, made from the one definition of each.
 
-Importing this package, or any module in it except `models` and `tables`, loads neither pandera nor polars:
-they are imported on the first question that needs them. Ask `fields` for the columns, `events` for the
-taxonomy, `predicates` for the SQL that routes bad rows, `validation` for the frame checks, `catalogue` for
-the words.
+The definitions are plain data (`canonical` for the columns of events, `published` for tables); the models
+stand in `models` and `tables`. Importing any module but those two loads neither pandera nor polars. Ask
+`fields` for the canonical columns, `table_columns` for those of tables, `events` for the taxonomy,
+`predicates` for the SQL that routes bad rows, `validation` for the frame checks, `catalogue` for the words.
 """

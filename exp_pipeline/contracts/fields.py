@@ -1,4 +1,4 @@
-"""The canonical columns as plain data, read off the pandera models on first use."""
+"""The canonical columns as other rooms ask for them: what a producer may send, what the pipeline adds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Literal
 
-FieldType = Literal["string", "integer", "float", "boolean", "timestamp"]
+from exp_pipeline.contracts.canonical import CANONICAL
+from exp_pipeline.contracts.canonical.columns import ColumnType
+from exp_pipeline.contracts.canonical.envelope import ENVELOPE
+
+FieldType = ColumnType
 
 _SQL_TYPES: dict[FieldType, str] = {
     "string": "VARCHAR",
@@ -19,10 +22,10 @@ _SQL_TYPES: dict[FieldType, str] = {
 }
 
 _BOUNDS = {
-    "greater_than_or_equal_to": ">=",
-    "greater_than": ">",
-    "less_than_or_equal_to": "<=",
-    "less_than": "<",
+    "ge": ">=",
+    "gt": ">",
+    "le": "<=",
+    "lt": "<",
 }
 
 
@@ -54,39 +57,31 @@ class FieldSpec:
 
 @cache
 def _specs() -> dict[str, FieldSpec]:
-    from exp_pipeline.contracts.models.row import CanonicalEvent, Envelope
-
-    types: dict[str, FieldType] = {
-        "String": "string",
-        "Int64": "integer",
-        "Float64": "float",
-        "Boolean": "boolean",
-        "Datetime(time_unit='us', time_zone=None)": "timestamp",
-    }
-    envelope = set(Envelope.to_schema().columns)
-    specs = {}
-    for name, column in CanonicalEvent.to_schema().columns.items():
-        allowed = [check.statistics["allowed_values"] for check in column.checks if check.name == "isin"]
-        bounds = [
-            f"{_BOUNDS[check.name]} {next(iter(check.statistics.values()))}"
-            for check in column.checks
-            if check.name in _BOUNDS
-        ]
-        specs[name] = FieldSpec(
-            name=name,
-            type=types[str(column.dtype)],
+    envelope = {column.name for column in ENVELOPE}
+    return {
+        column.name: FieldSpec(
+            name=column.name,
+            type=column.type,
             description=column.description,
-            envelope=name in envelope,
-            required=not column.nullable,
-            allowed=tuple(value for values in allowed for value in values),
-            range=" and ".join(bounds),
-            **column.metadata,
+            unit=column.unit,
+            sample=column.sample,
+            envelope=column.name in envelope,
+            required=column.always,
+            identifier=column.identifier,
+            derived=column.derived,
+            reduces=column.reduces,
+            allowed=tuple(column.checks.get("isin", ())),
+            range=" and ".join(
+                f"{_BOUNDS[name]} {value}" for name, value in column.checks.items() if name in _BOUNDS
+            ),
+            sunset=column.sunset,
         )
-    return specs
+        for column in CANONICAL
+    }
 
 
 class _Fields(Mapping[str, FieldSpec]):
-    """A read-only mapping that asks the models only when somebody looks into it."""
+    """A read-only mapping of those columns that are (or are not) derived."""
 
     def __init__(self, derived: bool) -> None:
         self._derived = derived

@@ -1,7 +1,6 @@
 """The fixed columns of the published tables, for SQL, the lake and the asset graph, at no cost of pandera.
 
 Read from the declarations (`contracts.published`) that the pandera models of `contracts.tables` are made of.
-Only for table `events` is pandera loaded, once: its canonical columns are read off the model of the event.
 """
 
 from __future__ import annotations

@@ -6,16 +6,14 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import pandera.polars as pa
 import polars as pl
 from pandera.api.dataframe.model_components import FieldInfo
 
+from exp_pipeline.contracts.canonical.columns import Sample
 from exp_pipeline.model.names import IDENTIFIER
-
-Sample = str | int | float | bool | datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,6 @@ def column(
     sample: Sample,
     unit: str = "",
     always: bool = False,
-    filled: bool = False,
     identifier: bool = False,
     derived: bool = False,
     reduces: str | None = None,
@@ -47,13 +44,11 @@ def column(
 ) -> Any:
     """What is one canonical column: meaning, unit, sample value, checks.
 
-    `always`: never null, on any event. `filled`: the empty string is refused. `identifier`: an id of a
+    `always`: never null, on any event. `identifier`: an id of a
     person or an organisation, which the door replaces by an HMAC. `derived`: computed by the pipeline, not
     sent by a producer. `reduces`: the raw text field of which this column keeps a hash, a length or a
     language. `sunset`: last day (ISO) of a deprecated column. `checks` are pandera's: ge, le, isin, ne, ...
     """
-    if filled:
-        checks["ne"] = ""
     return pa.Field(
         nullable=not always,
         required=always,

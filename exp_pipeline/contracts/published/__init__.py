@@ -5,8 +5,10 @@ from __future__ import annotations
 from exp_pipeline.contracts.published import behaviour, experiments, ingest
 from exp_pipeline.contracts.published.base import PublishedTable
 
-_BEFORE = (ingest.QUARANTINE, ingest.EXCLUSIONS)
-_AFTER = (
+_TABLES = (
+    ingest.EVENTS,
+    ingest.QUARANTINE,
+    ingest.EXCLUSIONS,
     behaviour.BOUTS,
     behaviour.SESSIONS,
     behaviour.TURNS,
@@ -21,13 +23,13 @@ _AFTER = (
     experiments.GUARDRAILS_DAILY,
     experiments.DATA_QUALITY,
 )
-_PLAIN = {table.name: table for table in (*_BEFORE, *_AFTER)}
+_BY_NAME = {table.name: table for table in _TABLES}
 
-TABLE_NAMES: tuple[str, ...] = ("events", *_PLAIN)
+TABLE_NAMES: tuple[str, ...] = tuple(_BY_NAME)
 
 
 def published_table(name: str) -> PublishedTable:
     """What is a table's grain, key, columns and rules? Raises ValueError for a table unknown here."""
     if name not in TABLE_NAMES:
         raise ValueError(f"table {name!r} has no contract; allowed: {', '.join(TABLE_NAMES)}")
-    return ingest.events() if name == "events" else _PLAIN[name]
+    return _BY_NAME[name]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-
+from exp_pipeline.contracts.fields import DERIVED, FIELDS, sql_types
 from exp_pipeline.contracts.published.base import (
     Column,
     PublishedTable,
@@ -35,8 +34,6 @@ _DAYS = (
 
 
 def _canonical(*, derived: bool) -> tuple[Column, ...]:
-    from exp_pipeline.contracts.fields import DERIVED, FIELDS, sql_types
-
     types = sql_types(derived=True)
     return tuple(
         Column(
@@ -50,33 +47,30 @@ def _canonical(*, derived: bool) -> tuple[Column, ...]:
     )
 
 
-@cache
-def events() -> PublishedTable:
-    """The events table; its canonical columns are read off the canonical row."""
-    return PublishedTable(
-        name="events",
-        grain="One kept event, in the partition of the UTC day it happened.",
-        columns=(
-            flag("objective_changed", "Whether the learner's last objective of the day was another one."),
-            flag("device_handover", "Whether the next event on the same device is another learner's."),
-            *_PLACE,
-            day("received_date", "Day of the landing folder the file came in."),
-            day(
-                "arrived_date",
-                "Day the event counts as arrived: received_date, or for history the day of received_at.",
-            ),
-            day("event_date", "UTC day of occurred_at."),
-            text("key_id", "Public name of the secret that pseudonyms were made with."),
-            key64("learner_key", "First 64 bits of the learner's pseudonym."),
-            *_canonical(derived=True),
-            flag("clock_skewed", "Whether the client's clock was so far ahead that received_at was taken."),
-            *_canonical(derived=False),
-            *buckets(),
-            text("extra", "Fields that nobody declared, as a JSON object.", nullable=True),
+EVENTS = PublishedTable(
+    name="events",
+    grain="One kept event, in the partition of the UTC day it happened.",
+    columns=(
+        flag("objective_changed", "Whether the learner's last objective of the day was another one."),
+        flag("device_handover", "Whether the next event on the same device is another learner's."),
+        *_PLACE,
+        day("received_date", "Day of the landing folder the file came in."),
+        day(
+            "arrived_date",
+            "Day the event counts as arrived: received_date, or for history the day of received_at.",
         ),
-        key=("event_id",),
-        rules=(on_its_day("occurred_at"),),
-    )
+        day("event_date", "UTC day of occurred_at."),
+        text("key_id", "Public name of the secret that pseudonyms were made with."),
+        key64("learner_key", "First 64 bits of the learner's pseudonym."),
+        *_canonical(derived=True),
+        flag("clock_skewed", "Whether the client's clock was so far ahead that received_at was taken."),
+        *_canonical(derived=False),
+        *buckets(),
+        text("extra", "Fields that nobody declared, as a JSON object.", nullable=True),
+    ),
+    key=("event_id",),
+    rules=(on_its_day("occurred_at"),),
+)
 
 
 QUARANTINE = PublishedTable(
