@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,20 @@ def test_many_writers_write_each_key_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(write, range(4)))
     assert sorted(keys(path)) == sorted(one.key for one in everything)
+
+
+def test_a_writer_waits_for_its_turn(tmp_path: Path) -> None:
+    path = tmp_path / "notifications.jsonl"
+    with path.open("ab") as other, ThreadPoolExecutor(max_workers=1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        sending = pool.submit(FileChannel(path).send, message())
+        with pytest.raises(TimeoutError):
+            sending.result(timeout=0.2)
+        other.write(message().canonical_json().encode() + b"\n")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        sending.result(timeout=10)
+    assert keys(path) == [message().key]
 
 
 def test_a_file_put_aside_is_begun_again(tmp_path: Path) -> None:

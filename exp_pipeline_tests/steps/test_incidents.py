@@ -129,6 +129,22 @@ def test_processes_that_record_at_once_open_one_incident(state: StateLog) -> Non
     assert len(pending_notifications(state)) == 1
 
 
+def test_what_another_process_recorded_meanwhile_counts_once(
+    state: StateLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = StateLog.append
+
+    def overtaken(self: StateLog, *arguments: Any, **fields: Any) -> bool:
+        monkeypatch.setattr(StateLog, "append", append)
+        record_findings(state, [finding(), finding("pass")], NOON)
+        return append(self, *arguments, **fields)
+
+    monkeypatch.setattr(StateLog, "append", overtaken)
+    assert record_findings(state, [finding()], NOON) == ()
+    assert open_incidents(state) == ()
+    assert len(pending_notifications(state)) == 2
+
+
 def test_acknowledged_then_worse(state: StateLog) -> None:
     record_findings(state, [finding(badness=1)], NOON)
     taken = acknowledge(state, "srm", "hint-ladder", who="on-call", now=NOON)
