@@ -266,8 +266,8 @@ class ExclusionCount(Noun):
 class Readout(Noun):
     """Everything a memo shows about one experiment at one snapshot.
 
-    While `blinded` is true, `estimates` holds guardrails only, and `cumulative`, `novelty`, `novelty_contrasts`,
-    `robustness`, `impact` are empty.
+    While `blinded` is true, `estimates` holds guardrails only, and `cumulative`, `novelty`,
+    `novelty_contrasts`, `robustness`, `impact` are empty.
     """
 
     schema_version: Literal["1.0"] = "1.0"
