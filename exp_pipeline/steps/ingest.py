@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from sqlglot import exp
@@ -58,26 +59,47 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
     for name in ("suspicious", "busy_minutes", "refusals", "duplicates", "fates"):
         text = queries.query_text(queries.with_calls(queries.load(name), calls))
         engine.build(name, text, {key: value for key, value in parameters.items() if f"${key}" in text})
-    written = [one for day in window.days() for one in _write_day(bench, day, manifests)]
+    texts = _day_texts(landed_columns(shape))
+    written = [one for day in window.days() for one in _write_day(bench, day, manifests, texts)]
     for name in ("suspicious", "busy_minutes", "refusals", "duplicates", "fates"):
         engine.drop(name)
     return written
 
 
-def _write_day(bench: Workbench, day: date, manifests: tuple[Manifest, ...]) -> list[Written]:
-    started = time.monotonic()
-    engine, partition = bench.engine, event_day(day)
-    columns = landed_columns(bench.shape())
-    # Only this day's slices are opened; the window's view served the search for duplicates.
-    engine.offer("landed_day", Rows(bench.lake.paths(manifests, [day.isoformat()]), columns))
+@dataclass(frozen=True, slots=True)
+class _DayTexts:
+    """The queries of one day, parsed and extended once for a whole window."""
+
+    session_cuts: str
+    events: exp.Expr
+    events_text: str
+    quarantine: str
+    exclusions: str
+
+
+def _day_texts(columns: Mapping[str, str]) -> _DayTexts:
+    # Only the day's own slices are opened for these; the window's view served the search for duplicates.
     renamed = {"landed": "landed_day"}
-    engine.build("session_cuts", queries.query_text(_on(queries.load("session_cuts"), renamed)), {"day": day})
-    total = int(engine.row("select count(*) from landed_day")[0])
-    facts: dict[str, object] = {"landed_rows": total, "by_source": _by_source(bench, day)}
-    query = queries.with_columns(
+    events = queries.with_columns(
         _on(queries.load("events"), renamed),
         [exp.column(name, table="l", quoted=True) for name in event_columns(columns)],
     )
+    return _DayTexts(
+        session_cuts=queries.query_text(_on(queries.load("session_cuts"), renamed)),
+        events=events,
+        events_text=queries.query_text(events),
+        quarantine=queries.query_text(queries.load("quarantine")),
+        exclusions=queries.query_text(queries.load("exclusions")),
+    )
+
+
+def _write_day(bench: Workbench, day: date, manifests: tuple[Manifest, ...], texts: _DayTexts) -> list[Written]:
+    started = time.monotonic()
+    engine, partition = bench.engine, event_day(day)
+    engine.offer("landed_day", Rows(bench.lake.paths(manifests, [day.isoformat()]), landed_columns(bench.shape())))
+    engine.build("session_cuts", texts.session_cuts, {"day": day})
+    total = int(engine.row("select count(*) from landed_day")[0])
+    facts: dict[str, object] = {"landed_rows": total, "by_source": _by_source(bench, day)}
     written = []
     files = []
     buckets = 1
@@ -85,14 +107,14 @@ def _write_day(bench: Workbench, day: date, manifests: tuple[Manifest, ...]) -> 
         buckets *= 2
     for bucket in range(buckets):
         path = bench.lake.staging("events", partition)
-        part = query if buckets == 1 else _bucket(query, bucket, buckets)
-        rows = engine.write(queries.query_text(part), path, {"day": day})
+        text = texts.events_text if buckets == 1 else queries.query_text(_bucket(texts.events, bucket, buckets))
+        rows = engine.write(text, path, {"day": day})
         files.append(NewFile(path, f"bucket-{bucket:02d}-of-{buckets:02d}", rows))
     written.append(bench.commit("events", partition, files, started, facts=facts))
-    for table in ("quarantine", "exclusions"):
+    for table, text in (("quarantine", texts.quarantine), ("exclusions", texts.exclusions)):
         started = time.monotonic()
         path = bench.lake.staging(table, partition)
-        rows = engine.write(queries.query_text(queries.load(table)), path, {"day": day})
+        rows = engine.write(text, path, {"day": day})
         written.append(bench.commit(table, partition, [NewFile(path, "all", rows)], started))
     engine.drop("session_cuts")
     return written
@@ -132,7 +154,7 @@ def _by_source(bench: Workbench, day: date) -> dict[str, dict[str, int]]:
         counts[source] = {"landed": rows, "kept": 0, "retry": 0, "quarantined": 0, "excluded": 0}
     for source, rows in engine.connection.execute(
         "select l.source, count(*) from landed_day as l anti join fates as f "
-        "on l.file = f.file and l.row_number = f.row_number and l.part = f.part group by l.source"
+        "on l.received_date = f.received_date and l.file = f.file and l.row_number = f.row_number and l.part = f.part group by l.source"
     ).fetchall():
         counts[source]["kept"] = rows
     text = queries.query_text(queries.load("fate_counts"))

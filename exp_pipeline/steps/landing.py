@@ -37,7 +37,10 @@ def land(bench: Workbench, received: date) -> Written:
     columns = door.landed_columns(shape)
     empty = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
     engine.build("landed_rows", f"select {empty} where false")
-    files = landed_on(bench.home.landing, received)
+    known = _landed_before(bench, received)
+    here = landed_on(bench.home.landing, received)
+    files = [file for file in here if file.digest not in known]
+    again = [file.relative for file in here if file.digest in known]
     names = ", ".join(f'"{name}"' for name in columns)
     raw_rows = 0
     unreadable: list[str] = []
@@ -76,8 +79,17 @@ def land(bench: Workbench, received: date) -> Written:
             "raw_rows": raw_rows,
             "unusable_rows": unused,
             "files_without_source": unreadable,
+            "files_landed_before": again,
         },
     )
+
+
+def _landed_before(bench: Workbench, received: date) -> frozenset[str]:
+    """Digests of the files that earlier received days hold: a file that arrives again changes nothing."""
+    own = received_day(received)
+    earlier = bench.lake.manifests("landed", [name for name in bench.lake.partitions("landed") if name < own])
+    listed = [manifest.facts.get("files", []) for manifest in earlier]
+    return frozenset(str(file["digest"]) for files in listed if isinstance(files, list) for file in files)
 
 
 def land_days(bench: Workbench, days: Sequence[date]) -> list[Written]:

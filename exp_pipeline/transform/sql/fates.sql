@@ -4,5 +4,5 @@ from refusals as r
 union all
 select d.source, d.file, d.row_number, d.part, d.byte_offset, d.event_date, d.received_date, d.event_name, d.learner_id, d.fate, d.reason
 from duplicates as d
-left join refusals as r on d.file = r.file and d.row_number = r.row_number and d.part = r.part
+left join refusals as r on d.received_date = r.received_date and d.file = r.file and d.row_number = r.row_number and d.part = r.part
 where r.file is null

@@ -1,13 +1,14 @@
 -- One row per landed row of one day after (or before) which a session is cut by objective or by a shared device.
 with kept as (
-  select l.file, l.row_number, l.part, l.learner_key, l.occurred_at, l.event_id, l.device_id, l.learning_objective_id
+  select l.received_date, l.file, l.row_number, l.part, l.learner_key, l.occurred_at, l.event_id, l.device_id, l.learning_objective_id
   from landed as l
-  left join fates as f on l.file = f.file and l.row_number = f.row_number and l.part = f.part
+  left join fates as f on l.received_date = f.received_date and l.file = f.file and l.row_number = f.row_number and l.part = f.part
   where l.event_date = $day and f.file is null
 ),
 
 objectives as (
   select
+    received_date,
     file,
     row_number,
     part,
@@ -27,6 +28,7 @@ shared_devices as (
 
 device_turns as (
   select
+    k.received_date,
     k.file,
     k.row_number,
     k.part,
@@ -37,18 +39,19 @@ device_turns as (
 )
 
 select
+  received_date,
   file,
   row_number,
   part,
   max(objective_changed) as objective_changed,
   max(device_handover) as device_handover
 from (
-  select file, row_number, part, objective_changed, false as device_handover
+  select received_date, file, row_number, part, objective_changed, false as device_handover
   from objectives
   where objective_changed
   union all
-  select file, row_number, part, false as objective_changed, device_handover
+  select received_date, file, row_number, part, false as objective_changed, device_handover
   from device_turns
   where device_handover
 ) as cuts
-group by file, row_number, part
+group by received_date, file, row_number, part
