@@ -113,11 +113,10 @@ def test_a_file_that_lost_bytes_is_written_again(lake: Lake) -> None:
     assert path.read_bytes() == b"rows"
 
 
+FILE = {"name": "part-0000-0123456789abcdef.parquet", "tag": "all", "rows": 1, "bytes": 2, "digest": "ab"}
 GOOD = {
     "facts": {},
-    "files": [
-        {"name": "part-0000-0123456789abcdef.parquet", "tag": "all", "rows": 1, "bytes": 2, "digest": "ab"}
-    ],
+    "files": [FILE],
     "partition": DAY,
     "run_id": "run-1",
     "schema_version": "1",
@@ -126,7 +125,7 @@ GOOD = {
 
 
 def changed_file(**changes: object) -> dict[str, object]:
-    return GOOD | {"files": [GOOD["files"][0] | changes]}  # type: ignore[index]
+    return {**GOOD, "files": [{**FILE, **changes}]}
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_rows_and_offsets_give_the_file_back(
         name = "a.ndjson.gz" if packed else "a.ndjson"
         found = rows(land(Path(folder), name, gz(text) if packed else text), limit)
     # What is read, put back in its place over a file of newlines and gaps, is the file again.
-    expected = []
+    expected: list[tuple[int, int, str | None, str | None]] = []
     offset = 0
     for number, data in enumerate(physical, start=1):
         if len(data) > limit:

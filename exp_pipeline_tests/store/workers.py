@@ -28,6 +28,7 @@ TABLE = "events"
 DAYS = tuple(f"event_date=2026-03-0{day}" for day in (1, 2, 3))
 ROWS = (1_000, 1_500)
 BUCKETS = 3
+ENOUGH = 5
 
 
 def working(root: Path) -> bool:
@@ -74,6 +75,8 @@ def writer(root: Path, seed: str) -> None:
     while working(root):
         write_partition(root, chance.choice(DAYS), chance.randrange(2), engine=engine)
         commits += 1
+        if commits == ENOUGH:
+            (root / f"enough-writer-{seed}").touch()
     say(commits=commits)
 
 
@@ -92,6 +95,8 @@ def analyst(root: Path, manner: str) -> None:
             while working(root):
                 seen.add(json.dumps(connection.execute(query).fetchall()))
                 queries += 1
+                if queries >= ENOUGH and (manner == "keep" or len(seen) > 1):
+                    (root / f"enough-analyst-{manner}").touch()
                 if manner == "reconnect":
                     break
     say(queries=queries, connections=connections, seen=[json.loads(one) for one in sorted(seen)])
@@ -128,9 +133,7 @@ def builder(root: Path, seed: str) -> None:
     number = int(seed) * 1_000_000
     while working(root):
         number += 1
-        replace_warehouse(
-            root / "warehouse.duckdb", lambda: shown(root, number), lambda path: duckdb.connect(path)
-        )
+        replace_warehouse(root / "warehouse.duckdb", partial(shown, root, number), duckdb.connect)
 
 
 def shown(root: Path, number: int) -> Shown:
