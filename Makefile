@@ -37,10 +37,10 @@ check: lint test ## Format, lint, types, import rules, SQL lint, then the tests
 lint: format-check lint-check types rooms sql
 
 format-check: $(STAMP)
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --output-format concise .
 
 lint-check: $(STAMP)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --output-format concise .
 
 types: $(STAMP)
 	$(BIN)/mypy
