@@ -21,11 +21,12 @@ Progress = Callable[[str, float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How one run ended: its id, whether it succeeded, and each failed step or check in a line."""
+    """How one run ended: its id, whether it succeeded, what failed in a line each, and the finished steps."""
 
     run_id: str
     succeeded: bool
     failures: tuple[str, ...]
+    steps: tuple[str, ...]
 
 
 @contextmanager
@@ -109,15 +110,17 @@ def _run(
         raise_on_error=False,
         run_config={"loggers": {name: {} for name in loggers}},
     )
-    failures = []
+    failures, steps = [], []
     for event in result.all_events:
         if event.event_type_value == "STEP_FAILURE":
             failures.append(f"{event.step_key}: {_root_cause(event)}")
+        elif event.event_type_value == "STEP_SUCCESS":
+            steps.append(str(event.step_key))
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
                 failures.append(f"check {check.check_name} of {check.asset_key.to_user_string()} failed")
-    return RunOutcome(result.run_id, result.success, tuple(dict.fromkeys(failures)))
+    return RunOutcome(result.run_id, result.success, tuple(dict.fromkeys(failures)), tuple(steps))
 
 
 class _Steps(logging.Handler):

@@ -1,0 +1,47 @@
+"""The command line: its commands, in the order in which a newcomer meets them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from exp_pipeline.cli import runs, sample
+from exp_pipeline.cli.terminal import ExplainedGroup, Verbose
+
+app = typer.Typer(
+    name="exp",
+    cls=ExplainedGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Experiments on learning products: from events, or from your own table, to a decision memo.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"exp-pipeline {version('exp-pipeline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    verbose: Verbose = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Experiments on learning products: from events, or from your own table, to a decision memo."""
+
+
+for command in (sample.demo, runs.run):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of `exp`."""
+    app()
