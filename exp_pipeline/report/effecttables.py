@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from exp_pipeline.model.readout import CumulativePoint, RobustnessRow
+from exp_pipeline.model.readout import CumulativePoint, NoveltyContrast, NoveltyPoint, RobustnessRow
 from exp_pipeline.report import numbers
 from exp_pipeline.report.cells import NONE, between, change, p_cell, without_empty_columns, words
 from exp_pipeline.report.document import Cell, Column, Effect, GuardrailView, Table
@@ -231,6 +231,93 @@ def cumulative_table(
     return Table(
         key="cumulative", title="Primary effect by day, cumulative", columns=columns, rows=tuple(rows)
     )
+
+
+def novelty_table(points: Sequence[NoveltyPoint], display: Display, decimals: int, screen: Screen) -> Table:
+    """What was the primary effect in each week since a unit's assignment?"""
+    rows = []
+    for point in points:
+        few = screen.small(point.n_control, point.n_treatment)
+        shown = not few and point.absolute is not None
+        rows.append(
+            {
+                "week": Cell(text=str(point.week), value=point.week),
+                "arm": words(point.arm),
+                "n_control": _unless_beside_few(point.n_control, few, screen),
+                "n_treatment": _unless_beside_few(point.n_treatment, few, screen),
+                "absolute": change(point.absolute if shown else None, display, decimals),
+                "interval": between(point.ci_lower, point.ci_upper, display, decimals) if shown else NONE,
+                "note": words(point.reason),
+            }
+        )
+    columns = (
+        Column(key="week", title="Week", numeric=True),
+        Column(key="arm", title="Arm"),
+        Column(key="n_control", title="n control", numeric=True),
+        Column(key="n_treatment", title="n arm", numeric=True),
+        Column(key="absolute", title="Effect", numeric=True),
+        Column(key="interval", title="Interval", numeric=True),
+        Column(key="note", title="Note"),
+    )
+    return without_empty_columns(
+        Table(
+            key="novelty",
+            title="Primary effect by week since assignment",
+            columns=columns,
+            rows=tuple(rows),
+            note="Week 0 is the day of assignment and the six days after it. "
+            "A week holds the units that have had all of it.",
+        )
+    )
+
+
+def novelty_contrast_table(
+    rows: Sequence[NoveltyContrast], display: Display, decimals: int, screen: Screen
+) -> Table:
+    """Is the effect of the last complete week unlike that of the first, on the same units?"""
+    printed = []
+    for row in rows:
+        few = screen.small(row.n_control, row.n_treatment)
+        printed.append(
+            {
+                "arm": words(row.arm),
+                "weeks": words("" if row.late_week is None else f"{row.early_week} and {row.late_week}"),
+                "early": change(None if few else row.early, display, decimals),
+                "late": change(None if few else row.late, display, decimals),
+                "absolute": change(None if few else row.absolute, display, decimals),
+                "interval": NONE if few else between(row.ci_lower, row.ci_upper, display, decimals),
+                "p_value": p_cell(None if few else row.p_value),
+                "n_control": _unless_beside_few(row.n_control, few, screen),
+                "n_treatment": _unless_beside_few(row.n_treatment, few, screen),
+                "note": words(row.reason),
+            }
+        )
+    columns = (
+        Column(key="arm", title="Arm"),
+        Column(key="weeks", title="Weeks"),
+        Column(key="early", title="First week", numeric=True),
+        Column(key="late", title="Last week", numeric=True),
+        Column(key="absolute", title="Last less first", numeric=True),
+        Column(key="interval", title="Interval", numeric=True),
+        Column(key="p_value", title="p", numeric=True),
+        Column(key="n_control", title="n control", numeric=True),
+        Column(key="n_treatment", title="n arm", numeric=True),
+        Column(key="note", title="Note"),
+    )
+    return without_empty_columns(
+        Table(
+            key="novelty_contrasts",
+            title="Does the effect last: last complete week against the first",
+            columns=columns,
+            rows=tuple(printed),
+            note="Both weeks on the same units: those that have had the last one whole.",
+        )
+    )
+
+
+def _unless_beside_few(n: int, few: bool, screen: Screen) -> Cell:
+    """A number of units; held back where the arm beside it is small."""
+    return Cell(text=WITHHELD) if few and n >= screen.minimum else screen.units(n)
 
 
 def robustness_table(rows: Sequence[RobustnessRow], display: Display, decimals: int, screen: Screen) -> Table:

@@ -111,6 +111,9 @@ def _appendix(shown: Readout, shield: Screen, display: Display, decimals: int) -
     ]
     if not shield.hidden_because:
         out.append(effecttables.cumulative_table(shown.cumulative, display, decimals, shield))
+    if shown.novelty:
+        out.append(effecttables.novelty_table(shown.novelty, display, decimals, shield))
+        out.append(effecttables.novelty_contrast_table(shown.novelty_contrasts, display, decimals, shield))
     out.append(effecttables.effects_table("estimates", "All estimates", main))
     if raw:
         out.append(effecttables.effects_table("unadjusted", "Estimates without covariates", raw))
@@ -178,6 +181,16 @@ def _figures(
             description="The line is the effect, the shaded band its interval"
             + (", the dashed lines the band that stays valid however often one looks." if banded else "."),
             table=by_key["cumulative"],
+        )
+    if "novelty" in by_key and any(
+        "absolute" in row and row["absolute"].value is not None for row in by_key["novelty"].rows
+    ):
+        figures["novelty"] = Figure(
+            key="novelty",
+            title="Primary effect by week since assignment",
+            description="Point and interval for each week; week 0 is the first. An effect that wears off "
+            "draws nearer to zero.",
+            table=by_key["novelty"],
         )
     return figures
 

@@ -15,7 +15,7 @@ from exp_pipeline.report.document import Effect, Figure, GuardrailView, MemoDocu
 from exp_pipeline.report.facts import memo_document, threshold_value
 from exp_pipeline.report.numbers import Display
 from exp_pipeline.report.svg import FONT, SMALL, Drawing, Scale, domain, fit, ticks, width_of
-from exp_pipeline.report.timeplots import draw_cumulative, draw_sample_ratio
+from exp_pipeline.report.timeplots import draw_cumulative, draw_novelty, draw_sample_ratio
 
 WIDE = 720
 NARROW = 348
@@ -75,6 +75,11 @@ def cumulative(readout: Readout, width: int = WIDE) -> str:
     return _cumulative(readout, memo_document(readout), width)
 
 
+def novelty(readout: Readout, width: int = WIDE) -> str:
+    """Does the effect last, week by week since each unit's assignment?"""
+    return _novelty(readout, memo_document(readout), width)
+
+
 def all_plots(readout: Readout, document: MemoDocument) -> dict[str, tuple[str, str]]:
     """Every plot of a memo by key: one for wide pages and one for phones."""
     drawn: dict[str, Callable[[Readout, MemoDocument, int], str]] = {
@@ -83,6 +88,7 @@ def all_plots(readout: Readout, document: MemoDocument) -> dict[str, tuple[str, 
         "guardrails": _guardrails,
         "sample_ratio": _sample_ratio,
         "cumulative": _cumulative,
+        "novelty": _novelty,
     }
     return {
         key: (drawn[key](readout, document, WIDE), drawn[key](readout, document, NARROW))
@@ -221,6 +227,13 @@ def _cumulative(readout: Readout, document: MemoDocument, width: int) -> str:
         return ""
     display: Display = next((e.display for e in readout.estimates if e.role == "primary"), "number")
     return draw_cumulative(readout, document.figures["cumulative"], display, width)
+
+
+def _novelty(readout: Readout, document: MemoDocument, width: int) -> str:
+    if "novelty" not in document.figures:
+        return ""
+    display: Display = next((e.display for e in readout.estimates if e.role == "primary"), "number")
+    return draw_novelty(document.figures["novelty"], display, width)
 
 
 def _rows_frame(

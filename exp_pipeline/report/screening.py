@@ -75,6 +75,8 @@ def without_hidden_effects(readout: Readout) -> Readout:
             "unadjusted": tuple(e for e in readout.unadjusted if e.role == "guardrail"),
             "segments": (),
             "cumulative": (),
+            "novelty": (),
+            "novelty_contrasts": (),
             "robustness": (),
             "impact": (),
         }

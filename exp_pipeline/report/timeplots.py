@@ -1,4 +1,4 @@
-"""The two plots that run over days: the split of units, and the cumulative effect."""
+"""The plots that run over time: the split of units, the cumulative effect, and the effect by week."""
 
 from __future__ import annotations
 
@@ -147,6 +147,37 @@ def draw_cumulative(readout: Readout, figure: Figure, display: Display, width: i
         drawing.path(line, "accent", 2.5)
         drawing.dot(*line[-1], "accent", 4)
         _day_axis(drawing, days, across, top + _PANEL)
+    return drawing.svg()
+
+
+def draw_novelty(figure: Figure, display: Display, width: int) -> str:
+    """One panel for each arm, axes shared: the effect and its interval in each week since assignment."""
+    rows = [row for row in figure.table.rows if row["absolute"].value is not None]
+    arms = list(dict.fromkeys(row["arm"].text for row in rows))
+    gap = 58.0
+    height = 8 + (_PANEL + gap) * len(arms)
+    drawing = Drawing(_key(figure, width), width, height, figure.title, figure.description)
+    left, right = 64.0, width - 12.0
+    weeks = [float(row["week"].value or 0) for row in rows]
+    across = Scale(min(weeks) - 0.5, max(weeks) + 0.5, left, right)
+    low, high = domain(
+        [0.0, *(edge for row in rows for edge in (row["interval"].lower, row["interval"].upper))]
+    )
+    for position, arm in enumerate(arms):
+        top = 28.0 + (_PANEL + gap) * position
+        upward = Scale(low, high, top + _PANEL, top)
+        drawing.text(0, top - 10, fit(arm, width), "ink", 13, bold=True)
+        _left_axis(drawing, upward, left, right, display)
+        mine = [row for row in rows if row["arm"].text == arm]
+        at = [(across(float(row["week"].value or 0)), upward(row["absolute"].value or 0.0)) for row in mine]
+        drawing.path(at, "muted", 1.5, "2 3")
+        for (x, y), row in zip(at, mine, strict=True):
+            ends = [end for end in (row["interval"].lower, row["interval"].upper) if end is not None]
+            for end in ends if len(ends) == 2 else []:
+                drawing.line(x, y, x, upward(end), "accent", 2.5)
+                drawing.line(x - 6, upward(end), x + 6, upward(end), "accent", 2)
+            drawing.dot(x, y, "accent", 5)
+            drawing.text(x, top + _PANEL + 19, f"week {row['week'].text}", "muted", SMALL, "middle")
     return drawing.svg()
 
 
