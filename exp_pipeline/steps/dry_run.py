@@ -1,4 +1,4 @@
-"""Dry run: the brief's design on synthetic units, without effect and with the planned one, before its start."""
+"""Dry run: the brief's design on synthetic units, without effect and with the planned one."""
 
 from __future__ import annotations
 
