@@ -183,3 +183,17 @@ def test_an_engine_scan_beside_a_writer_sees_whole_partitions_only(tmp_path: Pat
             counts.add(connection.execute("select count(*) from read_parquet(?)", [paths]).fetchone())
         (tmp_path / "stop").touch()
     assert counts <= {(rows,) for rows in ROWS}
+
+
+def test_a_commit_waits_for_the_one_before_and_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    folder = Lake(tmp_path / "lake").folder(TABLE, DAYS[0])
+    folder.mkdir(parents=True)
+    with running(tmp_path, ("holder", str(folder))) as [holder], running(tmp_path, ("committer", "1")):
+        time.sleep(0.2)
+        assert not (folder / "manifest.json").exists()
+        holder.kill()
+        until = time.monotonic() + 5
+        while not (folder / "manifest.json").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert (folder / "manifest.json").exists()
+        (tmp_path / "stop").touch()

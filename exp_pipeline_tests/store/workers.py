@@ -13,6 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from exp_pipeline.store.files import one_at_a_time
 from exp_pipeline.store.lake import Lake, NewFile
 from exp_pipeline.store.state import StateLog
 from exp_pipeline.store.warehouse import (
@@ -159,8 +160,15 @@ def appender(root: Path, seed: str) -> None:
     say(added=added)
 
 
+def holder(root: Path, folder: str) -> None:
+    """Hold the lock of a folder and do nothing."""
+    with one_at_a_time(Path(folder)):
+        say(ready=True)
+        while working(root):
+            time.sleep(0.05)
+
+
 if __name__ == "__main__":
     work, folder, argument = sys.argv[1:]
-    {"writer": writer, "analyst": analyst, "committer": committer, "builder": builder, "appender": appender}[
-        work
-    ](Path(folder), argument)
+    works = {one.__name__: one for one in (writer, analyst, committer, builder, appender, holder)}
+    works[work](Path(folder), argument)
