@@ -1,0 +1,1 @@
+"""An experimentation pipeline for LLM learning products: events in, decision memos out."""

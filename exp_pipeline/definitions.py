@@ -4,29 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import after, analysis, automation, days, ingest, integrity, planning
+from exp_pipeline.defs import automation
+from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
-
-ASSETS = [
-    ingest.landed_events,
-    ingest.conformed,
-    days.bouts,
-    days.sessions,
-    days.turns,
-    days.assigned,
-    days.identities,
-    days.unit_days,
-    integrity.judged,
-    analysis.brief,
-    planning.planned,
-    planning.assignment_table,
-    planning.dry_run,
-    analysis.mad,
-    analysis.integrity,
-    analysis.estimates,
-    analysis.decided,
-    after.warehouse,
-]
 
 defs = dg.Definitions(
     assets=ASSETS,

@@ -1,0 +1,1 @@
+"""Frozen nouns and errors that every room speaks in."""

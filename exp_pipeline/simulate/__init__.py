@@ -1,0 +1,1 @@
+"""Synthetic schools, learners, tutors and events, with known truth."""

@@ -1,0 +1,1 @@
+"""Files, partitions, engines and state: the only room that opens any of them."""

@@ -1,0 +1,24 @@
+"""The asset graph: every asset of the pipeline, in the order of the chain."""
+
+from exp_pipeline.defs import after, analysis, days, ingest, integrity, planning
+
+ASSETS = [
+    ingest.landed_events,
+    ingest.conformed,
+    days.bouts,
+    days.sessions,
+    days.turns,
+    days.assigned,
+    days.identities,
+    days.unit_days,
+    integrity.judged,
+    analysis.brief,
+    planning.planned,
+    planning.assignment_table,
+    planning.dry_run,
+    analysis.mad,
+    analysis.integrity,
+    analysis.estimates,
+    analysis.decided,
+    after.warehouse,
+]
