@@ -281,7 +281,7 @@ def novelty_contrast_table(
         printed.append(
             {
                 "arm": words(row.arm),
-                "weeks": words("" if row.late_week is None else f"{row.early_week} and {row.late_week}"),
+                "weeks": words("" if row.late_week is None else f"{row.early_week}, {row.late_week}"),
                 "early": change(None if few else row.early, display, decimals),
                 "late": change(None if few else row.late, display, decimals),
                 "absolute": change(None if few else row.absolute, display, decimals),

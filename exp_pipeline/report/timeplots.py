@@ -17,6 +17,7 @@ _ARM_ROLES = ("calm", "accent", "warn", "good", "bad")
 _ARM_DASHES = ("", "", "6 3", "2 3", "8 3 2 3")
 _FLOOR_P = 1e-6
 _PANEL = 150.0
+_WEEK_LABEL = 58.0
 
 
 def draw_sample_ratio(readout: Readout, figure: Figure, width: int) -> str:
@@ -160,6 +161,7 @@ def draw_novelty(figure: Figure, display: Display, width: int) -> str:
     left, right = 64.0, width - 12.0
     weeks = [float(row["week"].value or 0) for row in rows]
     across = Scale(min(weeks) - 0.5, max(weeks) + 0.5, left, right)
+    every = math.ceil(_WEEK_LABEL * (across.high - across.low) / (right - left))
     low, high = domain(
         [0.0, *(edge for row in rows for edge in (row["interval"].lower, row["interval"].upper))]
     )
@@ -177,7 +179,8 @@ def draw_novelty(figure: Figure, display: Display, width: int) -> str:
                 drawing.line(x, y, x, upward(end), "accent", 2.5)
                 drawing.line(x - 6, upward(end), x + 6, upward(end), "accent", 2)
             drawing.dot(x, y, "accent", 5)
-            drawing.text(x, top + _PANEL + 19, f"week {row['week'].text}", "muted", SMALL, "middle")
+            if int(row["week"].value or 0) % every == 0:
+                drawing.text(x, top + _PANEL + 19, f"week {row['week'].text}", "muted", SMALL, "middle")
     return drawing.svg()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,6 +92,17 @@ def test_the_plot_draws_every_week_in_order_of_size(width: int) -> None:
     words = Page(svg).text()
     assert all(f"week {week}" in words for week in range(4))
     assert svg in render_memo(wearing_off(two_arms())).html
+
+
+@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+def test_the_names_of_many_weeks_do_not_overlap(width: int) -> None:
+    base = wearing_off(ship())
+    many = tuple(base.novelty[0].model_copy(update={"week": week}) for week in range(26))
+    svg = plots.novelty(base.model_copy(update={"novelty": many}), width=width)
+    at = [float(x) for x in re.findall(r'<text x="([-\d.]+)"[^>]*>week \d+<', svg)]
+    assert len(at) >= 4
+    assert min(later - earlier for earlier, later in pairwise(at)) >= 50
+    assert svg.count("<circle") == 26
 
 
 def test_hidden_effects_have_no_weeks() -> None:
