@@ -15,8 +15,10 @@ class Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
     def canonical_json(self) -> str:
-        """The one JSON text of this noun: keys sorted, no white space, so that equal nouns have equal digests."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """The one JSON text of this noun: keys sorted, no white space; equal nouns have equal digests."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, as 64 hex digits."""

@@ -91,7 +91,12 @@ class Receipt(Noun):
 
     may_differ: tuple[
         Literal[
-            "model_name", "model_version", "prompt_version", "retrieval_version", "safety_policy_version", "decoder_hash"
+            "model_name",
+            "model_version",
+            "prompt_version",
+            "retrieval_version",
+            "safety_policy_version",
+            "decoder_hash",
         ],
         ...,
     ] = ()
@@ -152,8 +157,9 @@ class TableMapping(Noun):
 
 # Changing one of these after the start changes what the readout may claim; the rest is description.
 ANALYSIS_FIELDS = (
-    "version", "hash_scheme", "randomisation_unit", "analysis_unit", "arms", "control", "traffic", "strata",
-    "eligible_roles", "start", "end", "looks", "primary", "secondary", "guardrails", "segments", "mde", "alpha",
+    "version", "hash_scheme", "randomisation_unit", "analysis_unit", "arms", "control", "traffic",
+    "strata", "eligible_roles", "start", "end", "looks", "primary", "secondary", "guardrails", "segments",
+    "mde", "alpha",
     "power", "practical_threshold", "variance_reduction", "multiplicity", "contamination_limit", "srm_alpha",
     "receipt", "decision",
 )  # fmt: skip
@@ -223,7 +229,9 @@ class Brief(Noun):
             raise ValueError(f"end {self.end} must come after start {self.start} (the end day is excluded)")
         for look in self.looks:
             if not self.start < look <= self.end:
-                raise ValueError(f"look {look} must lie after start {self.start} and not after end {self.end}")
+                raise ValueError(
+                    f"look {look} must lie after start {self.start} and not after end {self.end}"
+                )
         everything = [self.primary, *self.secondary, *(guardrail.metric for guardrail in self.guardrails)]
         twice = sorted({metric for metric in everything if everything.count(metric) > 1})
         if twice:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 
 
-
 def digest_of(content: Mapping[str, object] | Sequence[object]) -> str:
     """SHA-256 (64 hex digits) of the canonical JSON of plain data: sorted keys, no white space."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

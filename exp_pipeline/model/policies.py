@@ -1,4 +1,4 @@
-"""Policies: the rules of time, sessions, exclusion and privacy, as people write them in `data/catalog/policies`."""
+"""Policies: the rules of time, sessions and exclusion, as people write them in `data/catalog/policies`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from exp_pipeline.model.base import Noun
 
 
 class TimePolicy(Noun):
-    """When an event counts as late, and when a client's clock is not believed (the contract allows 5 minutes at most)."""
+    """When an event counts as late, and when a client's clock is not believed.
+
+    The contract allows 5 minutes of skew at most.
+    """
 
     lateness_days: int = Field(default=3, ge=0, le=60)
     skew_minutes: int = Field(default=5, ge=0, le=5)

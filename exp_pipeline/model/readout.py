@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Literal
 
+from pydantic import Field
+
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
 
@@ -110,7 +112,7 @@ class IntegrityCheck(Noun):
     title: str
     verdict: Verdict
     evidence: str
-    numbers: dict[str, float | int | str] = {}
+    numbers: dict[str, float | int | str] = Field(default_factory=dict)
 
 
 class CumulativePoint(Noun):
@@ -252,7 +254,7 @@ class Provenance(Noun):
     run_id: str
     as_of: date
     source: str
-    inputs: dict[str, str] = {}
+    inputs: dict[str, str] = Field(default_factory=dict)
 
 
 class ExclusionCount(Noun):

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.names import Identifier, Slug
 
+# Columns that no file holds: the row's place in its file, and the element that `unnest` took from a list.
+ROW_NUMBER, ITEM = "row_number", "item"
+
 
 class EventRule(Noun):
     """One event made from a raw row, where `when` holds (always, if left out).
@@ -28,7 +31,12 @@ class Source(Noun):
     `columns` names the raw columns that are read, with their types; a column that is not named is kept in
     `extra`. With `identity: true` the file already holds canonical events and nothing is mapped. With
     `history: true` the files bring an older log: lateness is judged by each row's own `received_at`, not by
-    the day on which the file landed. Expressions may also use `row_number` (from 1).
+    the day on which the file landed.
+
+    Two columns are ours to fill, and expressions may use them once `columns` declares them: `row_number`, the
+    row's place in its file (from 1), and, with `unnest`, `item`. `unnest` is an expression that gives a list;
+    each of its elements becomes a row of its own, with all columns of the raw row and the element in `item`,
+    read as the type that `columns` gives to `item`. A raw row whose list is empty or missing makes no event.
     """
 
     name: Slug
@@ -50,4 +58,13 @@ class Source(Noun):
             raise ValueError("a source with identity: true maps nothing; leave out `fields` and `events`")
         if not self.identity and not self.events:
             raise ValueError("a source that maps needs at least one entry in `events`")
+        if self.identity and self.unnest is not None:
+            raise ValueError("a source with identity: true maps nothing; leave out `unnest`")
+        if self.unnest is not None and ITEM not in self.columns:
+            raise ValueError("`unnest` needs the type of one element: declare `item` in `columns`")
         return self
+
+    def file_columns(self) -> dict[str, str]:
+        """The declared columns that a file must hold, with their types."""
+        ours = {ROW_NUMBER} if self.unnest is None else {ROW_NUMBER, ITEM}
+        return {name: kind for name, kind in self.columns.items() if name not in ours}

@@ -79,12 +79,25 @@ class Workbench:
         """What the contract says about canonical columns, in the form the door asks for."""
         return door_shape()
 
-    def read(self, name: str, table: str, manifests: Sequence[Manifest], *, tags: Iterable[str] | None = None, more: Mapping[str, str] | None = None) -> None:
+    def read(
+        self,
+        name: str,
+        table: str,
+        manifests: Sequence[Manifest],
+        *,
+        tags: Iterable[str] | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         """Offer partitions of a lake table to the engine under a name; `more` adds catalog-driven columns."""
-        columns = {**(landed_columns(self.shape()) if table == "landed" else table_columns(table)), **(more or {})}
+        columns = {
+            **(landed_columns(self.shape()) if table == "landed" else table_columns(table)),
+            **(more or {}),
+        }
         self.engine.offer(name, Rows(self.lake.paths(manifests, tags), columns))
 
-    def read_days(self, name: str, table: str, window: Window, *, more: Mapping[str, str] | None = None) -> tuple[Manifest, ...]:
+    def read_days(
+        self, name: str, table: str, window: Window, *, more: Mapping[str, str] | None = None
+    ) -> tuple[Manifest, ...]:
         """Offer the event days of a window that exist; returns their manifests."""
         manifests = self.lake.manifests(table, [event_day(day) for day in window.days()])
         self.read(name, table, manifests, more=more)
@@ -137,7 +150,9 @@ class Workbench:
 @cache
 def door_shape() -> DoorShape:
     """The canonical columns in the form the door asks for: types, which hold ids, which reduce a text."""
-    reductions = tuple(TextReduction(text.name, text.hmac, text.chars, text.language) for text in reduced_texts())
+    reductions = tuple(
+        TextReduction(text.name, text.hmac, text.chars, text.language) for text in reduced_texts()
+    )
     return DoorShape(types=sql_types(), identifiers=identifiers(), reductions=reductions)
 
 

@@ -35,12 +35,15 @@ def judge_sample_ratios(bench: Workbench, window: Window) -> list[Written]:
     for brief in _briefs(bench):
         unit = "unit_id" if brief.randomisation_unit == brief.analysis_unit else "cluster_id"
         counted = bench.engine.frame(
-            f"select assigned_date as day, arm, count(*) as units from (select {unit}, min(assigned_date) as assigned_date, "
-            f"min_by(arm, assigned_at) as arm from units where experiment = $experiment and version = $version group by {unit}) "
+            f"select assigned_date as day, arm, count(*) as units from (select {unit}, "
+            "min(assigned_date) as assigned_date, min_by(arm, assigned_at) as arm from units "
+            f"where experiment = $experiment and version = $version group by {unit}) "
             "group by all order by all",
             {"experiment": brief.name, "version": brief.version},
         )
-        by_day: dict[date, dict[str, int]] = {day: {} for day in window.days() if brief.start <= day < brief.end}
+        by_day: dict[date, dict[str, int]] = {
+            day: {} for day in window.days() if brief.start <= day < brief.end
+        }
         for day, arm, units in counted.iter_rows():
             by_day.setdefault(day, {})[arm] = units
         shares = brief.shares()
@@ -67,7 +70,8 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
     started = time.monotonic()
     build_units(bench)
     units = bench.engine.frame(
-        "select experiment, version, unit_id, arm, assigned_date, cluster_id from units order by experiment, version, unit_id"
+        "select experiment, version, unit_id, arm, assigned_date, cluster_id from units "
+        "order by experiment, version, unit_id"
     )
     measures = measure_sql.in_order((*event_measures(bench), *session_measures(bench)))
     rows: list[dict[str, object]] = []
@@ -75,10 +79,18 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
         days = [day for day in window.days() if brief.start <= day < brief.end]
         if not brief.guardrails or not days:
             continue
-        bench.read_days("days_so_far", "unit_days", Window.of(brief.start, days[-1]), more=measure_sql.column_types(measures))
-        own = ", ".join(quote(measure.name) for measure in measure_sql.in_order(bench.catalog.measures_of(brief).values()))
+        bench.read_days(
+            "days_so_far",
+            "unit_days",
+            Window.of(brief.start, days[-1]),
+            more=measure_sql.column_types(measures),
+        )
+        own = ", ".join(
+            quote(measure.name) for measure in measure_sql.in_order(bench.catalog.measures_of(brief).values())
+        )
         facts = bench.engine.frame(
-            f"select unit_id, event_date, {own} from days_so_far where experiment = $experiment and version = $version "
+            f"select unit_id, event_date, {own} from days_so_far "
+            "where experiment = $experiment and version = $version "
             "order by unit_id, event_date",
             {"experiment": brief.name, "version": brief.version},
         )
@@ -124,30 +136,65 @@ def _quality_of(bench: Workbench, day: date) -> list[dict[str, object]]:
     landed, kept = counts.get("landed", 0), counts.get("kept", 0)
     before = lake.manifest("events", event_day(day - timedelta(days=7)))
     found = [
-        _below(day, "volume_against_last_week", kept, None if before is None else before.rows, VOLUME_FALL, "events, of those on the same weekday a week before"),
-        _above(day, "duplicate_share", counts.get("retry", 0), landed, DUPLICATE_SHARE, "landed rows that were sent before"),
-        _above(day, "quarantine_share", counts.get("quarantined", 0), landed, QUARANTINE_SHARE, "landed rows in quarantine"),
-        _above(day, "late_share", _late(bench, day), landed, LATE_SHARE, "landed rows that came more than a day after their day"),
+        _below(
+            day,
+            "volume_against_last_week",
+            kept,
+            None if before is None else before.rows,
+            VOLUME_FALL,
+            "events, of those on the same weekday a week before",
+        ),
+        _above(
+            day,
+            "duplicate_share",
+            counts.get("retry", 0),
+            landed,
+            DUPLICATE_SHARE,
+            "landed rows that were sent before",
+        ),
+        _above(
+            day,
+            "quarantine_share",
+            counts.get("quarantined", 0),
+            landed,
+            QUARANTINE_SHARE,
+            "landed rows in quarantine",
+        ),
+        _above(
+            day,
+            "late_share",
+            _late(bench, day),
+            landed,
+            LATE_SHARE,
+            "landed rows that came more than a day after their day",
+        ),
     ]
     turns = lake.manifest("turns", event_day(day))
     if turns is not None:
         bench.read("turns_of_day", "turns", [turns])
         answered, asked = bench.engine.row(
-            "select count(*) filter (where outcome = 'answered'), count(*) filter (where outcome <> 'no_submission') from turns_of_day"
+            "select count(*) filter (where outcome = 'answered'), "
+            "count(*) filter (where outcome <> 'no_submission') from turns_of_day"
         )
-        found.append(_below(day, "answered_turn_share", answered, asked, ANSWERED_SHARE, "turns that were answered"))
+        found.append(
+            _below(day, "answered_turn_share", answered, asked, ANSWERED_SHARE, "turns that were answered")
+        )
     return found
 
 
 def _late(bench: Workbench, day: date) -> int:
     late = 0
-    names = [name for name in bench.lake.partitions("landed") if name > f"received_date={(day + DAY).isoformat()}"]
+    names = [
+        name for name in bench.lake.partitions("landed") if name > f"received_date={(day + DAY).isoformat()}"
+    ]
     for manifest in bench.lake.manifests("landed", names):
         late += sum(file.rows for file in manifest.files if file.tag == day.isoformat())
     return late
 
 
-def _row(day: date, rule: str, value: float | None, threshold: float, verdict: str, evidence: str) -> dict[str, object]:
+def _row(
+    day: date, rule: str, value: float | None, threshold: float, verdict: str, evidence: str
+) -> dict[str, object]:
     return {
         "event_date": day,
         "rule": rule,
@@ -159,12 +206,21 @@ def _row(day: date, rule: str, value: float | None, threshold: float, verdict: s
     }
 
 
-def _below(day: date, rule: str, part: int, whole: int | None, threshold: float, what: str) -> dict[str, object]:
+def _below(
+    day: date, rule: str, part: int, whole: int | None, threshold: float, what: str
+) -> dict[str, object]:
     if not whole:
         return _row(day, rule, None, threshold, "cannot_tell", "there is nothing to compare with")
     share = part / whole
     verdict = "warn" if share < threshold else "pass"
-    return _row(day, rule, share, threshold, verdict, f"{part:,} of {whole:,} {what}; at least {threshold:.0%} is expected")
+    return _row(
+        day,
+        rule,
+        share,
+        threshold,
+        verdict,
+        f"{part:,} of {whole:,} {what}; at least {threshold:.0%} is expected",
+    )
 
 
 def _above(day: date, rule: str, part: int, whole: int, threshold: float, what: str) -> dict[str, object]:
@@ -172,17 +228,32 @@ def _above(day: date, rule: str, part: int, whole: int, threshold: float, what: 
         return _row(day, rule, None, threshold, "cannot_tell", "no row landed for this day")
     share = part / whole
     verdict = "warn" if share > threshold else "pass"
-    return _row(day, rule, share, threshold, verdict, f"{part:,} of {whole:,} {what}; at most {threshold:.0%} is expected")
+    return _row(
+        day,
+        rule,
+        share,
+        threshold,
+        verdict,
+        f"{part:,} of {whole:,} {what}; at most {threshold:.0%} is expected",
+    )
 
 
 def _briefs(bench: Workbench) -> list[Brief]:
     return [brief for _, brief in sorted(bench.catalog.briefs.items()) if brief.table is None]
 
 
-def _write(bench: Workbench, table: str, rows: Sequence[dict[str, object]], window: Window, started: float) -> list[Written]:
+def _write(
+    bench: Workbench, table: str, rows: Sequence[dict[str, object]], window: Window, started: float
+) -> list[Written]:
     """Write rows by day; a day whose events exist gets a partition, if only an empty one."""
     columns = table_columns(table)
-    kinds = {"VARCHAR": pl.String, "BIGINT": pl.Int64, "DOUBLE": pl.Float64, "BOOLEAN": pl.Boolean, "DATE": pl.Date}
+    kinds = {
+        "VARCHAR": pl.String,
+        "BIGINT": pl.Int64,
+        "DOUBLE": pl.Float64,
+        "BOOLEAN": pl.Boolean,
+        "DATE": pl.Date,
+    }
     schema = {name: kinds[kind] for name, kind in columns.items()}
     frame = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
     bench.engine.offer_frame("judged", frame)
@@ -193,7 +264,9 @@ def _write(bench: Workbench, table: str, rows: Sequence[dict[str, object]], wind
             continue
         path = bench.lake.staging(table, event_day(day))
         count = bench.engine.write(
-            f"select {names} from judged where event_date = {text_literal(day.isoformat())}::date order by all", path
+            f"select {names} from judged where event_date = {text_literal(day.isoformat())}::date "
+            "order by all",
+            path,
         )
         written.append(bench.commit(table, event_day(day), [NewFile(path, "all", count)], started))
         started = time.monotonic()

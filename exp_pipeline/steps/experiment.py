@@ -1,4 +1,4 @@
-"""The analysis chain of one experiment: snapshot of the dataset, then the readout made from that snapshot alone."""
+"""The analysis chain of one experiment: a snapshot of the dataset, then the readout made from it alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,11 @@ def lock_if_started(bench: Workbench, brief: Brief, now: datetime) -> LockState:
     if newest is not None and newest >= brief.start:
         record = lock_record(brief, now.astimezone(UTC))
         StateLog(bench.home.state / "state.sqlite").append(
-            "lock", _lock_subject(brief), key=_lock_subject(brief), at=now.isoformat(), content=record.model_dump(mode="json")
+            "lock",
+            _lock_subject(brief),
+            key=_lock_subject(brief),
+            at=now.isoformat(),
+            content=record.model_dump(mode="json"),
         )
     return lock_of(bench, brief)
 
@@ -123,7 +127,9 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     folder = marts.folder(experiment, snapshot)
     rows = pl.scan_parquet(folder / "mad.parquet").select(pl.len()).collect().item()
     size = sum((folder / f"{name}.parquet").stat().st_size for name in MAD_FILES)
-    written = Written("mad", f"experiment={experiment}", rows, size, round(time.monotonic() - started, 3), snapshot)
+    written = Written(
+        "mad", f"experiment={experiment}", rows, size, round(time.monotonic() - started, 3), snapshot
+    )
     return Snapshot(experiment, snapshot, newest, folder, rows, made, written)
 
 
@@ -134,7 +140,9 @@ def _covariates(bench: Workbench, brief: Brief) -> tuple[Measure, ...]:
     named = brief.variance_reduction.covariates
     everything = bench.catalog.measures_of(brief)
     chosen = [everything[name] for name in named] if named else list(everything.values())
-    return measure_sql.in_order({measure for measure in chosen if measure.aggregate in ("count", "sum", "max")})
+    return measure_sql.in_order(
+        {measure for measure in chosen if measure.aggregate in ("count", "sum", "max")}
+    )
 
 
 def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
@@ -143,7 +151,16 @@ def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, ob
     tables: dict[str, object] = {}
     if window is not None:
         before = window.widened(brief.variance_reduction.pre_days, 0)
-        for table, days in (("unit_days", window), ("assignments", window), ("exposures", window), ("events", window), ("bouts", before), ("sessions", before), ("quarantine", window), ("exclusions", window)):
+        for table, days in (
+            ("unit_days", window),
+            ("assignments", window),
+            ("exposures", window),
+            ("events", window),
+            ("bouts", before),
+            ("sessions", before),
+            ("quarantine", window),
+            ("exclusions", window),
+        ):
             manifests = lake.manifests(table, [event_day(day) for day in days.days()])
             tables[table] = {manifest.partition: manifest.content_digest[:16] for manifest in manifests}
         enrollments = lake.manifest("enrollments", WHOLE)
@@ -163,7 +180,8 @@ def _fill(bench: Workbench, brief: Brief, newest: date, folder: Path) -> None:
     build_units(bench, [brief.name])
     engine.build(
         "units_here",
-        "select *, assigned_date - cast($pre_days as integer) as pre_start from units where assigned_date <= $newest",
+        "select *, assigned_date - cast($pre_days as integer) as pre_start from units "
+        "where assigned_date <= $newest",
         {"pre_days": brief.variance_reduction.pre_days, "newest": newest},
     )
     engine.build("units", "select * from units_here")
@@ -199,9 +217,12 @@ def _fill(bench: Workbench, brief: Brief, newest: date, folder: Path) -> None:
         },
     )
     text = queries.query_text(query)
-    engine.write(text, folder / "mad.parquet", {"known_until": newest + DAY} if "$known_until" in text else {})
     engine.write(
-        f"select unit_id, event_date{', ' + names if names else ''} from unit_days order by unit_id, event_date",
+        text, folder / "mad.parquet", {"known_until": newest + DAY} if "$known_until" in text else {}
+    )
+    engine.write(
+        f"select unit_id, event_date{', ' + names if names else ''} from unit_days "
+        "order by unit_id, event_date",
         folder / "days.parquet",
     )
     bench.read_days("events", "events", shown)
@@ -220,7 +241,8 @@ def _pre_period(bench: Workbench, brief: Brief, shown: Window, covariates: Seque
         columns.append(f"{table}.{quote(measure.name)}")
     bench.engine.build(
         "pre_days",
-        f"select {', '.join(columns)} from (select unit_key, event_date from learner_days union select unit_key, event_date from session_days) as d "
+        f"select {', '.join(columns)} from (select unit_key, event_date from learner_days "
+        "union select unit_key, event_date from session_days) as d "
         "left join learner_days as l on d.unit_key = l.unit_key and d.event_date = l.event_date "
         "left join session_days as s on d.unit_key = s.unit_key and d.event_date = s.event_date",
     )
@@ -235,7 +257,9 @@ def _late_share(bench: Workbench, brief: Brief, newest: date) -> float | None:
     days = {day.isoformat(): day for day in window.days()}
     late = total = 0
     earliest = received_day(window.first - DAY)
-    for manifest in bench.lake.manifests("landed", [name for name in bench.lake.partitions("landed") if name >= earliest]):
+    for manifest in bench.lake.manifests(
+        "landed", [name for name in bench.lake.partitions("landed") if name >= earliest]
+    ):
         for file in manifest.files:
             if file.tag in days:
                 total += file.rows
@@ -253,12 +277,16 @@ def _exclusions(bench: Workbench, brief: Brief, newest: date) -> tuple[Exclusion
         for reason, rows in bench.engine.connection.execute(
             "select reason, count(*) from refused_rows group by reason order by reason"
         ).fetchall():
-            found.append(ExclusionCount.model_validate({"kind": kind, "reason": str(reason), "rows": int(rows)}))
+            found.append(
+                ExclusionCount.model_validate({"kind": kind, "reason": str(reason), "rows": int(rows)})
+            )
     return tuple(found)
 
 
-def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = None, *, unblinded_because: str = "") -> ReadoutInputs:
-    """What the readout of a snapshot (the current one, unless named) is computed from: its files, nothing else.
+def readout_inputs(
+    bench: Workbench, experiment: str, snapshot: str | None = None, *, unblinded_because: str = ""
+) -> ReadoutInputs:
+    """What the readout of a snapshot (the current one, unless named) is computed from: its files alone.
 
     Raises ExpError where the snapshot does not exist.
     """
@@ -268,7 +296,9 @@ def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = Non
     record = marts.record(experiment, name) if name else None
     if name is None or record is None:
         known = ", ".join(marts.snapshots(experiment)) or "none"
-        raise ExpError(f"no snapshot {name or ''} of {experiment}; there are: {known} (materialize `mad` first)")
+        raise ExpError(
+            f"no snapshot {name or ''} of {experiment}; there are: {known} (materialize `mad` first)"
+        )
     folder = marts.folder(experiment, name)
     frames = {part: pl.read_parquet(folder / f"{part}.parquet") for part in MAD_FILES}
     checked, mismatched = fidelity(brief, frames["mad"])
@@ -297,7 +327,9 @@ def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = Non
         receipts=frames["receipts"],
         completeness=frames["completeness"],
         late_share=late if isinstance(late, float) else None,
-        exclusions=tuple(ExclusionCount.model_validate(count) for count in exclusions) if isinstance(exclusions, list) else (),
+        exclusions=tuple(ExclusionCount.model_validate(count) for count in exclusions)
+        if isinstance(exclusions, list)
+        else (),
         unblinded_because=unblinded_because,
     )
 
@@ -310,12 +342,14 @@ def fidelity(brief: Brief, mad: pl.DataFrame) -> tuple[int | None, int | None]:
     if brief.hash_scheme == "none" or mad.is_empty():
         return None, None
     unit = "unit_id" if brief.randomisation_unit == brief.analysis_unit else "cluster_id"
-    rows = mad.filter(pl.col("arm_bucket").is_not_null() & (pl.col("source") == "logged")).unique(unit, keep="first", maintain_order=True)
+    rows = mad.filter(pl.col("arm_bucket").is_not_null() & (pl.col("source") == "logged")).unique(
+        unit, keep="first", maintain_order=True
+    )
     shares = brief.shares()
     wrong = 0
     for traffic, bucket, arm in rows.select("traffic_bucket", "arm_bucket", "arm").iter_rows():
         if brief.hash_scheme == "percent-v1":
-            expected: str | None = arm_at((bucket % 100) / 100, dict(reversed(shares.items())))
+            expected: str | None = arm_at((bucket % 100) / 100, dict(reversed(list(shares.items()))))
         else:
             expected = arm_of_buckets(traffic, bucket, shares, traffic_share=brief.traffic)
         wrong += expected != arm

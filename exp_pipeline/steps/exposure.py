@@ -65,7 +65,11 @@ def build_units(bench: Workbench, names: Sequence[str] | None = None) -> None:
     """
     import polars as pl
 
-    briefs = [brief for name, brief in sorted(bench.catalog.briefs.items()) if brief.table is None and (names is None or name in names)]
+    briefs = [
+        brief
+        for name, brief in sorted(bench.catalog.briefs.items())
+        if brief.table is None and (names is None or name in names)
+    ]
     rows = {
         "experiment": [brief.name for brief in briefs],
         "version": [brief.version for brief in briefs],
@@ -73,11 +77,18 @@ def build_units(bench: Workbench, names: Sequence[str] | None = None) -> None:
         "first_day": [brief.start for brief in briefs],
         "last_day": [brief.end for brief in briefs],
     }
-    schema = {"experiment": pl.String, "version": pl.Int64, "unit_type": pl.String, "first_day": pl.Date, "last_day": pl.Date}
+    schema = {
+        "experiment": pl.String,
+        "version": pl.Int64,
+        "unit_type": pl.String,
+        "first_day": pl.Date,
+        "last_day": pl.Date,
+    }
     bench.engine.offer_frame("experiment_days", pl.DataFrame(rows, schema=schema))
     bench.engine.build(
         "experiments",
-        "select *, cast(first_day as timestamp) as window_start, cast(last_day as timestamp) as window_end from experiment_days",
+        "select *, cast(first_day as timestamp) as window_start, cast(last_day as timestamp) as window_end "
+        "from experiment_days",
     )
     lake = bench.lake
     first = min((brief.start for brief in briefs), default=None)

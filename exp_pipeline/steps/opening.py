@@ -35,7 +35,7 @@ def home_from(environment: Mapping[str, str]) -> Home:
 
 
 def key_from(environment: Mapping[str, str]) -> IdentityKey | None:
-    """The identity key of the environment, or None where none is set. Raises ValueError for one that is too short."""
+    """The identity key of the environment, or None where none is set; ValueError for one too short."""
     secret = environment.get(KEY, "")
     return IdentityKey(environment.get(KEY_ID, "k1"), secret.encode()) if secret else None
 
@@ -46,7 +46,9 @@ def open_catalog(root: Path, *, strict: bool = False) -> Catalog:
 
     catalog = load_catalog(root, strict=strict, event_names=event_names())
     fields = set(sql_types()) | set(raw_text())
-    contexts = [name.removeprefix("segment__") for name in table_columns("mad") if name.startswith("segment__")]
+    contexts = [
+        name.removeprefix("segment__") for name in table_columns("mad") if name.startswith("segment__")
+    ]
     problems = check_expressions(
         catalog,
         sql_types(derived=True),

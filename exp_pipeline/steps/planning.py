@@ -17,15 +17,16 @@ from exp_pipeline.steps.facts import build_learner_days
 from exp_pipeline.store.engine import quote
 from exp_pipeline.transform import measures as measure_sql
 
-# History for a plan: the last weeks before the experiment, as long as its covariates look back, at least two weeks.
+# History for a plan: the days before the start, as many as its covariates look back over, at least these.
 HISTORY_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the days before an experiment tell: the primary's baseline, who comes by day, which metrics have data.
+    """What the days before an experiment tell: baseline of the primary, who comes by day, what has data.
 
-    `units_per_day` is new units a day over `days` days; None (and an empty `facts_seen`) where there is no history.
+    `units_per_day` is new units a day over `days` days; it and `facts_seen` are None where there is no
+    history.
     """
 
     days: int
@@ -65,15 +66,20 @@ def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFram
     bench.engine.build(
         "history_days",
         "select d.unit_key, d.event_date" + "".join(f", {column}" for column in columns) + " from "
-        "(select unit_key, event_date from learner_days union select unit_key, event_date from session_days) as d "
+        "(select unit_key, event_date from learner_days "
+        "union select unit_key, event_date from session_days) as d "
         "left join learner_days as l on d.unit_key = l.unit_key and d.event_date = l.event_date "
         "left join session_days as s on d.unit_key = s.unit_key and d.event_date = s.event_date",
     )
     sums = ", ".join(measure_sql.added_up(measure, "h").sql(dialect="duckdb") for measure in own)
-    classes = "select learner_key as unit_key, max(class_id) as class_id from bouts where role = 'student' group by learner_key"
+    classes = (
+        "select learner_key as unit_key, max(class_id) as class_id from bouts "
+        "where role = 'student' group by learner_key"
+    )
     frame = bench.engine.frame(
         f"select c.class_id, h.unit_key{', ' + sums if sums else ''} from history_days as h "
-        f"inner join ({classes}) as c on h.unit_key = c.unit_key group by c.class_id, h.unit_key order by h.unit_key"
+        f"inner join ({classes}) as c on h.unit_key = c.unit_key "
+        "group by c.class_id, h.unit_key order by h.unit_key"
     )
     for name in ("history_days", "learner_days", "session_days"):
         bench.engine.drop(name)
@@ -104,7 +110,7 @@ def _baseline(brief: Brief, metric: Metric, units: pl.DataFrame) -> Baseline | N
             return None
         ratio = float(parts["num"].sum()) / float(parts["den"].sum())
         # Delta method: the spread of a unit's linearised value around the pooled ratio.
-        residual = (parts["num"] - ratio * parts["den"]) / float(parts["den"].mean() or 1.0)  # type: ignore[arg-type]
+        residual = (parts["num"] - ratio * parts["den"]) / (float(parts["den"].sum()) / parts.height)
         mean, spread = ratio, residual.std()
     else:
         values = units.select(number.alias("value"))
@@ -112,9 +118,11 @@ def _baseline(brief: Brief, metric: Metric, units: pl.DataFrame) -> Baseline | N
     if not isinstance(mean, float) or (spread is not None and not isinstance(spread, float)):
         return None
     scale = metric.per
-    sizes = units.group_by("class_id").len()["len"] if brief.randomisation_unit == "class" else None
-    size = float(sizes.mean()) if sizes is not None and sizes.len() else None  # type: ignore[arg-type]
-    variation = float(sizes.std() or 0.0) / size if sizes is not None and size else 0.0  # type: ignore[arg-type]
+    size, variation = None, 0.0
+    if brief.randomisation_unit == "class":
+        sizes = units.group_by("class_id").len()["len"].cast(pl.Float64).to_numpy()
+        size = float(sizes.mean())
+        variation = float(sizes.std(ddof=1)) / size if len(sizes) > 1 else 0.0
     return Baseline(
         mean=mean * scale,
         sd=None if spread is None else spread * scale,
@@ -137,7 +145,7 @@ def check_readiness(bench: Workbench, experiment: str) -> Readiness:
 
 
 def plan_power(bench: Workbench, experiment: str) -> tuple[History, DurationPlan | None]:
-    """How many units and weeks the brief needs, from the history before its start; None where there is none."""
+    """How many units and weeks the brief needs, from the days before its start; None where there are none."""
     brief = brief_of(bench, experiment)
     history = history_of(bench, brief)
     if history.baseline is None:

@@ -1,4 +1,4 @@
-"""Readouts on disk: facts as JSON, one table per kind of result, memos in three forms, the index of all experiments."""
+"""Readouts on disk: facts as JSON, tables of results, memos in three forms, the index of all experiments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from exp_pipeline.analysis.readout import ReadoutInputs, read_out
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
-from exp_pipeline.model.readout import CumulativePoint, Estimate, IntegrityCheck, Readout, RobustnessRow
+from exp_pipeline.model.readout import (
+    CumulativePoint,
+    Estimate,
+    IntegrityCheck,
+    NoveltyPoint,
+    Readout,
+    RobustnessRow,
+)
 from exp_pipeline.report import index_entry, index_html, render_memo
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiment import brief_of, compute_readout, lock_of, unblinded_because
@@ -25,6 +32,7 @@ RESULTS: dict[str, type[Noun]] = {
     "estimates": Estimate,
     "segments": Estimate,
     "cumulative": CumulativePoint,
+    "novelty": NoveltyPoint,
     "robustness": RobustnessRow,
     "integrity": IntegrityCheck,
 }
@@ -52,7 +60,10 @@ def current_snapshot(bench: Workbench, experiment: str) -> str:
     """The experiment's newest snapshot. Raises ExpError where there is none."""
     snapshot = Marts(bench.home.marts).current(experiment)
     if snapshot is None:
-        raise ExpError(f"experiment {experiment} has no snapshot yet: materialize `mad` first (`exp run --experiment {experiment}`)")
+        raise ExpError(
+            f"experiment {experiment} has no snapshot yet: materialize `mad` first "
+            f"(`exp run --experiment {experiment}`)"
+        )
     return snapshot
 
 
@@ -66,7 +77,14 @@ def readout_of(bench: Workbench, experiment: str, snapshot: str | None = None) -
     path = folder_of(bench, experiment, name) / "readout.json"
     brief = brief_of(bench, experiment)
     lock = lock_of(bench, brief)
-    state = digest_of([brief.digest(), lock.model_dump(mode="json"), bench.code_version, unblinded_because(bench, experiment)])
+    state = digest_of(
+        [
+            brief.digest(),
+            lock.model_dump(mode="json"),
+            bench.code_version,
+            unblinded_because(bench, experiment),
+        ]
+    )
     key = folder_of(bench, experiment, name) / "state.json"
     if path.is_file() and key.is_file() and json.loads(key.read_text()) == {"state": state}:
         return Readout.model_validate_json(path.read_text())
@@ -83,7 +101,11 @@ def result_frame(rows: Sequence[Noun], kind: type[Noun]) -> pl.DataFrame:
     for row in rows:
         plain = row.model_dump(mode="json")
         records.append({name: _flat(plain[name]) for name in columns})
-    return pl.DataFrame(records, infer_schema_length=None) if records else pl.DataFrame({name: [] for name in columns})
+    return (
+        pl.DataFrame(records, infer_schema_length=None)
+        if records
+        else pl.DataFrame({name: [] for name in columns})
+    )
 
 
 def _flat(value: object) -> object:

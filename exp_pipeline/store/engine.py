@@ -117,7 +117,7 @@ class Engine:
         return frame
 
     def row(self, query: str, parameters: Mapping[str, object] | None = None) -> tuple[Any, ...]:
-        """Run a query that gives one row (counts, sums) and return it. Raises StoreError where it gives none."""
+        """Run a query that gives one row (counts, sums) and return it; StoreError where it gives none."""
         # Fetched whole: a half-read result would block the connection's next statement.
         rows = self.connection.execute(query, dict(parameters or {})).fetchall()
         if not rows:

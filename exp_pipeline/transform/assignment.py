@@ -40,7 +40,7 @@ def arm_at(position: float, shares: Mapping[str, float]) -> str:
         # The tolerance keeps 0.34 + 0.33 + 0.33 from leaving the last bucket to nobody.
         if position < edge - 1e-12:
             return arm
-    return next(reversed(shares))
+    return list(shares)[-1]
 
 
 def arm_of_buckets(
@@ -84,5 +84,5 @@ def arm_of(
         if traffic_bucket(experiment, version, unit_id) >= traffic * BUCKETS - 1e-9:
             return None
         position = (hash_number(experiment, version, unit_id) % 100) / 100
-        return arm_at(position, dict(reversed(shares.items())))
+        return arm_at(position, dict(reversed(list(shares.items()))))
     raise ValueError(f"scheme must be sha256-v1 or percent-v1, got {scheme!r}")

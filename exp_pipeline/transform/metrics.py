@@ -21,7 +21,9 @@ from exp_pipeline.transform.measures import added_up
 def _in_window(metric: Metric, column: exp.Expr) -> exp.Expr:
     if metric.window_days is None:
         return column
-    end = exp.Add(this=exp.column("assigned_date", table="u"), expression=exp.Literal.number(metric.window_days))
+    end = exp.Add(
+        this=exp.column("assigned_date", table="u"), expression=exp.Literal.number(metric.window_days)
+    )
     return exp.Case().when(exp.LT(this=exp.column("event_date", table="d"), expression=end), column)
 
 
@@ -52,7 +54,7 @@ def metric_sums(metrics: Sequence[Metric], measures: Mapping[str, Measure]) -> l
 
 
 def metric_columns(metrics: Sequence[Metric]) -> list[exp.Expr]:
-    """The columns of the dataset (totals `t`, units `u`): a unit with no activity has done nothing, which is 0.
+    """The columns of the dataset (totals `t`, units `u`); a unit with no activity has done nothing: 0.
 
     A metric with a window is mature where its last day lies before `$known_until` (a day, excluded).
     """
@@ -75,14 +77,18 @@ def metric_columns(metrics: Sequence[Metric]) -> list[exp.Expr]:
             end = exp.Add(
                 this=exp.column("assigned_date", table="u"), expression=exp.Literal.number(metric.window_days)
             )
-            mature = exp.LTE(this=end, expression=exp.cast(exp.Parameter(this=exp.var("known_until")), "date"))
+            mature = exp.LTE(
+                this=end, expression=exp.cast(exp.Parameter(this=exp.var("known_until")), "date")
+            )
         columns.append(mature.as_(mature_column(metric.name), quoted=True))
     return columns
 
 
 def covariate_sums(measures: Sequence[Measure]) -> list[exp.Expr]:
     """The columns of a grouped query over learner-days (`p`) before assignment: each covariate per unit."""
-    return [added_up(measure, "p").unalias().as_(pre_column(measure.name), quoted=True) for measure in measures]
+    return [
+        added_up(measure, "p").unalias().as_(pre_column(measure.name), quoted=True) for measure in measures
+    ]
 
 
 def covariate_columns(measures: Sequence[Measure]) -> list[exp.Expr]:
