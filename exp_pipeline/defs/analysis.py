@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -17,7 +18,12 @@ from exp_pipeline.steps import experiment as chain
 from exp_pipeline.steps import readouts
 
 _ALL_DAYS = dg.AllPartitionMapping()
-_SRM_CHECKS = ("sample_ratio_assigned", "sample_ratio_exposed", "sample_ratio_analysed", "sample_ratio_groups")
+_SRM_CHECKS = (
+    "sample_ratio_assigned",
+    "sample_ratio_exposed",
+    "sample_ratio_analysed",
+    "sample_ratio_groups",
+)
 _EXPOSURE_CHECKS = ("exposure", "contamination", "fidelity")
 
 
@@ -26,7 +32,8 @@ _EXPOSURE_CHECKS = ("exposure", "contamination", "fidelity")
         spec(
             "mad",
             group="analysis",
-            description="The minimal analytic dataset: an immutable snapshot named by the digest of everything it is made from.",
+            description="The minimal analytic dataset: an immutable snapshot named by the digest of "
+            "everything it is made from.",
             table="mad",
             partitions=parts.experiments,
             deps=[
@@ -40,11 +47,16 @@ _EXPOSURE_CHECKS = ("exposure", "contamination", "fidelity")
     name="take_snapshot",
     check_specs=[
         dg.AssetCheckSpec(
-            "one_row_per_unit", asset="mad", description="No unit has two rows, and none is without an arm.", blocking=True
+            "one_row_per_unit",
+            asset="mad",
+            description="No unit has two rows, and none is without an arm.",
+            blocking=True,
         )
     ],
 )
-def mad(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def mad(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     name = context.partition_key
     with pipeline.open(context) as bench:
         snapshot = chain.take_snapshot(bench, name)
@@ -92,7 +104,8 @@ def _verdict_check(readout: Readout, name: str, checks: tuple[str, ...]) -> dg.A
         spec(
             "integrity",
             group="analysis",
-            description="Every integrity check of the experiment, in the order in which effects depend on them. A failed "
+            description="Every integrity check of the experiment, in the order in which effects depend "
+            "on them. A failed "
             "one stops the effects below; the memo is written all the same and says `investigate`.",
             partitions=parts.experiments,
             deps=["mad"],
@@ -102,7 +115,10 @@ def _verdict_check(readout: Readout, name: str, checks: tuple[str, ...]) -> dg.A
     name="check_integrity",
     check_specs=[
         dg.AssetCheckSpec(
-            "srm", asset="integrity", description="Arms got their planned shares: assigned, exposed, analysed.", blocking=True
+            "srm",
+            asset="integrity",
+            description="Arms got their planned shares: assigned, exposed, analysed.",
+            blocking=True,
         ),
         dg.AssetCheckSpec(
             "exposure",
@@ -112,7 +128,9 @@ def _verdict_check(readout: Readout, name: str, checks: tuple[str, ...]) -> dg.A
         ),
     ],
 )
-def integrity(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def integrity(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     name = context.partition_key
     with pipeline.open(context) as bench:
         readout = readouts.readout_of(bench, name)
@@ -145,19 +163,39 @@ def integrity(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> 
             grain=grain,
         )
         for name, text, grain in (
-            ("estimates", "Effects with their intervals, absolute and relative.", "One row per metric and treatment arm."),
-            ("segments", "The primary effect in each declared segment.", "One row per segment value and treatment arm."),
-            ("novelty", "The primary effect by week since assignment.", "One row per week and treatment arm."),
-            ("robustness", "The primary effect estimated in other ways.", "One row per variant and treatment arm."),
+            (
+                "estimates",
+                "Effects with their intervals, absolute and relative.",
+                "One row per metric and treatment arm.",
+            ),
+            (
+                "segments",
+                "The primary effect in each declared segment.",
+                "One row per segment value and treatment arm.",
+            ),
+            (
+                "novelty",
+                "The primary effect by week since assignment.",
+                "One row per week and treatment arm.",
+            ),
+            (
+                "robustness",
+                "The primary effect estimated in other ways.",
+                "One row per variant and treatment arm.",
+            ),
         )
     ],
     name="estimate_effects",
 )
-def estimates(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult]:
+def estimates(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None]]:
     name = context.partition_key
     with pipeline.open(context) as bench:
         readout = readouts.readout_of(bench, name)
-        frames = readouts.write_results(bench, name, ["estimates", "segments", "novelty", "robustness", "cumulative"])
+        frames = readouts.write_results(
+            bench, name, ["estimates", "segments", "novelty", "robustness", "cumulative"]
+        )
     drawn = {
         "estimates": plots.forest(readout),
         "segments": plots.segments(readout),
@@ -165,14 +203,16 @@ def estimates(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> 
         "robustness": "",
     }
     for part, picture in drawn.items():
-        metadata: dict[str, object] = {
+        metadata: dict[str, Any] = {
             "dagster/row_count": frames[part].height,
             "snapshot": readout.provenance.snapshot,
             "blinded": readout.blinded,
         }
         if part == "estimates":
             metadata["effects"] = _effects_table(readout)
-            metadata["guardrails_plot"] = svg_image("Guardrails against their margins", plots.guardrails(readout))
+            metadata["guardrails_plot"] = svg_image(
+                "Guardrails against their margins", plots.guardrails(readout)
+            )
             if readout.cumulative:
                 metadata["cumulative"] = svg_image("Cumulative effect", plots.cumulative(readout))
         if picture:
@@ -198,7 +238,10 @@ def _effects_table(readout: Readout) -> dg.MetadataValue:
                 }
             )
         )
-    columns = [dg.TableColumn(name) for name in ("metric", "role", "arm", "effect", "lower", "upper", "p", "method", "note")]
+    columns = [
+        dg.TableColumn(name)
+        for name in ("metric", "role", "arm", "effect", "lower", "upper", "p", "method", "note")
+    ]
     return dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns))
 
 
@@ -207,7 +250,8 @@ def _effects_table(readout: Readout) -> dg.MetadataValue:
         spec(
             "decision",
             group="analysis",
-            description="What the brief's rules say, in their order. It re-reads the integrity verdicts of the snapshot, so "
+            description="What the brief's rules say, in their order. It re-reads the integrity "
+            "verdicts of the snapshot, so "
             "it is right also where the assets above were stopped by a failed check.",
             partitions=parts.experiments,
             deps=["mad"],
@@ -216,7 +260,8 @@ def _effects_table(readout: Readout) -> dg.MetadataValue:
         spec(
             "memo",
             group="analysis",
-            description="The decision memo: a page for people, Markdown for a chat or pull request, JSON for machines.",
+            description="The decision memo: a page for people, Markdown for a chat or pull request, "
+            "JSON for machines.",
             partitions=parts.experiments,
             deps=["decision"],
             kinds=("html", "markdown", "json"),
@@ -225,13 +270,17 @@ def _effects_table(readout: Readout) -> dg.MetadataValue:
     ],
     name="decide",
 )
-def decided(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult]:
+def decided(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None]]:
     name = context.partition_key
     with pipeline.open(context) as bench:
         memo = readouts.write_memo(bench, name)
     decision = memo.readout.decision
     rules = [
-        dg.TableRecord({"arm": arm.arm, "rule": rule.rule, "verdict": rule.verdict, "evidence": rule.evidence[:300]})
+        dg.TableRecord(
+            {"arm": arm.arm, "rule": rule.rule, "verdict": rule.verdict, "evidence": rule.evidence[:300]}
+        )
         for arm in decision.arms
         for rule in arm.rules
     ]
@@ -242,7 +291,10 @@ def decided(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
             "summary": dg.MetadataValue.md(decision.summary),
             "by_arm": dg.MetadataValue.json({arm.arm: arm.outcome for arm in decision.arms}),
             "rules": dg.MetadataValue.table(
-                rules, schema=dg.TableSchema(columns=[dg.TableColumn(column) for column in ("arm", "rule", "verdict", "evidence")])
+                rules,
+                schema=dg.TableSchema(
+                    columns=[dg.TableColumn(column) for column in ("arm", "rule", "verdict", "evidence")]
+                ),
             ),
             "dagster/row_count": len(rules),
             "snapshot": memo.snapshot,
@@ -267,7 +319,8 @@ def decided(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
         spec(
             "brief",
             group="planning",
-            description="The experiment's contract as written, and how it stands against the lock made at its start.",
+            description="The experiment's contract as written, and how it stands against the lock made "
+            "at its start.",
             partitions=parts.experiments,
             kinds=("yaml",),
             grain="One brief per experiment.",
@@ -275,7 +328,7 @@ def decided(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
     ],
     name="lock_brief",
 )
-def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     name = context.partition_key
     with pipeline.open(context) as bench:
         text = chain.brief_of(bench, name)

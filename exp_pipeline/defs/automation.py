@@ -8,18 +8,43 @@ from datetime import timedelta
 import dagster as dg
 
 from exp_pipeline.defs import partitions as parts
+from exp_pipeline.model.names import SLUG
 from exp_pipeline.steps.opening import home_from
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 DAILY_ASSETS = (
-    "landed_events", "events", "quarantine", "exclusions", "bouts", "sessions", "turns", "assignments", "exposures",
-    "enrollments", "content", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
-)  # fmt: skip
+    "landed_events",
+    "events",
+    "quarantine",
+    "exclusions",
+    "bouts",
+    "sessions",
+    "turns",
+    "assignments",
+    "exposures",
+    "enrollments",
+    "content",
+    "unit_days",
+    "srm_daily",
+    "guardrails_daily",
+    "data_quality",
+)
 EXPERIMENT_ASSETS = (
-    "brief", "readiness", "power_plan", "assignment_table", "dry_run", "mad", "integrity", "estimates", "segments",
-    "novelty", "robustness", "decision", "memo",
-)  # fmt: skip
+    "brief",
+    "readiness",
+    "power_plan",
+    "assignment_table",
+    "dry_run",
+    "mad",
+    "integrity",
+    "estimates",
+    "segments",
+    "novelty",
+    "robustness",
+    "decision",
+    "memo",
+)
 
 daily_facts = dg.define_asset_job(
     "daily_facts",
@@ -41,7 +66,12 @@ warehouse_refresh = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=daily_facts, cron_schedule="30 2 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.STOPPED)
+@dg.schedule(
+    job=daily_facts,
+    cron_schedule="30 2 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+)
 def every_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Yesterday with the days before it that late events may still reach: one run, safe to repeat."""
     tick = context.scheduled_execution_time
@@ -56,9 +86,20 @@ def every_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 @dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
 def briefs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Gives every brief in the catalog its partition; partitions are never taken away."""
+    """Gives every brief in the catalog its partition; partitions are never taken away.
+
+    A file whose name cannot be an experiment's gets none: a key with a comma or bar would break backfills.
+    """
     folder = home_from(os.environ).catalog / "experiments"
-    names = sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    stems = sorted(
+        path.stem for path in folder.glob("*.yaml") if path.is_file() and not path.name.startswith(".")
+    )
+    names = [stem for stem in stems if SLUG.fullmatch(stem)]
+    unfit = [stem for stem in stems if not SLUG.fullmatch(stem)]
+    if unfit:
+        context.log.warning(
+            f"no partition for {', '.join(unfit)}: a brief's file is named {SLUG.pattern}.yaml"
+        )
     known = set(context.instance.get_dynamic_partitions("experiment"))
     new = [name for name in names if name not in known]
     if not new:

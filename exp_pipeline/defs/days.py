@@ -15,7 +15,8 @@ _RANGE = dg.BackfillPolicy.single_run()
         spec(
             "bouts",
             group="behaviour",
-            description="A learner's events within one day with no cut between them, with every measure summed up.",
+            description="A learner's events within one day with no cut between them, with every "
+            "measure summed up.",
             table="bouts",
             partitions=parts.event_days,
             deps=["events"],
@@ -24,7 +25,7 @@ _RANGE = dg.BackfillPolicy.single_run()
     name="cut_bouts",
     backfill_policy=_RANGE,
 )
-def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
         report(context, behaviour.build_bouts(bench, window_of(context)))
     return dg.MaterializeResult(asset_key="bouts")
@@ -35,7 +36,8 @@ def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
         spec(
             "sessions",
             group="behaviour",
-            description="Sessions by the 30-minute rule, on the day they started; found again identically by any range of days.",
+            description="Sessions by the 30-minute rule, on the day they started; found again "
+            "identically by any range of days.",
             table="sessions",
             partitions=parts.event_days,
             deps=[
@@ -47,7 +49,7 @@ def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
     name="glue_sessions",
     backfill_policy=_RANGE,
 )
-def sessions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+def sessions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
         report(context, behaviour.build_sessions(bench, window_of(context)))
     return dg.MaterializeResult(asset_key="sessions")
@@ -58,7 +60,8 @@ def sessions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> d
         spec(
             "turns",
             group="behaviour",
-            description="One learner message with what answered it: requests, tool calls, response, latency, cost.",
+            description="One learner message with what answered it: requests, tool calls, response, "
+            "latency, cost.",
             table="turns",
             partitions=parts.event_days,
             deps=[dg.AssetDep("events", partition_mapping=parts.days_around(1, 1))],
@@ -67,7 +70,7 @@ def sessions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> d
     name="pair_turns",
     backfill_policy=_RANGE,
 )
-def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
         report(context, behaviour.build_turns(bench, window_of(context)))
     return dg.MaterializeResult(asset_key="turns")
@@ -78,7 +81,8 @@ def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
         spec(
             "assignments",
             group="exposure",
-            description="Who was put into which arm on this day, with the context frozen at that moment. Append-only: "
+            description="Who was put into which arm on this day, with the context frozen at that "
+            "moment. Append-only: "
             "a unit's first assignment over all days is the one that counts.",
             table="assignments",
             partitions=parts.event_days,
@@ -96,7 +100,9 @@ def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
     name="collect_assignments",
     backfill_policy=_RANGE,
 )
-def assigned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> tuple[dg.MaterializeResult, dg.MaterializeResult]:
+def assigned(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> tuple[dg.MaterializeResult[None], dg.MaterializeResult[None]]:
     window = window_of(context)
     with pipeline.open(context) as bench:
         report(context, exposure.build_assignments(bench, window))
@@ -109,7 +115,8 @@ def assigned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> t
         spec(
             "enrollments",
             group="identity",
-            description="Who sat in which class, from when to when (the end is excluded, empty while it lasts).",
+            description="Who sat in which class, from when to when (the end is excluded, empty while "
+            "it lasts).",
             table="enrollments",
             deps=[dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
         ),
@@ -123,7 +130,9 @@ def assigned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> t
     ],
     name="list_identities",
 )
-def identities(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> tuple[dg.MaterializeResult, dg.MaterializeResult]:
+def identities(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> tuple[dg.MaterializeResult[None], dg.MaterializeResult[None]]:
     with pipeline.open(context) as bench:
         rolls = exposure.build_enrollments(bench)[0]
         items = exposure.build_content(bench)[0]
@@ -138,7 +147,8 @@ def identities(context: dg.AssetExecutionContext, pipeline: PipelineResource) ->
         spec(
             "unit_days",
             group="facts",
-            description="What each unit of each experiment did on a day at or after its assignment: one column a measure.",
+            description="What each unit of each experiment did on a day at or after its assignment: "
+            "one column a measure.",
             table="unit_days",
             partitions=parts.event_days,
             deps=[
@@ -158,7 +168,7 @@ def identities(context: dg.AssetExecutionContext, pipeline: PipelineResource) ->
     name="sum_unit_days",
     backfill_policy=_RANGE,
 )
-def unit_days(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+def unit_days(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
         report(context, facts.build_unit_days(bench, window_of(context)))
     return dg.MaterializeResult(asset_key="unit_days")

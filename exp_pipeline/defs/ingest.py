@@ -1,4 +1,4 @@
-"""Ingest: landing files to landed rows by received day; landed rows to events, quarantine, exclusions by event day."""
+"""Ingest: files to landed rows by received day; those to events and what was refused, by event day."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,8 @@ _LANDED = dg.AssetDep("landed_events", partition_mapping=parts.days_around(1, 3)
         spec(
             "landed_events",
             group="ingest",
-            description="The files of a received day, read once through their source mapping: typed, pseudonymous, "
+            description="The files of a received day, read once through their source mapping: typed, "
+            "pseudonymous, "
             "sliced by event day. A row that could not be used carries its reason.",
             partitions=parts.received,
             grain="One row per raw row and event made from it.",
@@ -36,7 +37,9 @@ _LANDED = dg.AssetDep("landed_events", partition_mapping=parts.days_around(1, 3)
         )
     ],
 )
-def landed_events(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def landed_events(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     window = window_of(context)
     with pipeline.open(context) as bench:
         written = landing.land_days(bench, window.days())
@@ -48,7 +51,11 @@ def landed_events(context: dg.AssetExecutionContext, pipeline: PipelineResource)
         check_name="rows_read_are_kept",
         asset_key="landed_events",
         passed=not lost,
-        metadata={"rows_read": read, "rows_landed": sum(one.rows for one in written), "days_with_loss": ", ".join(lost)},
+        metadata={
+            "rows_read": read,
+            "rows_landed": sum(one.rows for one in written),
+            "days_with_loss": ", ".join(lost),
+        },
     )
 
 
@@ -96,7 +103,9 @@ def landed_events(context: dg.AssetExecutionContext, pipeline: PipelineResource)
         ),
     ],
 )
-def conformed(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def conformed(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     window = window_of(context)
     with pipeline.open(context) as bench:
         written = ingest.conform(bench, window)
@@ -129,7 +138,10 @@ def conservation_check(bench: Workbench, window: Window) -> dg.AssetCheckResult:
         sources = by_source.values() if isinstance(by_source, dict) else ()
         retries = sum(int(source["retry"]) for source in sources)
         for source in sources:
-            if source["landed"] != source["kept"] + source["retry"] + source["quarantined"] + source["excluded"]:
+            if (
+                source["landed"]
+                != source["kept"] + source["retry"] + source["quarantined"] + source["excluded"]
+            ):
                 broken.append(f"{day}: {source}")
         if landed != rows["events"] + retries + rows["quarantine"] + rows["exclusions"]:
             broken.append(f"{day}: {landed} landed, {rows} and {retries} retries written")
@@ -152,10 +164,18 @@ def contract_check(bench: Workbench, window: Window) -> dg.AssetCheckResult:
     events, refused = bench.engine.row(
         f"select count(*), count(*) filter (where ({rejection_sql()}) is not null) from written_events"
     )
-    unsorted = sum(behaviour.check_sorted(bench, day) for day in window.days() if bench.lake.manifest("events", event_day(day)))
+    unsorted = sum(
+        behaviour.check_sorted(bench, day)
+        for day in window.days()
+        if bench.lake.manifest("events", event_day(day))
+    )
     return dg.AssetCheckResult(
         check_name="contract",
         asset_key="events",
         passed=not refused and not unsorted,
-        metadata={"events": events, "events_that_break_their_contract": refused, "events_out_of_order": unsorted},
+        metadata={
+            "events": events,
+            "events_that_break_their_contract": refused,
+            "events_out_of_order": unsorted,
+        },
     )

@@ -11,7 +11,9 @@ from exp_pipeline.defs.specs import report, spec, window_of
 from exp_pipeline.steps import daily
 from exp_pipeline.steps.context import Window, Workbench, event_day
 
-_SO_FAR = dg.TimeWindowPartitionMapping(start_offset=-60, end_offset=0, allow_nonexistent_upstream_partitions=True)
+_SO_FAR = dg.TimeWindowPartitionMapping(
+    start_offset=-60, end_offset=0, allow_nonexistent_upstream_partitions=True
+)
 
 
 @dg.multi_asset(
@@ -19,7 +21,8 @@ _SO_FAR = dg.TimeWindowPartitionMapping(start_offset=-60, end_offset=0, allow_no
         spec(
             "srm_daily",
             group="integrity",
-            description="Units so far by arm against the planned shares, with a p-value that may be looked at every day.",
+            description="Units so far by arm against the planned shares, with a p-value that may be "
+            "looked at every day.",
             table="srm_daily",
             partitions=parts.event_days,
             deps=[dg.AssetDep("assignments", partition_mapping=_SO_FAR), "enrollments"],
@@ -27,7 +30,8 @@ _SO_FAR = dg.TimeWindowPartitionMapping(start_offset=-60, end_offset=0, allow_no
         spec(
             "guardrails_daily",
             group="integrity",
-            description="Every guardrail on all data so far, judged by bounds that hold at every look, with its kill rule.",
+            description="Every guardrail on all data so far, judged by bounds that hold at every look, "
+            "with its kill rule.",
             table="guardrails_daily",
             partitions=parts.event_days,
             deps=[dg.AssetDep("unit_days", partition_mapping=_SO_FAR)],
@@ -35,7 +39,8 @@ _SO_FAR = dg.TimeWindowPartitionMapping(start_offset=-60, end_offset=0, allow_no
         spec(
             "data_quality",
             group="integrity",
-            description="Volume, answered turns, duplicates, quarantine and late rows of the day against their limits.",
+            description="Volume, answered turns, duplicates, quarantine and late rows of the day "
+            "against their limits.",
             table="data_quality",
             partitions=parts.event_days,
             deps=["events", "quarantine", "turns"],
@@ -44,12 +49,24 @@ _SO_FAR = dg.TimeWindowPartitionMapping(start_offset=-60, end_offset=0, allow_no
     name="judge_days",
     backfill_policy=dg.BackfillPolicy.single_run(),
     check_specs=[
-        dg.AssetCheckSpec("sample_ratio", asset="srm_daily", description="No experiment's arms stray from their planned shares (sequential test)."),
-        dg.AssetCheckSpec("guardrails", asset="guardrails_daily", description="No guardrail is breached and no kill rule acts."),
-        dg.AssetCheckSpec("quality", asset="data_quality", description="Every data-quality rule of the day passes."),
+        dg.AssetCheckSpec(
+            "sample_ratio",
+            asset="srm_daily",
+            description="No experiment's arms stray from their planned shares (sequential test).",
+        ),
+        dg.AssetCheckSpec(
+            "guardrails",
+            asset="guardrails_daily",
+            description="No guardrail is breached and no kill rule acts.",
+        ),
+        dg.AssetCheckSpec(
+            "quality", asset="data_quality", description="Every data-quality rule of the day passes."
+        ),
     ],
 )
-def judged(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def judged(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     window = window_of(context)
     with pipeline.open(context) as bench:
         report(context, daily.judge_sample_ratios(bench, window))
@@ -71,7 +88,9 @@ def _newest(bench: Workbench, table: str, window: Window) -> pl.DataFrame:
     return pl.DataFrame()
 
 
-def _result(asset: str, check: str, failed: list[str], *, looked_at: int, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+def _result(
+    asset: str, check: str, failed: list[str], *, looked_at: int, severity: dg.AssetCheckSeverity
+) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=check,
         asset_key=asset,
@@ -80,7 +99,9 @@ def _result(asset: str, check: str, failed: list[str], *, looked_at: int, severi
         metadata={
             "verdicts": looked_at,
             "failed": len(failed),
-            "details": dg.MetadataValue.md("\n".join(f"- {line}" for line in failed[:12]) or "Nothing failed."),
+            "details": dg.MetadataValue.md(
+                "\n".join(f"- {line}" for line in failed[:12]) or "Nothing failed."
+            ),
         },
     )
 
@@ -88,12 +109,20 @@ def _result(asset: str, check: str, failed: list[str], *, looked_at: int, severi
 def _srm(bench: Workbench, window: Window) -> dg.AssetCheckResult:
     frame = _newest(bench, "srm_daily", window)
     failed = []
-    for row in frame.unique("experiment", keep="first", maintain_order=True).iter_rows(named=True) if frame.height else ():
+    for row in (
+        frame.unique("experiment", keep="first", maintain_order=True).iter_rows(named=True)
+        if frame.height
+        else ()
+    ):
         brief = bench.catalog.briefs[row["experiment"]]
         p = row["sequential_p_value"]
         if p is not None and p < brief.srm_alpha:
-            failed.append(f"{brief.name} on {row['event_date']}: sequential p = {p:.2g}, below {brief.srm_alpha:g}")
-    return _result("srm_daily", "sample_ratio", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR)
+            failed.append(
+                f"{brief.name} on {row['event_date']}: sequential p = {p:.2g}, below {brief.srm_alpha:g}"
+            )
+    return _result(
+        "srm_daily", "sample_ratio", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR
+    )
 
 
 def _guardrails(bench: Workbench, window: Window) -> dg.AssetCheckResult:
@@ -104,7 +133,9 @@ def _guardrails(bench: Workbench, window: Window) -> dg.AssetCheckResult:
         for row in (frame.iter_rows(named=True) if frame.height else ())
         if row["status"] == "fail" or row["kill_triggered"]
     ]
-    return _result("guardrails_daily", "guardrails", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR)
+    return _result(
+        "guardrails_daily", "guardrails", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR
+    )
 
 
 def _quality(bench: Workbench, window: Window) -> dg.AssetCheckResult:
@@ -114,4 +145,6 @@ def _quality(bench: Workbench, window: Window) -> dg.AssetCheckResult:
         for row in (frame.iter_rows(named=True) if frame.height else ())
         if row["verdict"] in ("warn", "fail")
     ]
-    return _result("data_quality", "quality", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.WARN)
+    return _result(
+        "data_quality", "quality", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.WARN
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import dagster as dg
 
@@ -19,7 +20,8 @@ from exp_pipeline.steps.experiment import brief_of
         spec(
             "readiness",
             group="planning",
-            description="What keeps the experiment from starting: every gap at once, judged on the days before its start.",
+            description="What keeps the experiment from starting: every gap at once, judged on the "
+            "days before its start.",
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
             grain="One row per gap.",
@@ -27,7 +29,8 @@ from exp_pipeline.steps.experiment import brief_of
         spec(
             "power_plan",
             group="planning",
-            description="Units and whole weeks that the brief needs, with a grid over effect size and intraclass correlation.",
+            description="Units and whole weeks that the brief needs, with a grid over effect size and "
+            "intraclass correlation.",
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
             grain="One row per assumed effect and intraclass correlation.",
@@ -43,7 +46,9 @@ from exp_pipeline.steps.experiment import brief_of
         )
     ],
 )
-def planned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def planned(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     name = context.partition_key
     with pipeline.open(context) as bench:
         ready = planning.check_readiness(bench, name)
@@ -61,7 +66,7 @@ def planned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
             "history_units": history.units,
         },
     )
-    plan_metadata: dict[str, object] = {"history_days": history.days}
+    plan_metadata: dict[str, Any] = {"history_days": history.days}
     if plan is None:
         plan_metadata["plan"] = "No plan: the days before the start give no baseline for the primary metric."
     else:
@@ -90,7 +95,8 @@ def planned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
         spec(
             "assignment_table",
             group="planning",
-            description="Every randomised unit with its buckets, the arm that the brief's own hash gives, and the arm logged.",
+            description="Every randomised unit with its buckets, the arm that the brief's own hash "
+            "gives, and the arm logged.",
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("assignments", partition_mapping=dg.AllPartitionMapping())],
             grain="One row per randomised unit.",
@@ -98,7 +104,9 @@ def planned(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> It
     ],
     name="list_assignments",
 )
-def assignment_table(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+def assignment_table(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
         written = write_assignment_table(bench, context.partition_key)
     return dg.MaterializeResult(asset_key="assignment_table", metadata=metadata_of(written))
@@ -109,7 +117,8 @@ def assignment_table(context: dg.AssetExecutionContext, pipeline: PipelineResour
         spec(
             "dry_run",
             group="planning",
-            description="The brief's design on synthetic units, with no effect and with the planned one: false positives, "
+            description="The brief's design on synthetic units, with no effect and with the planned "
+            "one: false positives, "
             "coverage, power.",
             partitions=parts.experiments,
             deps=["readiness"],
@@ -119,10 +128,13 @@ def assignment_table(context: dg.AssetExecutionContext, pipeline: PipelineResour
     ],
     name="rehearse",
 )
-def dry_run(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult:
+def dry_run(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
         path = write_dry_run(bench, context.partition_key)
     return dg.MaterializeResult(
         asset_key="dry_run",
-        metadata={"path": dg.MetadataValue.path(str(path.resolve())), "result": dg.MetadataValue.md(f"```json\n{path.read_text()[:900]}\n```")},
+        metadata={
+            "path": dg.MetadataValue.path(str(path.resolve())),
+            "result": dg.MetadataValue.md(f"```json\n{path.read_text()[:900]}\n```"),
+        },
     )

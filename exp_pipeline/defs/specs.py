@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -38,7 +39,7 @@ def spec(
     grain: str | None = None,
 ) -> dg.AssetSpec:
     """One asset: owner, group, grain, columns, kinds and code version, the same way for all."""
-    metadata: dict[str, object] = {}
+    metadata: dict[str, Any] = {}
     if table is not None:
         columns = [
             dg.TableColumn(
@@ -90,9 +91,9 @@ def asset_name(table: str) -> str:
     return "landed_events" if table == "landed" else table
 
 
-def metadata_of(written: Written, peak_megabytes: float | None = None) -> Mapping[str, object]:
+def metadata_of(written: Written, peak_megabytes: float | None = None) -> dict[str, Any]:
     """What one written partition says about itself in the UI."""
-    found: dict[str, object] = {
+    found: dict[str, Any] = {
         "dagster/row_count": written.rows,
         "bytes": written.bytes,
         "seconds": written.seconds,
@@ -102,5 +103,5 @@ def metadata_of(written: Written, peak_megabytes: float | None = None) -> Mappin
     if peak_megabytes is not None:
         found["peak_memory_mb"] = round(peak_megabytes)
     for name, value in written.facts.items():
-        found[name] = dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value  # type: ignore[arg-type]
+        found[name] = dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value
     return found
