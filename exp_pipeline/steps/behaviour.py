@@ -20,7 +20,8 @@ from exp_pipeline.transform import queries
 
 # A turn whose parts stand further apart than this is two turns: nobody waits an hour for an answer.
 TURN_GAP = timedelta(hours=1)
-_CODED = ("tutor_session_ended", "tutor_turn_submitted", "tutor_turn_response_shown")
+_END = "tutor_session_ended"
+_CODED = (_END, "tutor_turn_submitted", "tutor_turn_response_shown")
 _US = timedelta(microseconds=1)
 
 
@@ -134,13 +135,14 @@ def build_sessions(bench: Workbench, window: Window) -> list[Written]:
     bench.read_days("events", "events", look)
     text = queries.query_text(queries.load("cap_starts"))
     engine.build("cap_starts", text, used(text, parameters))
-    last_known = max((day for day in look.days() if bench.lake.manifest("events", event_day(day))), default=window.first)
+    known = {day for day in look.widened(0, 1).days() if bench.lake.manifest("events", event_day(day))}
     text = queries.query_text(queries.without_order(queries.load("sessions")))
     everything = {
         **parameters,
         "window_start": _midnight(window.first),
         "window_end": _midnight(window.end),
-        "known_until": _midnight(last_known + DAY),
+        # What followed a session late on one of these days is not known yet.
+        "last_days": [day for day in look.days() if day + DAY not in known],
     }
     engine.build("built_sessions", text, used(text, everything))
     written = _write_days(bench, "sessions", "built_sessions", "learner_key, started_at", window, started)
@@ -213,8 +215,9 @@ def check_sorted(bench: Workbench, day: date) -> int:
         return 0
     bench.read("events_in_file_order", "events", [manifest])
     (misplaced,) = bench.engine.row(
-        "select count(*) from (select (learner_key, occurred_at, event_id) as place, "
-        "lag((learner_key, occurred_at, event_id)) over () as before from events_in_file_order) where before > place"
+        "select count(*) from (select place, lag(place) over () as before from (select "
+        f"(learner_key, occurred_at, event_name = '{_END}', event_id) as place from events_in_file_order)) "
+        "where before > place"
     )
     return int(misplaced)
 

@@ -10,7 +10,7 @@ from sqlglot import exp
 from exp_pipeline.model.metrics import Aggregate, Measure
 
 # Sums of floats depend on their order; sums of 9-digit decimals do not, so that a partition is always the same bytes.
-_EXACT = "decimal(18, 9)"
+_EXACT = "decimal(28, 9)"
 
 
 def _parse(text: str) -> exp.Expr:

@@ -1,20 +1,34 @@
 -- One row per bout: a learner's events within one UTC day with no cut between them; measures are appended in code.
+-- Events of one moment are never cut apart; of these, the explicit end of a session counts as the last.
 with coded as (
-  select e.*, event_code() as event_code
+  select
+    e.*,
+    event_code() as event_code,
+    e.event_name = 'tutor_session_ended' as ends_session
   from events as e
 ),
 
 lagged as (
   select
     c.*,
-    lag(c.learner_key) over (partition by c.learner_key, c.event_date order by c.occurred_at, c.event_id) as last_learner,
-    lag(c.event_date) over (partition by c.learner_key, c.event_date order by c.occurred_at, c.event_id) as last_date,
-    lag(c.occurred_at) over (partition by c.learner_key, c.event_date order by c.occurred_at, c.event_id) as last_at,
-    lag(c.event_code) over (partition by c.learner_key, c.event_date order by c.occurred_at, c.event_id) as last_code,
+    lag(c.learner_key) over (
+      partition by c.learner_key, c.event_date order by c.occurred_at, c.ends_session, c.event_id
+    ) as last_learner,
+    lag(c.event_date) over (
+      partition by c.learner_key, c.event_date order by c.occurred_at, c.ends_session, c.event_id
+    ) as last_date,
+    lag(c.occurred_at) over (
+      partition by c.learner_key, c.event_date order by c.occurred_at, c.ends_session, c.event_id
+    ) as last_at,
+    lag(c.event_code) over (
+      partition by c.learner_key, c.event_date order by c.occurred_at, c.ends_session, c.event_id
+    ) as last_code,
     lag(c.device_handover) over (
-      partition by c.learner_key, c.event_date order by c.occurred_at, c.event_id
+      partition by c.learner_key, c.event_date order by c.occurred_at, c.ends_session, c.event_id
     ) as last_handover,
-    lag(c.session_id) over (partition by c.learner_key, c.event_date order by c.occurred_at, c.event_id) as last_session
+    lag(c.session_id) over (
+      partition by c.learner_key, c.event_date order by c.occurred_at, c.ends_session, c.event_id
+    ) as last_session
   from coded as c
 ),
 
@@ -25,6 +39,7 @@ flagged as (
     cast(
       case
         when l.learner_key is distinct from l.last_learner or l.event_date is distinct from l.last_date then 1
+        when l.occurred_at = l.last_at then 0
         when l.last_code = code_of('tutor_session_ended') then 2
         when date_diff('microsecond', l.last_at, l.occurred_at) > $gap_microseconds then 3
         when $cut_on_shared_device and l.last_handover then 4
@@ -40,7 +55,7 @@ numbered as (
     f.*,
     sum(case when f.cut > 0 then 1 else 0 end) over (
       partition by f.learner_key, f.event_date
-      order by f.occurred_at, f.event_id
+      order by f.occurred_at, f.ends_session, f.event_id
       rows between unbounded preceding and current row
     ) as bout
   from flagged as f
@@ -51,7 +66,7 @@ bouts as (
     n.learner_key,
     n.event_date,
     n.bout,
-    any_value({
+    first({
       'learner_id': n.learner_id,
       'session_id': n.session_id,
       'role': n.role,
@@ -68,7 +83,7 @@ bouts as (
     max(n.cut) as cut,
     max(n.event_code = code_of('tutor_session_ended')) as ended_explicitly,
     max(n.device_handover) as handed_over,
-    any_value(n.learning_objective_id) as objective,
+    min(n.learning_objective_id) as objective,
     count(*) filter (where n.cut = 0 and n.session_id is distinct from n.last_session) as producer_changes,
     count(*) as n_events,
     count(*) filter (where n.event_code = code_of('tutor_turn_submitted')) as n_turns,

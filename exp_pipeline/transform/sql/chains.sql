@@ -16,7 +16,8 @@ with linked as (
       when
         $cut_on_objective
         and lag(b.objective) over (partition by b.learner_key order by b.started_at) <> b.objective then 5
-    end as tinyint) as boundary
+    end as tinyint) as boundary,
+    lag(b.producer_session_id) over (partition by b.learner_key order by b.started_at) as last_session
   from bouts as b
 ),
 
@@ -41,8 +42,10 @@ chained as (
     max(boundary) as boundary,
     max(objective) as objective,
     max(producer_session_id) filter (where boundary is not null) as producer_session_id,
-    sum(producer_changes)
-    + count(distinct producer_session_id) - case when max(producer_session_id) is null then 0 else 1 end as producer_changes,
+    cast(
+      sum(producer_changes)
+      + sum(case when boundary is null and producer_session_id is distinct from last_session then 1 else 0 end) as bigint
+    ) as producer_changes,
     max(role) filter (where boundary is not null) as role,
     max(platform) filter (where boundary is not null) as platform,
     max(app_version) filter (where boundary is not null) as app_version,
@@ -57,6 +60,25 @@ chained as (
 )
 
 select
-  c.*,
+  c.learner_key,
+  c.chain,
+  c.learner_id,
+  c.started_at,
+  c.ended_at,
+  c.ended_explicitly,
+  c.handed_over,
+  c.boundary,
+  c.objective,
+  c.producer_session_id,
+  c.producer_changes,
+  c.role,
+  c.platform,
+  c.app_version,
+  c.locale,
+  c.class_id,
+  c.school_id,
+  c.n_events,
+  c.n_turns,
+  c.n_responses,
   lead(c.boundary) over (partition by c.learner_key order by c.started_at) as next_boundary
 from chained as c

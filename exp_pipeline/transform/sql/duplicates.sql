@@ -24,23 +24,36 @@ with valid as (
 
 ranked as (
   select
-    *,
-    row_number() over (partition by event_id order by received_at, payload, file, row_number) as arrival,
-    first_value(payload) over (partition by event_id order by received_at, payload, file, row_number) as kept_payload
-  from valid
+    v.*,
+    row_number() over (partition by v.event_id order by v.received_at, v.payload, v.file, v.row_number, v.part) as arrival
+  from valid as v
+),
+
+-- A copy is looked for within the lateness of the row's own day, whatever window of days is being written.
+copied as (
+  select r.file, r.row_number, r.part, min(e.arrival) as first_arrival
+  from ranked as r
+  inner join ranked as e
+    on
+      r.event_id = e.event_id
+      and r.arrival > e.arrival
+      and abs(date_diff('day', e.event_date, r.event_date)) <= $lateness_days
+  where r.event_date >= $first_day and r.event_date < $end_day
+  group by r.file, r.row_number, r.part
 )
 
 select
-  source,
-  file,
-  row_number,
-  part,
-  byte_offset,
-  event_date,
-  received_date,
-  event_name,
-  learner_id,
-  case when payload = kept_payload then 'retry' else 'quarantined' end as fate,
-  case when payload = kept_payload then 'same_payload' else 'conflicting_duplicate' end as reason
-from ranked
-where arrival > 1 and event_date >= $first_day and event_date < $end_day
+  r.source,
+  r.file,
+  r.row_number,
+  r.part,
+  r.byte_offset,
+  r.event_date,
+  r.received_date,
+  r.event_name,
+  r.learner_id,
+  case when r.payload = f.payload then 'retry' else 'quarantined' end as fate,
+  case when r.payload = f.payload then 'same_payload' else 'conflicting_duplicate' end as reason
+from copied as c
+inner join ranked as r on c.file = r.file and c.row_number = r.row_number and c.part = r.part
+inner join ranked as f on r.event_id = f.event_id and c.first_arrival = f.arrival
