@@ -11,6 +11,7 @@ from exp_pipeline.model.names import Identifier, Slug
 
 # Columns that no file holds: the row's place in its file, and the element that `unnest` took from a list.
 ROW_NUMBER, ITEM = "row_number", "item"
+_RESERVED = ("byte_offset", "reason", "extra")
 
 
 class EventRule(Noun):
@@ -62,6 +63,12 @@ class Source(Noun):
             raise ValueError("a source with identity: true maps nothing; leave out `unnest`")
         if self.unnest is not None and ITEM not in self.columns:
             raise ValueError("`unnest` needs the type of one element: declare `item` in `columns`")
+        taken = [name for name in self.columns if name.lower() in _RESERVED]
+        if taken:
+            raise ValueError(
+                f"`columns` cannot declare {', '.join(taken)}: these names are in use here; "
+                "leave it out, and the column is kept in `extra`"
+            )
         return self
 
     def file_columns(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from functools import cache
 
 from exp_pipeline.model.errors import ExpError, SourceError
 from exp_pipeline.model.sources import Source
-from exp_pipeline.store.engine import text_literal
+from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
 from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
@@ -140,13 +140,13 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
         else f"read_csv({path}, all_varchar = true, header = true, auto_detect = true)"
     )
     present = {row[0]: row[1] for row in _described(bench, file, source, scan)}
-    missing = [] if source.identity else [name for name in source.columns if name not in present]
+    missing = [] if source.identity else [name for name in source.file_columns() if name not in present]
     if missing:
         raise SourceError(
             f"{file.relative}: source {source.name} names column {', '.join(missing)}, which the file lacks; "
             f"its columns: {', '.join(present)}"
         )
-    engine.build("raw_table", f"select *, row_number() over () as row_number from {scan}")
+    engine.build("raw_table", f"select row_number() over () as {quote(door.ROW_PLACE)}, * from {scan}")
     engine.build("raw", query_text(door.raw_from_table(source, shape, present)))
     engine.drop("raw_table")
     yield int(engine.row("select count(*) from raw")[0])
@@ -169,6 +169,7 @@ def _texts(source_json: str) -> dict[str, str]:
     source, shape = Source.model_validate_json(source_json), door_shape()
     return {
         "raw": query_text(door.raw_from_lines(source, shape)),
+        "items": query_text(door.raw_items(source)) if source.unnest is not None else "",
         "mapped": query_text(door.mapped_rows(source, shape)),
         "typed": query_text(door.typed_rows(source, shape)),
         "identities": query_text(door.identities(shape)),
@@ -185,8 +186,12 @@ def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names
         raise ExpError("no identity key")
     engine, texts = bench.engine, _texts(source.canonical_json())
     pads = key.pads()
+    if source.unnest is not None:
+        engine.build("raw_items", texts["items"])
+        engine.drop("raw")
     engine.build("mapped", texts["mapped"])
     engine.drop("raw")
+    engine.drop("raw_items")
     engine.build("typed", texts["typed"])
     engine.drop("mapped")
     engine.build("identities", texts["identities"], pads)

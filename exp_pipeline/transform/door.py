@@ -6,16 +6,20 @@ reason. Nothing leaves here with a raw id or a raw text in a declared field.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
 
-from exp_pipeline.model.sources import EventRule, Source
+from exp_pipeline.model.sources import ITEM, ROW_NUMBER, EventRule, Source
 
-RAW_COLUMNS = ("row_number", "byte_offset", "reason", "extra")
-# Which rule of the source made a row: 0 where none did. One raw row may become several events.
+RAW_COLUMNS = (ROW_NUMBER, "byte_offset", "reason", "extra")
+# The row's place while the file's own columns, whatever their names, stand beside it.
+ROW_PLACE = "#row"
+# `part` tells apart the rows that one raw row became, and is a SMALLINT.
+MOST_PARTS = 32_767
 # A slice file per event day is written; rows whose clock is further off than any lateness setting share one.
 OLDEST_LATE_DAYS = 60
 
@@ -96,13 +100,13 @@ def source_columns(source: Source, shape: DoorShape) -> dict[str, str]:
     """Which raw columns a source reads, with their types; a canonical file may have any accepted field."""
     if source.identity:
         return {name: "VARCHAR" for name in shape.accepted()}
-    return dict(source.columns)
+    return source.file_columns()
 
 
 def raw_from_lines(source: Source, shape: DoorShape) -> exp.Select:
     """NDJSON lines (table `raw_lines`) to raw columns: valid objects are split up, undeclared keys go to `extra`."""
     columns = source_columns(source, shape)
-    structure = "{" + ",".join(f'"{name}":"{kind}"' for name, kind in columns.items()) + "}"
+    structure = json.dumps(columns)
     checked = _duck(
         "select row_number, byte_offset, line, case when reason is not null then reason "
         "when not json_valid(line) then 'not_json' when json_type(line) <> 'OBJECT' then 'not_an_object' end as reason "
@@ -132,14 +136,14 @@ def raw_from_lines(source: Source, shape: DoorShape) -> exp.Select:
 
 
 def raw_from_table(source: Source, shape: DoorShape, present: Mapping[str, str]) -> exp.Select:
-    """Rows of a CSV or Parquet file (table `raw_table`, with row_number) to raw columns.
+    """Rows of a CSV or Parquet file (table `raw_table`, their place in column ROW_PLACE) to raw columns.
 
     `present` maps the file's columns to their types. What the source does not declare goes to `extra`.
     A canonical file may lack optional columns; a mapped one must have every column it names (checked before).
     """
     columns = source_columns(source, shape)
     rest = [name for name in present if name not in columns]
-    result = exp.select("row_number").select(
+    result = exp.select(exp.column(ROW_PLACE, quoted=True).as_(ROW_NUMBER)).select(
         exp.cast(exp.null(), "bigint").as_("byte_offset"), exp.cast(exp.null(), "varchar").as_("reason")
     )
     if rest:
@@ -159,6 +163,44 @@ def raw_from_table(source: Source, shape: DoorShape, present: Mapping[str, str])
     return result.from_("raw_table", copy=False)
 
 
+def _most_items(source: Source) -> int:
+    return MOST_PARTS // (len(source.events) + 1)
+
+
+def raw_items(source: Source) -> exp.Expr:
+    """Table `raw` with one row for each element of the source's list (column `item`, counted from 0 in `item_place`).
+
+    A row with nothing to take apart stays one row, and so does one with more elements than `part` can tell
+    apart; the latter is refused as `too_many_items`. Raises ValueError for a source without `unnest`.
+    """
+    if source.unnest is None:
+        raise ValueError(f"source {source.name} has no `unnest`")
+    kind = exp.DataType.build(source.columns[ITEM], dialect="duckdb")
+    items = exp.TryCast(
+        this=exp.paren(_expression(source.unnest)),
+        to=exp.DataType(this=exp.DType.ARRAY, expressions=[kind], nested=True),
+    )
+    names = [exp.column(name, quoted=True) for name in (ROW_NUMBER, "byte_offset", "extra", *source.file_columns())]
+    listed = exp.select(*names, "reason", items.as_("items")).from_("raw", copy=False)
+    many = f"len(items) > {_most_items(source)}"
+    whole = (
+        exp.select(*(name.copy() for name in names))
+        .select(_duck(f"case when reason is not null then reason when {many} then 'too_many_items' end").as_("reason"))
+        .select(_duck("cast(0 as bigint)").as_("item_place"), exp.cast(exp.null(), kind.copy()).as_(ITEM))
+        .select(exp.true().as_("no_item"))
+        .from_("listed", copy=False)
+        .where(_duck(f"reason is not null or items is null or len(items) = 0 or {many}"), copy=False)
+    )
+    taken = (
+        exp.select(*(name.copy() for name in names))
+        .select("reason", _duck("unnest(generate_series(0, len(items) - 1))").as_("item_place"))
+        .select(_duck("unnest(items)").as_(ITEM), exp.false().as_("no_item"))
+        .from_("listed", copy=False)
+        .where(_duck(f"reason is null and len(items) between 1 and {_most_items(source)}"), copy=False)
+    )
+    return exp.union(whole, taken, distinct=False).with_("listed", listed, copy=False)
+
+
 def _mapped(shape: DoorShape, source: Source, rule: EventRule | None, part: int) -> exp.Select:
     """Raw rows to the fields of one event rule, before typing; with no rule, canonical fields as they are."""
     values: dict[str, exp.Expr] = {}
@@ -168,16 +210,29 @@ def _mapped(shape: DoorShape, source: Source, rule: EventRule | None, part: int)
         written = {**source.fields, **rule.fields}
         values = {name: _expression(written[name]) for name in shape.accepted() if name in written}
         values["event_name"] = exp.Literal.string(rule.event_name)
-    result = exp.select(exp.Literal.number(part).as_("part"), *RAW_COLUMNS)
+    result = exp.select(_part(source, part).as_("part"), *RAW_COLUMNS)
     for name in shape.accepted():
         result.append("expressions", values.get(name, exp.null()).as_(name, quoted=True))
-    result = result.from_("raw", copy=False).where(_duck("reason is null"))
+    result = result.from_(_rows_of(source), copy=False).where(_duck("reason is null"))
+    if source.unnest is not None:
+        result = result.where(_duck("not no_item"))
     return result if rule is None or rule.when is None else result.where(_expression(rule.when))
 
 
+def _part(source: Source, rule: int) -> exp.Expr:
+    """Which row of its raw row this is: 0 where no rule made it, else the rule, counted on from item to item."""
+    if source.unnest is None:
+        return exp.Literal.number(rule)
+    return _duck(f"item_place * {len(source.events) + 1} + {rule}")
+
+
+def _rows_of(source: Source) -> str:
+    return "raw" if source.unnest is None else "raw_items"
+
+
 def _leftover(source: Source, shape: DoorShape) -> exp.Select:
-    """Raw rows that make no event: unreadable ones, and those that no rule wants."""
-    result = exp.select(exp.Literal.number(0).as_("part"), "row_number", "byte_offset")
+    """Raw rows (or items of them) that make no event: unreadable ones, and those that no rule wants."""
+    result = exp.select(_part(source, 0).as_("part"), ROW_NUMBER, "byte_offset")
     if source.identity or any(rule.when is None for rule in source.events):
         unwanted: exp.Expr = exp.false()
     else:
@@ -187,11 +242,13 @@ def _leftover(source: Source, shape: DoorShape) -> exp.Select:
     result.append("expressions", exp.column("extra"))
     for name in shape.accepted():
         result.append("expressions", exp.null().as_(name, quoted=True))
-    return result.from_("raw", copy=False).where(exp.or_(_duck("reason is not null"), unwanted))
+    if source.unnest is not None:
+        unwanted = exp.or_(exp.column("no_item"), unwanted)
+    return result.from_(_rows_of(source), copy=False).where(exp.or_(_duck("reason is not null"), unwanted))
 
 
 def mapped_rows(source: Source, shape: DoorShape) -> exp.Expr:
-    """Table `raw` to canonical fields, still in whatever type the source gave them."""
+    """Table `raw` (`raw_items` for a source with `unnest`) to canonical fields, in whatever type they have there."""
     rules: tuple[EventRule | None, ...] = source.events or (None,)
     query: exp.Expr = _leftover(source, shape)
     for part, rule in enumerate(rules, start=1):
