@@ -1,8 +1,9 @@
 -- One row per landed row of one day before (or after) which a session is cut by objective (or by a shared device).
 with kept as (
-  select l.file, l.row_number, l.part, l.learner_key, l.occurred_at, l.event_id, l.device_id, l.learning_objective_id
+  select l.received_date, l.file, l.row_number, l.part, l.learner_key, l.occurred_at, l.event_id, l.device_id, l.learning_objective_id
   from landed as l
-  left join fates as f on l.file = f.file and l.row_number = f.row_number and l.part = f.part
+  left join fates as f
+    on l.received_date = f.received_date and l.file = f.file and l.row_number = f.row_number and l.part = f.part
   where l.event_date = $day and f.file is null
 ),
 
@@ -54,6 +55,7 @@ moments as (
 )
 
 select
+  k.received_date,
   k.file,
   k.row_number,
   k.part,
