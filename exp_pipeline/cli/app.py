@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from exp_pipeline.cli import runs, sample
+from exp_pipeline.cli import doctor, experiments, homes, runs, sample, status, tables, units
 from exp_pipeline.cli.terminal import ExplainedGroup, Verbose
 
 app = typer.Typer(
@@ -38,7 +38,20 @@ def root(
     """Experiments on learning products: from events, or from your own table, to a decision memo."""
 
 
-for command in (sample.demo, runs.run):
+for command in (
+    sample.demo,
+    homes.init,
+    homes.validate,
+    runs.run,
+    experiments.plan,
+    status.status,
+    experiments.readout,
+    experiments.unblind,
+    tables.analyze,
+    units.assign,
+    units.simulate,
+    doctor.doctor,
+):
     app.command()(command)
 
 

@@ -1,9 +1,10 @@
-"""Runs through Dagster, and what they left: `run`, `status`."""
+"""Runs through Dagster: `run`, and what other commands need of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exp_pipeline.cli.terminal import (
+    DAY,
     AsJson,
     Clock,
     HomeDir,
@@ -25,10 +27,10 @@ from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
     from exp_pipeline.catalog import Catalog
+    from exp_pipeline.model.brief import Brief
     from exp_pipeline.model.readout import Readout
+    from exp_pipeline.steps.context import Workbench
     from exp_pipeline.store.home import Home
-
-_DAY = ["%Y-%m-%d"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +139,34 @@ def stored_readout(home: Home, experiment: str) -> Readout | None:
     return Readout.model_validate_json(path.read_text()) if snapshot and path.is_file() else None
 
 
+def brief_named(catalog: Catalog, name: str) -> Brief:
+    """The brief of an experiment. Raises ExpError naming those that exist, and what is wrong with it."""
+    if name not in catalog.briefs:
+        broken = [f"\n  {problem}" for problem in catalog.problems if name in problem.file]
+        known = ", ".join(sorted(catalog.briefs)) or "none"
+        raise ExpError(f"no usable brief for experiment {name!r}; there are: {known}" + "".join(broken))
+    return catalog.briefs[name]
+
+
+@contextmanager
+def open_bench(home: Home, catalog: Catalog | None = None) -> Iterator[Workbench]:
+    """A workbench for reading, as the assets have one, with an engine in memory."""
+    import duckdb
+
+    from exp_pipeline.steps.opening import workbench
+
+    with (
+        duckdb.connect(":memory:") as connection,
+        workbench(home, connection, run_id="terminal", environment=os.environ, catalog=catalog) as bench,
+    ):
+        yield bench
+
+
 def event_briefs(catalog: Catalog, names: Sequence[str] = ()) -> list[str]:
     """The experiments on events asked for (all where none is). Raises ExpError for an unknown one."""
     known = sorted(name for name, brief in catalog.briefs.items() if brief.table is None)
     for name in names:
-        if name not in catalog.briefs:
-            broken = [f"\n  {problem}" for problem in catalog.problems if name in problem.file]
-            raise ExpError(
-                f"no usable brief for experiment {name!r}; there are: {', '.join(known) or 'none'}"
-                + "".join(broken)
-            )
-        if name not in known:
+        if brief_named(catalog, name).table is not None:
             raise ExpError(f"experiment {name!r} is over a unit table, not over events: use `exp analyze`")
     return list(dict.fromkeys(names)) or known
 
@@ -157,7 +176,7 @@ def run(
         datetime | None,
         typer.Option(
             "--from",
-            formats=_DAY,
+            formats=DAY,
             metavar="DAY",
             help="First day, YYYY-MM-DD. Default: the first day that landed.",
         ),
@@ -165,7 +184,7 @@ def run(
     last: Annotated[
         datetime | None,
         typer.Option(
-            "--to", formats=_DAY, metavar="DAY", help="Last day, included. Default: the last day that landed."
+            "--to", formats=DAY, metavar="DAY", help="Last day, included. Default: the last day that landed."
         ),
     ] = None,
     experiment: Annotated[

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from unicodedata import category
 
 import typer
 from typer.core import TyperGroup
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 JSON, VERBOSE = "exp.json", "exp.verbose"
 # A caller's mistake; a run or check that failed is 1.
 MISTAKE = 2
+DAY = ["%Y-%m-%d"]
 _PLAIN_WIDTH = 110
 
 
@@ -85,7 +87,14 @@ def complain(error: Exception, *, as_json: bool) -> None:
 
 def clean(text: str) -> str:
     """Text without control characters, so that names from files cannot steer a terminal."""
-    return "".join(char if char in "\n\t" or char.isprintable() else "�" for char in text)
+    return "".join("�" if _steers(char) else char for char in text)
+
+
+def _steers(char: str) -> bool:
+    # Control characters, halves of pairs, and those that turn the direction of what follows.
+    return char not in "\n\t" and (
+        category(char) in ("Cc", "Cs") or "\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069"
+    )
 
 
 def say(text: str = "") -> None:
@@ -98,7 +107,9 @@ def print_json(value: Mapping[str, object] | Sequence[object]) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
+) -> None:
     """Print a table; numbers in the columns named in `right` stand right."""
     from rich import box
     from rich.console import Console
