@@ -84,7 +84,7 @@ def _run(
     progress: Progress,
     verbose: bool,
 ) -> RunOutcome:
-    from exp_pipeline.definitions import ASSETS
+    from exp_pipeline.defs.graph import ASSETS
     from exp_pipeline.defs.resources import resources
 
     # The loggers of a run are those that its configuration names; without a name Dagster logs to the console.
