@@ -334,9 +334,12 @@ def _lock(lock: LockState) -> _Step:
     rule = "Brief as locked"
     if brief_stands(lock):
         return _Step(_rule(rule, "unchanged since the start", "pass"), None)
-    what = "was never locked" if lock.locked_digest is None else "was changed after the start"
-    if lock.changes:
-        what += f" ({listed(change.field for change in lock.changes)})"
+    if lock.locked_digest is None:
+        what = "was never locked"
+    elif lock.changes:
+        what = f"was changed after the start ({listed(change.field for change in lock.changes)})"
+    else:
+        what = f"was locked when {lock.days_seen} days of data were already there"
     because = f"The rules would ship, but the brief {what}, so the result is exploratory."
     return _Step(_rule(rule, f"the brief {what}", "fail"), "investigate", because)
 

@@ -139,6 +139,8 @@ def exploratory_because(lock: LockState, what: str) -> tuple[str, ...]:
     """Why is this estimate only exploratory? Empty when it is what was promised before the start."""
     if lock.locked_digest is None:
         return ("exploratory: the brief was never locked",)
+    if lock.late:
+        return (f"exploratory: the brief was locked after {lock.days_seen} days of data",)
     everything = ("primary", "secondary", "guardrail", "segment")
     touched = [change.field for change in lock.changes if what in _TOUCHES.get(change.field, everything)]
     return tuple(f"exploratory: {field} was changed after the start" for field in touched)

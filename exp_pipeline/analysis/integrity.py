@@ -47,8 +47,8 @@ def integrity_checks(inputs: ReadoutInputs, units: Units, primary: MetricUnits) 
 
 
 def brief_stands(lock: LockState) -> bool:
-    """Is the brief the one that was locked? Fields decide: a newer release may digest them anew."""
-    return lock.locked_digest is not None and not lock.changes
+    """Is the brief the one that was locked in time? Fields decide: a newer release may digest them anew."""
+    return lock.locked_digest is not None and not lock.changes and not lock.late
 
 
 def lock_check(lock: LockState) -> IntegrityCheck:
@@ -69,6 +69,15 @@ def lock_check(lock: LockState) -> IntegrityCheck:
             verdict="warn",
             evidence=f"Locked{since} and changed after it: {said}. What this touches is exploratory.",
             numbers={"changes": len(lock.changes)},
+        )
+    if lock.late:
+        return IntegrityCheck(
+            name=name,
+            title=title,
+            verdict="warn",
+            evidence=f"Locked{since}, when {lock.days_seen} days of the experiment's data were already there: "
+            "nothing shows that it was written before they were seen.",
+            numbers={"days_seen": lock.days_seen or 0},
         )
     return IntegrityCheck(
         name=name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -19,17 +19,22 @@ class LockedBrief(Noun):
     experiment: Slug
     analysis_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     locked_at: datetime
+    data_through: date | None = None
     analysis: dict[str, JsonValue]
 
 
-def lock_record(brief: Brief, locked_at: datetime) -> LockedBrief:
-    """What to keep when an experiment starts. `locked_at` must carry its time zone (UTC by custom)."""
+def lock_record(brief: Brief, locked_at: datetime, data_through: date | None = None) -> LockedBrief:
+    """What to keep when an experiment starts. `locked_at` must carry its time zone (UTC by custom).
+
+    `data_through` is the newest day whose data were there at that moment: it shows what could have been seen.
+    """
     if locked_at.tzinfo is None:
         raise ValueError(f"locked_at must carry a time zone, got {locked_at.isoformat()}")
     return LockedBrief(
         experiment=brief.name,
         analysis_digest=brief.analysis_digest(),
         locked_at=locked_at,
+        data_through=data_through,
         analysis=_analysis(brief),
     )
 
@@ -46,8 +51,12 @@ def lock_state(brief: Brief, locked: LockedBrief | None) -> LockState:
         return LockState(locked_digest=None, current_digest=current_digest)
     if locked.experiment != brief.name:
         raise ValueError(f"locked must be the lock of {brief.name!r}, got that of {locked.experiment!r}")
+    seen = None if locked.data_through is None else max((locked.data_through - brief.start).days, 0)
     state = LockState(
-        locked_digest=locked.analysis_digest, current_digest=current_digest, locked_at=locked.locked_at
+        locked_digest=locked.analysis_digest,
+        current_digest=current_digest,
+        locked_at=locked.locked_at,
+        days_seen=seen,
     )
     if locked.analysis_digest == current_digest:
         return state

@@ -1,6 +1,7 @@
 """Daily verdicts: sample ratios, guardrails, data quality; a failed one is visible on its asset."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 import polars as pl
@@ -8,7 +9,7 @@ import polars as pl
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import report, spec, window_of
-from exp_pipeline.steps import daily
+from exp_pipeline.steps import daily, watch
 from exp_pipeline.steps.context import Window, Workbench, event_day
 
 _SO_FAR = dg.TimeWindowPartitionMapping(
@@ -73,6 +74,11 @@ def judged(
         report(context, daily.judge_guardrails(bench, window))
         report(context, daily.judge_quality(bench, window))
         checks = [_srm(bench, window), _guardrails(bench, window), _quality(bench, window)]
+        now = datetime.now(UTC)
+        locked = watch.lock_started(bench, now)
+        followed = watch.follow_verdicts(bench, window, now)
+    context.log.info("briefs that stand locked: %s", ", ".join(locked) or "none")
+    context.log.info("incidents: %s", ", ".join(f"{count} {name}" for name, count in followed.items()))
     for name in ("srm_daily", "guardrails_daily", "data_quality"):
         yield dg.MaterializeResult(asset_key=name)
     yield from checks

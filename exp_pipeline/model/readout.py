@@ -10,6 +10,8 @@ from pydantic import Field
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
 
+# A daily run may be late by a weekend; more days of data than these could have shaped the brief.
+LOCK_DAYS_ALLOWED = 3
 Verdict = Literal["pass", "warn", "fail", "cannot_tell"]
 GuardrailStatus = Literal["pass", "fail", "underpowered", "cannot_tell"]
 Outcome = Literal["ship", "ship_scoped", "extend", "iterate", "pause", "stop", "roll_back", "investigate"]
@@ -236,12 +238,22 @@ class BriefChange(Noun):
 
 
 class LockState(Noun):
-    """Whether the brief stands as it was locked."""
+    """Whether the brief stands as it was locked.
+
+    `days_seen` counts the experiment's days whose data were already there when the brief was locked (the
+    first day itself is the start, and counts as none); None where that is not known.
+    """
 
     locked_digest: str | None
     current_digest: str
     locked_at: datetime | None = None
+    days_seen: int | None = None
     changes: tuple[BriefChange, ...] = ()
+
+    @property
+    def late(self) -> bool:
+        """Whether the experiment had run for days when its brief was locked."""
+        return self.days_seen is not None and self.days_seen > LOCK_DAYS_ALLOWED
 
 
 class Provenance(Noun):

@@ -74,7 +74,7 @@ def lock_if_started(bench: Workbench, brief: Brief, now: datetime) -> LockState:
     """Lock the brief's analysis fields when its experiment has started by the data; once for each version."""
     newest = last_day(bench)
     if newest is not None and newest >= brief.start:
-        record = lock_record(brief, now.astimezone(UTC))
+        record = lock_record(brief, now.astimezone(UTC), newest)
         StateLog(bench.home.state / "state.sqlite").append(
             "lock",
             _lock_subject(brief),

@@ -1,0 +1,66 @@
+"""What follows from a day's verdicts: briefs of started experiments are locked, incidents opened, pages sent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from exp_pipeline.notify.channels import FileChannel
+from exp_pipeline.steps.context import Window, Workbench, event_day
+from exp_pipeline.steps.experiment import lock_if_started
+from exp_pipeline.steps.incidents import deliver, findings_of_day, open_incidents, record_findings
+from exp_pipeline.store.state import StateLog
+
+TABLES = ("srm_daily", "guardrails_daily", "data_quality")
+
+
+def lock_started(bench: Workbench, now: datetime) -> list[str]:
+    """Lock the brief of every experiment that the data have reached; gives the names of those that stand locked."""
+    locked = []
+    for name, brief in sorted(bench.catalog.briefs.items()):
+        if brief.table is None and lock_if_started(bench, brief, now).locked_digest is not None:
+            locked.append(name)
+    return locked
+
+
+def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str, int]:
+    """Turn the verdicts of the window's newest judged day into incidents and messages.
+
+    Older days of a range change nothing: nobody is woken for what has long passed. Done twice, nothing is
+    sent twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
+    """
+    frames = _newest(bench, window)
+    if frames is None:
+        return {"transitions": 0, "sent": 0, "failed": 0, "waiting": 0, "open": 0}
+    briefs = bench.catalog.briefs
+    findings = findings_of_day(
+        frames["srm_daily"],
+        frames["guardrails_daily"],
+        frames["data_quality"],
+        owners={name: brief.on_call for name, brief in briefs.items()} | {"*": "data-platform"},
+        srm_alpha={name: brief.srm_alpha for name, brief in briefs.items()},
+    )
+    state = StateLog(bench.home.state / "state.sqlite")
+    transitions = record_findings(state, findings, now)
+    done = deliver(state, FileChannel(bench.home.state / "notifications.jsonl"), now)
+    return {
+        "transitions": len(transitions),
+        "sent": len(done.sent),
+        "failed": len(done.failed),
+        "waiting": done.waiting,
+        "open": len(open_incidents(state)),
+    }
+
+
+def _newest(bench: Workbench, window: Window) -> dict[str, pl.DataFrame] | None:
+    for day in reversed(window.days()):
+        manifests = {table: bench.lake.manifest(table, event_day(day)) for table in TABLES}
+        found = {table: manifest for table, manifest in manifests.items() if manifest is not None}
+        if len(found) == len(TABLES) and any(manifest.rows for manifest in found.values()):
+            frames = {}
+            for table, manifest in found.items():
+                bench.read("verdicts_of_day", table, [manifest])
+                frames[table] = bench.engine.frame("select * from verdicts_of_day order by all")
+            return frames
+    return None
