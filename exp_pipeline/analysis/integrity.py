@@ -75,8 +75,8 @@ def lock_check(lock: LockState) -> IntegrityCheck:
             name=name,
             title=title,
             verdict="warn",
-            evidence=f"Locked{since}, when {lock.days_seen} days of the experiment's data were already there: "
-            "nothing shows that it was written before they were seen.",
+            evidence=f"Locked{since}, when {lock.days_seen} days of the experiment's data were already "
+            "there: nothing shows that it was written before they were seen.",
             numbers={"days_seen": lock.days_seen or 0},
         )
     return IntegrityCheck(

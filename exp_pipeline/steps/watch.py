@@ -1,4 +1,4 @@
-"""What follows from a day's verdicts: briefs of started experiments are locked, incidents opened, pages sent."""
+"""What follows from a day's verdicts: started experiments' briefs are locked, incidents opened, pages sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLES = ("srm_daily", "guardrails_daily", "data_quality")
 
 
 def lock_started(bench: Workbench, now: datetime) -> list[str]:
-    """Lock the brief of every experiment that the data have reached; gives the names of those that stand locked."""
+    """Lock the brief of every experiment that the data have reached; gives the names of those locked."""
     locked = []
     for name, brief in sorted(bench.catalog.briefs.items()):
         if brief.table is None and lock_if_started(bench, brief, now).locked_digest is not None:
@@ -25,14 +25,11 @@ def lock_started(bench: Workbench, now: datetime) -> list[str]:
 
 
 def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str, int]:
-    """Turn the verdicts of the window's newest judged day into incidents and messages.
+    """Turn the verdicts of the newest judged day of the window into incidents and messages.
 
-    Older days of a range change nothing: nobody is woken for what has long passed. Done twice, nothing is
-    sent twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
+    Older days of a range change nothing: nobody is woken for each of them. Done twice, nothing is sent twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
     """
-    frames = _newest(bench, window)
-    if frames is None:
-        return {"transitions": 0, "sent": 0, "failed": 0, "waiting": 0, "open": 0}
+    frames = {table: _newest(bench, table, window) for table in TABLES}
     briefs = bench.catalog.briefs
     findings = findings_of_day(
         frames["srm_daily"],
@@ -53,14 +50,9 @@ def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str
     }
 
 
-def _newest(bench: Workbench, window: Window) -> dict[str, pl.DataFrame] | None:
-    for day in reversed(window.days()):
-        manifests = {table: bench.lake.manifest(table, event_day(day)) for table in TABLES}
-        found = {table: manifest for table, manifest in manifests.items() if manifest is not None}
-        if len(found) == len(TABLES) and any(manifest.rows for manifest in found.values()):
-            frames = {}
-            for table, manifest in found.items():
-                bench.read("verdicts_of_day", table, [manifest])
-                frames[table] = bench.engine.frame("select * from verdicts_of_day order by all")
-            return frames
-    return None
+def _newest(bench: Workbench, table: str, window: Window) -> pl.DataFrame:
+    """The rows of the newest day of the window that has any; an empty table where none has."""
+    manifests = bench.lake.manifests(table, [event_day(day) for day in window.days()])
+    filled = [manifest for manifest in manifests if manifest.rows]
+    bench.read("verdicts_of_day", table, filled[-1:])
+    return bench.engine.frame("select * from verdicts_of_day order by all")
