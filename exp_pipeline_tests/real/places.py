@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing
+from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.experiment import brief_of, lock_if_started, take_snapshot
 from exp_pipeline.steps.opening import open_catalog, workbench
+from exp_pipeline.steps.readouts import MemoFiles, write_memo
 from exp_pipeline.store.home import Home
 
 HERE = Path(__file__).parent
@@ -53,14 +61,53 @@ def bench_over(home: Home, *, run_id: str = "test", strict: bool = True) -> Iter
         yield bench
 
 
-def lake_digests(home: Home, *, but: tuple[str, ...] = ()) -> dict[str, str]:
-    """SHA-256 of every data file of the lake by table, partition and order; manifests name runs and are left out."""
-    import hashlib
+def run_day(bench: Workbench, day: date) -> None:
+    """Everything daily for one day; sessions of the day before once more, as only now their end is known."""
+    landing.land(bench, day)
+    window = Window.of(day, day)
+    ingest.conform(bench, window)
+    behaviour.build_bouts(bench, window)
+    behaviour.build_sessions(bench, Window.of(day - DAY, day))
+    exposure.build_assignments(bench, window)
+    exposure.build_exposures(bench, window)
+    exposure.build_enrollments(bench)
+    facts.build_unit_days(bench, window)
 
-    found: dict[str, str] = {}
-    for path in sorted(home.lake.rglob("*.parquet")):
-        place = path.relative_to(home.lake)
-        if place.parts[0] not in but:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[f"{place.parent.as_posix()}/{digest}"] = digest
+
+def memo_of(bench: Workbench, experiment: str) -> MemoFiles:
+    """Lock, snapshot, readout and memo of one experiment."""
+    lock_if_started(bench, brief_of(bench, experiment), datetime.now(UTC))
+    take_snapshot(bench, experiment)
+    return write_memo(bench, experiment)
+
+
+def exp(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line over a data folder, in a process of its own (partitions are fixed at import)."""
+    environment = {
+        **os.environ,
+        **KEY,
+        "EXP_HOME": str(home.root),
+        "DAGSTER_HOME": str(home.root / "dagster_home"),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+    environment.pop("EXP_FIRST_DAY", None)
+    return subprocess.run(
+        [sys.executable, "-m", "exp_pipeline.cli", *arguments],
+        env=environment,
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def lake_digests(bench: Workbench, tables: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """SHA-256 of the current data files of some tables, by partition and in order; file names tell runs apart."""
+    found: dict[str, tuple[str, ...]] = {}
+    for table in tables:
+        for manifest in bench.lake.manifests(table, bench.lake.partitions(table)):
+            paths = bench.lake.paths([manifest])
+            digests = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+            found[f"{table}/{manifest.partition}"] = digests
     return found
