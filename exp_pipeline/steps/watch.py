@@ -1,4 +1,4 @@
-"""What follows from a day's verdicts: started experiments' briefs are locked, incidents opened, pages sent."""
+"""What follows from verdicts: briefs of started experiments are locked, incidents opened, pages sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def lock_started(bench: Workbench, now: datetime) -> list[str]:
 def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str, int]:
     """Turn the verdicts of the newest judged day of the window into incidents and messages.
 
-    Older days of a range change nothing: nobody is woken for each of them. Done twice, nothing is sent twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
+    Older days of a range change nothing: nobody is woken for each of them. Done twice, nothing is sent
+    twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
     """
     frames = {table: _newest(bench, table, window) for table in TABLES}
     briefs = bench.catalog.briefs
