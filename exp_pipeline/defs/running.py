@@ -11,9 +11,13 @@ from datetime import date
 from pathlib import Path
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from exp_pipeline.defs.automation import DAILY_ASSETS, EXPERIMENT_ASSETS, RANGE_END, RANGE_START
 from exp_pipeline.model.errors import ExpError
+
+# Where no settings are: Dagster's own defaults, except that nothing is reported to anybody.
+SETTINGS = "telemetry:\n  enabled: false\n"
 
 # Called with a step's name and None when it starts, and with its name and seconds when it is done.
 Progress = Callable[[str, float | None], None]
@@ -38,7 +42,10 @@ def instance() -> Iterator[dg.DagsterInstance]:
             "DAGSTER_HOME is not set: name a folder for Dagster's history, "
             "for example `export DAGSTER_HOME=$PWD/.dagster_home`"
         )
-    Path(home).mkdir(parents=True, exist_ok=True)
+    folder = Path(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "dagster.yaml").exists():
+        (folder / "dagster.yaml").write_text(SETTINGS)
     with dg.DagsterInstance.get() as found:
         yield found
 
@@ -113,7 +120,10 @@ def _run(
     failures, steps = [], []
     for event in result.all_events:
         if event.event_type_value == "STEP_FAILURE":
-            failures.append(f"{event.step_key}: {_root_cause(event)}")
+            failures.append(f"{event.step_key}: {_root_cause(event.step_failure_data.error)}")
+        elif event.event_type_value == "PIPELINE_FAILURE" and not failures:
+            # Before any step, or between two.
+            failures.append(_root_cause(event.job_failure_data.error))
         elif event.event_type_value == "STEP_SUCCESS":
             steps.append(str(event.step_key))
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
@@ -151,8 +161,7 @@ def _step_logger(progress: Progress) -> dg.LoggerDefinition:
     return steps
 
 
-def _root_cause(event: dg.DagsterEvent) -> str:
-    error = event.step_failure_data.error
+def _root_cause(error: SerializableErrorInfo | None) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
     return error.message.strip() if error is not None else "no reason was recorded"
