@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +103,7 @@ def exp(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def lake_digests(bench: Workbench, tables: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """SHA-256 of the current data files of some tables, by partition and in order; file names tell runs apart."""
+    """SHA-256 of the current data files of some tables, by partition, in order."""
     found: dict[str, tuple[str, ...]] = {}
     for table in tables:
         for manifest in bench.lake.manifests(table, bench.lake.partitions(table)):

@@ -1,4 +1,4 @@
-"""A real landing-page test, day by day from raw rows to a memo, against figures computed from the file itself."""
+"""A real landing-page test, day by day from raw rows to a memo, against figures from the file itself."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_the_sample_ratio_is_that_of_the_file(memo: MemoFiles, units: pl.DataFra
 
 
 def test_the_null_effect_is_decided_as_one(memo: MemoFiles) -> None:
-    """The interval's upper end, +0.26 points, lies below the planned effect of one point: that is ruled out."""
+    """The interval's upper end, +0.26 points, lies below the planned effect of one point."""
     assert not memo.readout.blinded
     assert memo.readout.decision.outcome == "stop"
     assert "ruled out" in memo.readout.decision.summary
