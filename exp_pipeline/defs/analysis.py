@@ -1,30 +1,41 @@
 """Analysis: one experiment a partition, from its dataset's snapshot to the memo."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from exp_pipeline.defs import partitions as parts
-from exp_pipeline.defs.images import svg_image
+from exp_pipeline.defs.images import glance, svg_image
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.defs.specs import metadata_of, spec
-from exp_pipeline.model.readout import Readout
+from exp_pipeline.defs.result_tables import effects_table, rows_table, rules_table, verdicts_table
+from exp_pipeline.defs.specs import metadata_of, metadata_of_files, result_columns, spec
+from exp_pipeline.model.readout import IntegrityCheck, Readout
 from exp_pipeline.report import plots, summary_markdown
 from exp_pipeline.steps import experiment as chain
 from exp_pipeline.steps import readouts
 
 _ALL_DAYS = dg.AllPartitionMapping()
-_SRM_CHECKS = (
-    "sample_ratio_assigned",
-    "sample_ratio_exposed",
-    "sample_ratio_analysed",
-    "sample_ratio_groups",
-)
-_EXPOSURE_CHECKS = ("exposure", "contamination", "fidelity")
+_EFFECT_PLOTS: dict[str, Callable[[Readout], str] | None] = {
+    "estimates": plots.forest,
+    "segments": plots.segments,
+    "novelty": plots.novelty,
+    "robustness": None,
+}
+# Which asset check speaks for an integrity check; `dataset` speaks for every other one.
+_CHECK_OF = {
+    "sample_ratio_assigned": "srm",
+    "sample_ratio_exposed": "srm",
+    "sample_ratio_analysed": "srm",
+    "sample_ratio_groups": "srm",
+    "exposure": "exposure",
+    "contamination": "exposure",
+    "fidelity": "exposure",
+}
 
 
 @dg.multi_asset(
@@ -83,19 +94,23 @@ def mad(
     )
 
 
-def _verdict_check(readout: Readout, name: str, checks: tuple[str, ...]) -> dg.AssetCheckResult:
-    found = [check for check in readout.integrity if check.name in checks]
+def _verdict_check(readout: Readout, name: str, found: Sequence[IntegrityCheck]) -> dg.AssetCheckResult:
     failed = [check for check in found if check.verdict == "fail"]
-    lines = [f"- **{check.title}** {check.verdict}: {check.evidence}" for check in found]
+    metadata: dict[str, Any] = {
+        "experiment": readout.experiment,
+        "snapshot": readout.provenance.snapshot,
+        "failed": ", ".join(check.title for check in failed) or "None.",
+        "verdicts": verdicts_table(found),
+    }
+    p_values = [float(check.numbers["p_value"]) for check in found if "p_value" in check.numbers]
+    if p_values:
+        metadata |= {"smallest_p_value": min(p_values), "p_value_limit": readout.brief.srm_alpha}
     return dg.AssetCheckResult(
         asset_key="integrity",
         check_name=name,
         passed=not failed,
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={
-            "verdicts": dg.MetadataValue.md("\n".join(lines) or "No such check was made."),
-            "failed": ", ".join(check.name for check in failed),
-        },
+        metadata=metadata,
     )
 
 
@@ -109,7 +124,9 @@ def _verdict_check(readout: Readout, name: str, checks: tuple[str, ...]) -> dg.A
             "one stops the effects below; the memo is written all the same and says `investigate`.",
             partitions=parts.experiments,
             deps=["mad"],
+            kinds=("python", "parquet"),
             grain="One row per integrity check.",
+            columns=result_columns(readouts.RESULTS["integrity"]),
         )
     ],
     name="check_integrity",
@@ -126,30 +143,36 @@ def _verdict_check(readout: Readout, name: str, checks: tuple[str, ...]) -> dg.A
             description="Units were exposed to the arm they were assigned to, and to no other.",
             blocking=True,
         ),
+        dg.AssetCheckSpec(
+            "dataset",
+            asset="integrity",
+            description="Whatever else effects depend on: lock, pinned versions, complete and fresh events.",
+            blocking=True,
+        ),
     ],
 )
 def integrity(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    name = context.partition_key
+    name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
         readout = readouts.readout_of(bench, name)
         frame = readouts.write_results(bench, name, ["integrity"])["integrity"]
-    rows = [
-        dg.TableRecord({"check": check.title, "verdict": check.verdict, "evidence": check.evidence[:300]})
-        for check in readout.integrity
-    ]
+        file = readouts.folder_of(bench, name, readout.provenance.snapshot) / "integrity.parquet"
     yield dg.MaterializeResult(
         asset_key="integrity",
         metadata={
-            "dagster/row_count": frame.height,
+            **metadata_of_files(frame.height, monotonic() - began, file),
             "snapshot": readout.provenance.snapshot,
-            "checks": dg.MetadataValue.table(rows),
+            "checks": verdicts_table(readout.integrity),
             "sample_ratio": svg_image("Units by arm against plan", plots.sample_ratio(readout)),
         },
     )
-    yield _verdict_check(readout, "srm", _SRM_CHECKS)
-    yield _verdict_check(readout, "exposure", _EXPOSURE_CHECKS)
+    grouped: dict[str, list[IntegrityCheck]] = {"srm": [], "exposure": [], "dataset": []}
+    for check in readout.integrity:
+        grouped[_CHECK_OF.get(check.name, "dataset")].append(check)
+    for title, found in grouped.items():
+        yield _verdict_check(readout, title, found)
 
 
 @dg.multi_asset(
@@ -160,7 +183,9 @@ def integrity(
             description=f"{text} Primary and secondary effects are left out while the readout is blinded.",
             partitions=parts.experiments,
             deps=["integrity"],
+            kinds=("python", "parquet"),
             grain=grain,
+            columns=result_columns(readouts.RESULTS[name]),
         )
         for name, text, grain in (
             (
@@ -190,59 +215,31 @@ def integrity(
 def estimates(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None]]:
-    name = context.partition_key
+    name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
         readout = readouts.readout_of(bench, name)
-        frames = readouts.write_results(
-            bench, name, ["estimates", "segments", "novelty", "robustness", "cumulative"]
-        )
-    drawn = {
-        "estimates": plots.forest(readout),
-        "segments": plots.segments(readout),
-        "novelty": "",
-        "robustness": "",
-    }
-    for part, picture in drawn.items():
+        frames = readouts.write_results(bench, name, [*_EFFECT_PLOTS, "cumulative"])
+        folder = readouts.folder_of(bench, name, readout.provenance.snapshot)
+    for part, draw in _EFFECT_PLOTS.items():
         metadata: dict[str, Any] = {
-            "dagster/row_count": frames[part].height,
+            **metadata_of_files(frames[part].height, monotonic() - began, folder / f"{part}.parquet"),
             "snapshot": readout.provenance.snapshot,
             "blinded": readout.blinded,
         }
         if part == "estimates":
-            metadata["effects"] = _effects_table(readout)
+            small = glance(readout.estimates)
+            if small is not None:
+                metadata["primary_effects"] = small
+            metadata["effects"] = effects_table(readout)
             metadata["guardrails_plot"] = svg_image(
                 "Guardrails against their margins", plots.guardrails(readout)
             )
-            if readout.cumulative:
-                metadata["cumulative"] = svg_image("Cumulative effect", plots.cumulative(readout))
-        if picture:
-            metadata["plot"] = svg_image(part.capitalize(), picture)
+            metadata["cumulative"] = svg_image("Cumulative effect", plots.cumulative(readout))
+        else:
+            metadata["rows"] = rows_table(frames[part])
+        if draw is not None:
+            metadata["plot"] = svg_image(part.capitalize(), draw(readout))
         yield dg.MaterializeResult(asset_key=part, metadata=metadata)
-
-
-def _effects_table(readout: Readout) -> dg.MetadataValue:
-    rows = []
-    for row in readout.estimates:
-        rows.append(
-            dg.TableRecord(
-                {
-                    "metric": row.title,
-                    "role": row.role,
-                    "arm": row.arm,
-                    "effect": "" if row.absolute is None else f"{row.absolute:.6g}",
-                    "lower": "" if row.ci_lower is None else f"{row.ci_lower:.6g}",
-                    "upper": "" if row.ci_upper is None else f"{row.ci_upper:.6g}",
-                    "p": "" if row.p_value is None else f"{row.p_value:.3g}",
-                    "method": row.method,
-                    "note": row.reason,
-                }
-            )
-        )
-    columns = [
-        dg.TableColumn(name)
-        for name in ("metric", "role", "arm", "effect", "lower", "upper", "p", "method", "note")
-    ]
-    return dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=columns))
 
 
 @dg.multi_asset(
@@ -255,6 +252,7 @@ def _effects_table(readout: Readout) -> dg.MetadataValue:
             "it is right also where the assets above were stopped by a failed check.",
             partitions=parts.experiments,
             deps=["mad"],
+            kinds=("python", "json"),
             grain="One row per rule and treatment arm.",
         ),
         spec(
@@ -277,26 +275,15 @@ def decided(
     with pipeline.open(context) as bench:
         memo = readouts.write_memo(bench, name)
     decision = memo.readout.decision
-    rules = [
-        dg.TableRecord(
-            {"arm": arm.arm, "rule": rule.rule, "verdict": rule.verdict, "evidence": rule.evidence[:300]}
-        )
-        for arm in decision.arms
-        for rule in arm.rules
-    ]
+    small = glance(memo.readout.estimates)
     yield dg.MaterializeResult(
         asset_key="decision",
         metadata={
             "outcome": decision.outcome,
             "summary": dg.MetadataValue.md(decision.summary),
             "by_arm": dg.MetadataValue.json({arm.arm: arm.outcome for arm in decision.arms}),
-            "rules": dg.MetadataValue.table(
-                rules,
-                schema=dg.TableSchema(
-                    columns=[dg.TableColumn(column) for column in ("arm", "rule", "verdict", "evidence")]
-                ),
-            ),
-            "dagster/row_count": len(rules),
+            "rules": rules_table(decision),
+            **metadata_of_files(sum(len(arm.rules) for arm in decision.arms), memo.seconds, memo.json),
             "snapshot": memo.snapshot,
         },
     )
@@ -304,12 +291,13 @@ def decided(
         asset_key="memo",
         metadata={
             "summary": dg.MetadataValue.md(summary_markdown(memo.readout)),
+            **({"primary_effects": small} if small is not None else {}),
             "plot": svg_image("Effects", plots.forest(memo.readout)),
             "page": dg.MetadataValue.path(str(memo.html.resolve())),
             "markdown": dg.MetadataValue.path(str(memo.markdown.resolve())),
             "json": dg.MetadataValue.path(str(memo.json.resolve())),
             "snapshot": memo.snapshot,
-            "seconds": memo.seconds,
+            **metadata_of_files(1, memo.seconds, memo.html, memo.markdown, memo.json),
         },
     )
 
@@ -329,7 +317,7 @@ def decided(
     name="lock_brief",
 )
 def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
-    name = context.partition_key
+    name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
         text = chain.brief_of(bench, name)
         lock = chain.lock_if_started(bench, text, datetime.now(UTC))
@@ -337,6 +325,7 @@ def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
     return dg.MaterializeResult(
         asset_key="brief",
         metadata={
+            **metadata_of_files(1, monotonic() - began),
             "hypothesis": text.hypothesis.sentence(),
             "owner": text.owner,
             "on_call": text.on_call,

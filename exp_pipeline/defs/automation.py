@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from exp_pipeline.catalog.loading import SUFFIXES
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.model.names import SLUG
 from exp_pipeline.steps.opening import home_from
@@ -92,7 +93,9 @@ def briefs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReas
     """
     folder = home_from(os.environ).catalog / "experiments"
     stems = sorted(
-        path.stem for path in folder.glob("*.yaml") if path.is_file() and not path.name.startswith(".")
+        path.stem
+        for path in folder.glob("*.y*ml")
+        if path.suffix in SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
     names = [stem for stem in stems if SLUG.fullmatch(stem)]
     unfit = [stem for stem in stems if not SLUG.fullmatch(stem)]

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from urllib.parse import quote
 
 import dagster as dg
+
+from exp_pipeline.model.readout import Estimate
+
+# The UI renders Markdown below this length in its place, and longer Markdown behind a link.
+INLINE_CHARACTERS = 1000
+_LEFT, _WIDTH, _ROW = 240, 320, 24
 
 
 def svg_image(title: str, svg: str) -> dg.MarkdownMetadataValue:
@@ -12,3 +21,40 @@ def svg_image(title: str, svg: str) -> dg.MarkdownMetadataValue:
     if not svg:
         return dg.MetadataValue.md("Nothing to draw.")
     return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
+
+
+def glance(estimates: Sequence[Estimate]) -> dg.MarkdownMetadataValue | None:
+    """The primary effects as a picture small enough to stand in the page: one interval an arm, zero dashed.
+
+    None where nothing can be drawn: no primary effect is shown, or more arms than fit.
+    """
+    rows = []
+    for row in estimates:
+        if row.role == "primary" and None not in (row.absolute, row.ci_lower, row.ci_upper):
+            rows.append(
+                (row.arm, float(row.absolute or 0), float(row.ci_lower or 0), float(row.ci_upper or 0))
+            )
+    if not rows:
+        return None
+    low = min(0.0, *(row[2] for row in rows))
+    high = max(0.0, *(row[3] for row in rows))
+    scale = _WIDTH / ((high - low) or 1.0)
+
+    def across(value: float) -> int:
+        return round(_LEFT + (value - low) * scale)
+
+    marks, lines, dots = [], [], []
+    for position, (arm, value, lower, upper) in enumerate(rows):
+        y = _ROW * position + 14
+        marks.append(f"<text y='{y + 4}'>{escape(arm[:20])} {value:+.3g}</text>")
+        lines.append(f"M{across(lower)} {y}H{across(upper)}")
+        dots.append(f"M{across(value)} {y}h0")
+    height = _ROW * len(rows) + 4
+    svg = (
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_LEFT + _WIDTH + 9}' height='{height}' "
+        f"font-family='sans-serif' font-size='13' stroke-linecap='round'>{''.join(marks)}"
+        f"<g stroke='#357'><path d='{''.join(lines)}'/><path stroke-width='9' d='{''.join(dots)}'/>"
+        f"<path stroke-dasharray='3' d='M{across(0)} 0V{height}'/></g></svg>"
+    )
+    text = f"![Primary effects](data:image/svg+xml,{quote(svg, safe='=:/,+')})"
+    return dg.MetadataValue.md(text) if len(text) < INLINE_CHARACTERS else None

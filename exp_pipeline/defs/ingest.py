@@ -7,9 +7,10 @@ import dagster as dg
 from exp_pipeline.contracts.predicates import rejection_sql
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.defs.specs import report, spec, window_of
+from exp_pipeline.defs.specs import plain_columns, report, spec, window_of
 from exp_pipeline.steps import behaviour, ingest, landing
-from exp_pipeline.steps.context import Window, Workbench, event_day
+from exp_pipeline.steps.context import Window, Workbench, door_shape, event_day
+from exp_pipeline.transform.door import landed_columns
 
 _LANDED = dg.AssetDep("landed_events", partition_mapping=parts.days_around(1, 3))
 
@@ -24,6 +25,7 @@ _LANDED = dg.AssetDep("landed_events", partition_mapping=parts.days_around(1, 3)
             "sliced by event day. A row that could not be used carries its reason.",
             partitions=parts.received,
             grain="One row per raw row and event made from it.",
+            columns=plain_columns(landed_columns(door_shape())),
         )
     ],
     name="land",

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from time import monotonic
 
 import dagster as dg
 
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.defs.specs import metadata_of, spec
+from exp_pipeline.defs.specs import metadata_of, metadata_of_files, plain_columns, spec
 from exp_pipeline.steps import planning
-from exp_pipeline.steps.assignment_table import write_assignment_table
-from exp_pipeline.steps.dry_run import write_dry_run
+from exp_pipeline.steps.assignment_table import COLUMNS, write_assignment_table
+from exp_pipeline.steps.dry_run import DryRun, write_dry_run
 from exp_pipeline.steps.experiment import brief_of
+
+_SQL_TYPES = {"String": "VARCHAR", "Int64": "BIGINT", "Boolean": "BOOLEAN", "Datetime": "TIMESTAMP"}
+_ASSIGNMENT_COLUMNS = {name: _SQL_TYPES[str(kind.base_type())] for name, kind in COLUMNS.items()}
 
 
 @dg.multi_asset(
@@ -24,6 +27,7 @@ from exp_pipeline.steps.experiment import brief_of
             "days before its start.",
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+            kinds=("python",),
             grain="One row per gap.",
         ),
         spec(
@@ -33,6 +37,7 @@ from exp_pipeline.steps.experiment import brief_of
             "intraclass correlation.",
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+            kinds=("python",),
             grain="One row per assumed effect and intraclass correlation.",
         ),
     ],
@@ -49,7 +54,7 @@ from exp_pipeline.steps.experiment import brief_of
 def planned(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    name = context.partition_key
+    name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
         ready = planning.check_readiness(bench, name)
         history, plan = planning.plan_power(bench, name)
@@ -59,14 +64,15 @@ def planned(
     yield dg.MaterializeResult(
         asset_key="readiness",
         metadata={
-            "dagster/row_count": len(ready.gaps),
+            **metadata_of_files(len(ready.gaps), monotonic() - began),
             "gaps": dg.MetadataValue.md(gaps or "None."),
             "unchecked": dg.MetadataValue.md(unchecked or "Nothing."),
             "history_days": history.days,
             "history_units": history.units,
         },
     )
-    plan_metadata: dict[str, Any] = {"history_days": history.days}
+    plan_metadata = metadata_of_files(len(plan.grid) if plan else 0, monotonic() - began)
+    plan_metadata["history_days"] = history.days
     if plan is None:
         plan_metadata["plan"] = "No plan: the days before the start give no baseline for the primary metric."
     else:
@@ -77,7 +83,6 @@ def planned(
             "weeks": plan.weeks or 0,
             "note": plan.note,
             "grid": dg.MetadataValue.table(grid),
-            "dagster/row_count": len(grid),
         }
     yield dg.MaterializeResult(asset_key="power_plan", metadata=plan_metadata)
     # A gap found after the start cannot stop it any more: it stays visible as a warning.
@@ -100,6 +105,9 @@ def planned(
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("assignments", partition_mapping=dg.AllPartitionMapping())],
             grain="One row per randomised unit.",
+            columns=plain_columns(
+                {name: _SQL_TYPES[str(kind.base_type())] for name, kind in COLUMNS.items()}
+            ),
         )
     ],
     name="list_assignments",
@@ -118,8 +126,7 @@ def assignment_table(
             "dry_run",
             group="planning",
             description="The brief's design on synthetic units, with no effect and with the planned "
-            "one: false positives, "
-            "coverage, power.",
+            "one: false positives, coverage, power.",
             partitions=parts.experiments,
             deps=["readiness"],
             kinds=("python", "json"),
@@ -129,12 +136,17 @@ def assignment_table(
     name="rehearse",
 )
 def dry_run(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    began = monotonic()
     with pipeline.open(context) as bench:
         path = write_dry_run(bench, context.partition_key)
+    found = DryRun.model_validate_json(path.read_text())
     return dg.MaterializeResult(
         asset_key="dry_run",
         metadata={
+            **metadata_of_files(1, monotonic() - began, path),
+            "findings": dg.MetadataValue.md("\n".join(f"- {line}" for line in found.findings)),
+            "method": found.method or found.reason,
+            "replications": found.replications,
             "path": dg.MetadataValue.path(str(path.resolve())),
-            "result": dg.MetadataValue.md(f"```json\n{path.read_text()[:900]}\n```"),
         },
     )

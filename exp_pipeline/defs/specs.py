@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
 
 import dagster as dg
 
 from exp_pipeline.contracts.table_columns import column_docs, table_description
+from exp_pipeline.model.base import Noun
 from exp_pipeline.steps.context import Window, Written
 
 OWNERS = {
@@ -37,10 +40,12 @@ def spec(
     deps: Iterable[dg.AssetDep | str] = (),
     kinds: Iterable[str] = ("duckdb", "parquet"),
     grain: str | None = None,
+    columns: Sequence[dg.TableColumn] = (),
 ) -> dg.AssetSpec:
     """One asset: owner, group, grain, columns, kinds and code version, the same way for all."""
     metadata: dict[str, Any] = {}
     if table is not None:
+        metadata["dagster/table_name"] = table
         columns = [
             dg.TableColumn(
                 name=column.name,
@@ -50,8 +55,8 @@ def spec(
             )
             for column in column_docs(table)
         ]
-        metadata["dagster/column_schema"] = dg.TableSchema(columns=columns)
-        metadata["dagster/table_name"] = table
+    if columns:
+        metadata["dagster/column_schema"] = dg.TableSchema(columns=list(columns))
     sentence = grain or (table_description(table) if table is not None else None)
     if sentence is not None:
         metadata["grain"] = sentence
@@ -66,6 +71,39 @@ def spec(
         code_version=CODE_VERSION,
         metadata=metadata,
     )
+
+
+def plain_columns(columns: Mapping[str, str]) -> list[dg.TableColumn]:
+    """Columns of which only names and types are declared."""
+    return [dg.TableColumn(name, type=kind) for name, kind in columns.items()]
+
+
+def plain_schema(names: Iterable[str]) -> dg.TableSchema:
+    """The schema of a small table that is shown in the UI."""
+    return dg.TableSchema(columns=[dg.TableColumn(name) for name in names])
+
+
+_SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
+
+
+def result_columns(kind: type[Noun]) -> list[dg.TableColumn]:
+    """The columns of a table of results: one a field; nested fields are JSON text, days are ISO text."""
+    columns = []
+    for name, field in kind.model_fields.items():
+        options = (
+            get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ()
+        )
+        plain = [one for one in (options or (field.annotation,)) if one is not types.NoneType]
+        sql_type = _SQL_TYPES.get(plain[0], "VARCHAR") if len(plain) == 1 else "VARCHAR"
+        constraints = dg.TableColumnConstraints(nullable=types.NoneType in options)
+        columns.append(dg.TableColumn(name, type=sql_type, constraints=constraints))
+    return columns
+
+
+def metadata_of_files(rows: int, seconds: float, *files: Path) -> dict[str, Any]:
+    """What a materialization says of the files that it wrote: rows, bytes, seconds."""
+    found: dict[str, Any] = {"dagster/row_count": rows, "seconds": round(seconds, 3)}
+    return found | {"bytes": sum(path.stat().st_size for path in files)} if files else found
 
 
 def window_of(context: dg.AssetExecutionContext) -> Window:
