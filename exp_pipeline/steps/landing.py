@@ -134,10 +134,11 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
             yield frame.height
         return
     path = text_literal(str(file.path))
+    # The folder's received_date is ours, not a column of the file.
     scan = (
-        f"read_parquet({path})"
+        f"read_parquet({path}, hive_partitioning = false)"
         if source.format == "parquet"
-        else f"read_csv({path}, all_varchar = true, header = true, auto_detect = true)"
+        else f"read_csv({path}, all_varchar = true, header = true, auto_detect = true, hive_partitioning = false)"
     )
     present = {row[0]: row[1] for row in _described(bench, file, source, scan)}
     missing = [] if source.identity else [name for name in source.file_columns() if name not in present]

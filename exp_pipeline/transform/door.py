@@ -103,10 +103,20 @@ def source_columns(source: Source, shape: DoorShape) -> dict[str, str]:
     return source.file_columns()
 
 
+def _json_shape(kind: str | exp.DataType) -> object:
+    """A column's type as `json_transform` wants it told: lists and structs as lists and objects."""
+    parsed = exp.DataType.build(kind, dialect="duckdb")
+    if parsed.this == exp.DType.ARRAY and parsed.expressions:
+        return [_json_shape(parsed.expressions[0])]
+    if parsed.this == exp.DType.STRUCT and all(isinstance(one, exp.ColumnDef) for one in parsed.expressions):
+        return {one.name: _json_shape(one.args["kind"]) for one in parsed.expressions}
+    return parsed.sql(dialect="duckdb")
+
+
 def raw_from_lines(source: Source, shape: DoorShape) -> exp.Select:
     """NDJSON lines (table `raw_lines`) to raw columns: valid objects are split up, undeclared keys go to `extra`."""
     columns = source_columns(source, shape)
-    structure = json.dumps(columns)
+    structure = json.dumps({name: _json_shape(kind) for name, kind in columns.items()})
     checked = _duck(
         "select row_number, byte_offset, line, case when reason is not null then reason "
         "when not json_valid(line) then 'not_json' when json_type(line) <> 'OBJECT' then 'not_an_object' end as reason "
