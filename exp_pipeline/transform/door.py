@@ -177,6 +177,13 @@ def _most_items(source: Source) -> int:
     return MOST_PARTS // (len(source.events) + 1)
 
 
+def _columns_read(source: Source) -> set[str]:
+    texts = [*source.fields.values()]
+    for rule in source.events:
+        texts += [*rule.fields.values(), *([rule.when] if rule.when is not None else [])]
+    return {column.parts[0].name for text in texts for column in _duck(text).find_all(exp.Column)}
+
+
 def raw_items(source: Source) -> exp.Expr:
     """Table `raw` with one row for each element of the source's list (column `item`, counted from 0 in `item_place`).
 
@@ -190,23 +197,25 @@ def raw_items(source: Source) -> exp.Expr:
         this=exp.paren(_expression(source.unnest)),
         to=exp.DataType(this=exp.DType.ARRAY, expressions=[kind], nested=True),
     )
-    names = [exp.column(name, quoted=True) for name in (ROW_NUMBER, "byte_offset", "extra", *source.file_columns())]
-    listed = exp.select(*names, "reason", items.as_("items")).from_("raw", copy=False)
-    many = f"len(items) > {_most_items(source)}"
+    # A column that no rule reads stays behind: the list itself above all, or each element would carry all.
+    read = [name for name in source.file_columns() if name in _columns_read(source)]
+    names = [exp.column(name, quoted=True) for name in (ROW_NUMBER, "byte_offset", "extra", *read)]
+    listed = exp.select(*names, "reason", items.as_("taken_apart")).from_("raw", copy=False)
+    many = f"len(taken_apart) > {_most_items(source)}"
     whole = (
         exp.select(*(name.copy() for name in names))
         .select(_duck(f"case when reason is not null then reason when {many} then 'too_many_items' end").as_("reason"))
         .select(_duck("cast(0 as bigint)").as_("item_place"), exp.cast(exp.null(), kind.copy()).as_(ITEM))
         .select(exp.true().as_("no_item"))
         .from_("listed", copy=False)
-        .where(_duck(f"reason is not null or items is null or len(items) = 0 or {many}"), copy=False)
+        .where(_duck(f"reason is not null or taken_apart is null or len(taken_apart) = 0 or {many}"), copy=False)
     )
     taken = (
         exp.select(*(name.copy() for name in names))
-        .select("reason", _duck("unnest(generate_series(0, len(items) - 1))").as_("item_place"))
-        .select(_duck("unnest(items)").as_(ITEM), exp.false().as_("no_item"))
+        .select("reason", _duck("unnest(generate_series(0, len(taken_apart) - 1))").as_("item_place"))
+        .select(_duck("unnest(taken_apart)").as_(ITEM), exp.false().as_("no_item"))
         .from_("listed", copy=False)
-        .where(_duck(f"reason is null and len(items) between 1 and {_most_items(source)}"), copy=False)
+        .where(_duck(f"reason is null and len(taken_apart) between 1 and {_most_items(source)}"), copy=False)
     )
     return exp.union(whole, taken, distinct=False).with_("listed", listed, copy=False)
 
