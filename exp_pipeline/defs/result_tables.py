@@ -58,24 +58,23 @@ def _cell(value: object) -> str:
 
 def effects_table(readout: Readout) -> dg.TableMetadataValue:
     """Every effect that the readout shows."""
-    rows = []
-    for row in readout.estimates:
-        rows.append(
-            dg.TableRecord(
-                {
-                    "metric": row.title,
-                    "role": row.role,
-                    "arm": row.arm,
-                    "effect": "" if row.absolute is None else f"{row.absolute:.6g}",
-                    "lower": "" if row.ci_lower is None else f"{row.ci_lower:.6g}",
-                    "upper": "" if row.ci_upper is None else f"{row.ci_upper:.6g}",
-                    "p": "" if row.p_value is None else f"{row.p_value:.3g}",
-                    "method": row.method,
-                    "note": row.reason,
-                }
-            )
+    rows = [
+        dg.TableRecord(
+            {
+                "metric": row.title,
+                "role": row.role,
+                "arm": row.arm,
+                "effect": "" if row.absolute is None else f"{row.absolute:+.4g}",
+                "interval": ""
+                if row.ci_lower is None or row.ci_upper is None
+                else f"{row.ci_lower:.4g} to {row.ci_upper:.4g}",
+                "p": "" if row.p_value is None else f"{row.p_value:.3g}",
+                "method": row.reason or row.method,
+            }
         )
-    columns = ("metric", "role", "arm", "effect", "lower", "upper", "p", "method", "note")
+        for row in readout.estimates
+    ]
+    columns = ("metric", "role", "arm", "effect", "interval", "p", "method")
     return dg.MetadataValue.table(rows, schema=plain_schema(columns))
 
 
