@@ -88,14 +88,14 @@ def landed_days(home: Home) -> tuple[date, ...]:
 
 
 def run_all(
-    days: tuple[date, date] | None,
+    ranges: Sequence[tuple[date, date]],
     experiments: Sequence[str],
     *,
     quiet: bool,
     verbose: bool,
     warehouse: bool = True,
 ) -> list[RunLine]:
-    """Materialize a range of days, then experiments, then the warehouse; one failure stops no other."""
+    """Materialize ranges of days in turn, experiments, then the warehouse; one failure stops no other."""
     from exp_pipeline.defs import running
 
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
@@ -112,10 +112,10 @@ def run_all(
             for failure in outcome.failures:
                 tell(f"  {'failed' if not outcome.succeeded else 'noted'}: {failure}")
 
-        if days is not None:
-            tell(f"Daily tables, {days[0]} to {days[1]}")
+        for first, last in ranges:
+            tell(f"Daily tables, {first} to {last}")
             clock = Clock()
-            finish("days", clock, running.run_days(found, *days, progress=progress, verbose=verbose))
+            finish("days", clock, running.run_days(found, first, last, progress=progress, verbose=verbose))
             if not done[-1].succeeded:
                 return done
         for name in experiments:
@@ -208,15 +208,16 @@ def run(
     place = home_of(home)
     catalog = open_catalog(place.catalog)
     chosen = event_briefs(catalog, experiment or ()) if experiment or everything else []
-    days = None
+    ranges = []
     if everything or first or last or not experiment:
         needs_key()
         landed = landed_days(place)
-        days = (first.date() if first else landed[0], last.date() if last else landed[-1])
-        if days[1] < days[0]:
-            raise ValueError(f"--to {days[1]} lies before --from {days[0]}")
+        since, until = first.date() if first else landed[0], last.date() if last else landed[-1]
+        if until < since:
+            raise ValueError(f"--to {until} lies before --from {since}")
+        ranges.append((since, until))
     name_dagster_home()
-    done = run_all(days, chosen, quiet=as_json, verbose=verbose, warehouse=bool(chosen))
+    done = run_all(ranges, chosen, quiet=as_json, verbose=verbose, warehouse=bool(chosen))
     if as_json:
         print_json({"runs": [asdict(one) for one in done]})
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import date, timedelta
 
 import typer
 
@@ -13,10 +15,23 @@ from exp_pipeline.cli.runs import (
     landed_days,
     name_dagster_home,
     needs_key,
+    open_bench,
     run_all,
     stored_readout,
 )
 from exp_pipeline.cli.terminal import AsJson, Clock, HomeDir, Verbose, home_of, print_json, say
+
+# Rows that come late change the days before: a later range does these again, as the daily schedule does.
+LATE_DAYS = timedelta(days=3)
+
+
+def in_turn(first: date, last: date, starts: Iterable[date]) -> list[tuple[date, date]]:
+    """Ranges of days that end at each start in turn, so that a brief is locked before its experiment's data."""
+    ranges, since = [], first
+    for start in sorted({start for start in starts if first <= start < last}):
+        ranges.append((since, start))
+        since = max(first, start - LATE_DAYS)
+    return [*ranges, (since, last)]
 
 
 def demo(home: HomeDir = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
@@ -36,10 +51,21 @@ def demo(home: HomeDir = None, as_json: AsJson = False, verbose: Verbose = False
         )
     needs_key()
     name_dagster_home(make=True)
+    from exp_pipeline.steps.experiment import lock_of
     from exp_pipeline.steps.opening import open_catalog
 
-    experiments = event_briefs(open_catalog(place.catalog, strict=True))
-    done = run_all((days[0], days[-1]), experiments, quiet=as_json, verbose=verbose)
+    catalog = open_catalog(place.catalog, strict=True)
+    experiments = event_briefs(catalog)
+    with open_bench(place, catalog) as bench:
+        unlocked = [
+            catalog.briefs[name].start
+            for name in experiments
+            if lock_of(bench, catalog.briefs[name]).locked_digest is None
+        ]
+    ranges = in_turn(days[0], days[-1], unlocked)
+    if len(ranges) > 1 and not as_json:
+        say("The sample is replayed as it came: each brief is locked when the data reach its start.")
+    done = run_all(ranges, experiments, quiet=as_json, verbose=verbose)
     decided = {one.subject for one in done if one.decided}
     found = {name: stored_readout(place, name) if name in decided else None for name in experiments}
     memos = {name: place.readouts / f"{name}.html" for name, readout in found.items() if readout is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from exp_pipeline.cli.app import app
 from exp_pipeline.cli.bundle import SAMPLE_KEY, is_sample, sample_root
+from exp_pipeline.cli.sample import in_turn
 from exp_pipeline.cli.terminal import clean
 from exp_pipeline.store.state import StateLog
 from exp_pipeline.transform.assignment import arm_of
@@ -121,6 +123,19 @@ def test_the_sample_key_stands_in_for_the_bundled_sample_alone(home: Path) -> No
     assert own is not None
     assert is_sample(own)
     assert not is_sample(home)
+
+
+def test_the_sample_is_replayed_up_to_each_start_in_turn() -> None:
+    def day(number: int) -> date:
+        return date(2026, 3, number)
+
+    assert in_turn(day(1), day(30), []) == [(day(1), day(30))]
+    assert in_turn(day(1), day(30), [day(20), day(9), day(9)]) == [
+        (day(1), day(9)),
+        (day(6), day(20)),
+        (day(17), day(30)),
+    ]
+    assert in_turn(day(9), day(30), [day(1), day(10), day(30)]) == [(day(9), day(10)), (day(9), day(30))]
 
 
 def test_days_in_the_wrong_order_are_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
