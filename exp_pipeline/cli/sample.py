@@ -26,7 +26,7 @@ LATE_DAYS = timedelta(days=3)
 
 
 def in_turn(first: date, last: date, starts: Iterable[date]) -> list[tuple[date, date]]:
-    """Ranges of days that end at each start in turn, so that a brief is locked before its experiment's data."""
+    """Ranges of days that end at each start in turn, so that a brief is locked before its data."""
     ranges, since = [], first
     for start in sorted({start for start in starts if first <= start < last}):
         ranges.append((since, start))
