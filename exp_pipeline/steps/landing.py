@@ -27,7 +27,7 @@ def land(bench: Workbench, received: date) -> Written:
     """Read every landing file of a received day into the `landed` table; one slice per event day.
 
     Every raw row becomes at least one landed row, with a reason where it could not be used; a file that no
-    source claims becomes one such row. Raises SourceError where a mapping names a column that a file lacks,
+    source claims, or that is not in its source's format, becomes one such row. Raises SourceError where a mapping names a column that a file lacks,
     ExpError where no identity key is set.
     """
     started = time.monotonic()
@@ -43,17 +43,23 @@ def land(bench: Workbench, received: date) -> Written:
     again = [file.relative for file in here if file.digest in known]
     names = ", ".join(f'"{name}"' for name in columns)
     raw_rows = 0
-    unreadable: list[str] = []
+    unclaimed: list[str] = []
+    unreadable: dict[str, str] = {}
     for file in files:
         source = claiming(bench, file)
         if source is None:
             raw_rows += 1
-            _refuse_file(bench, file, "no_source", columns)
-            unreadable.append(file.relative)
+            _refuse_file(bench, file, "unclaimed", "no_source", columns)
+            unclaimed.append(file.relative)
             continue
-        for count in _raw_batches(bench, file, source):
-            raw_rows += count
-            _through_the_door(bench, file, source, names)
+        try:
+            for count in _raw_batches(bench, file, source):
+                raw_rows += count
+                _through_the_door(bench, file, source, names)
+        except _UnreadableFile as trouble:
+            raw_rows += 1
+            _refuse_file(bench, file, source.name, "unreadable_file", columns)
+            unreadable[file.relative] = str(trouble).replace(str(file.path), file.relative)
     slices = engine.connection.execute(
         "select cast(event_date as varchar), count(*) from landed_rows group by event_date order by event_date"
     ).fetchall()
@@ -78,7 +84,8 @@ def land(bench: Workbench, received: date) -> Written:
             "files": [{"name": file.relative, "digest": file.digest} for file in files],
             "raw_rows": raw_rows,
             "unusable_rows": unused,
-            "files_without_source": unreadable,
+            "files_without_source": unclaimed,
+            "files_unreadable": unreadable,
             "files_landed_before": again,
         },
     )
@@ -108,9 +115,30 @@ def claiming(bench: Workbench, file: LandingFile) -> Source | None:
     return None
 
 
-def _refuse_file(bench: Workbench, file: LandingFile, reason: str, columns: dict[str, str]) -> None:
+class _UnreadableFile(Exception):
+    """A whole file that is not in its source's format; no row of it has been landed."""
+
+
+def _blamed(trouble: Exception) -> Exception:
+    """The file's own fault as such; what the machine or our query did wrong as it is."""
+    import duckdb
+
+    not_the_file = (
+        duckdb.OutOfMemoryException,
+        duckdb.InterruptException,
+        duckdb.FatalException,
+        duckdb.InternalException,
+        duckdb.IOException,
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.ParserException,
+    )
+    return trouble if isinstance(trouble, not_the_file) else _UnreadableFile(str(trouble).splitlines()[0])
+
+
+def _refuse_file(bench: Workbench, file: LandingFile, source: str, reason: str, columns: dict[str, str]) -> None:
     known = {
-        "source": "'unclaimed'",
+        "source": text_literal(source),
         "file": text_literal(file.short_name),
         "row_number": "1",
         "part": "0",
@@ -126,6 +154,8 @@ def _refuse_file(bench: Workbench, file: LandingFile, reason: str, columns: dict
 
 def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterator[int]:
     """Fill table `raw` batch by batch; yields the number of raw rows in each."""
+    import duckdb
+
     engine, shape = bench.engine, bench.shape()
     if source.format == "ndjson":
         for frame in json_lines(file, bench.catalog.policies.landing_line_limit_bytes):
@@ -140,27 +170,29 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
         if source.format == "parquet"
         else f"read_csv({path}, all_varchar = true, header = true, auto_detect = true, hive_partitioning = false)"
     )
-    present = {row[0]: row[1] for row in _described(bench, file, source, scan)}
+    present = {row[0]: row[1] for row in _described(bench, scan)}
     missing = [] if source.identity else [name for name in source.file_columns() if name not in present]
     if missing:
         raise SourceError(
             f"{file.relative}: source {source.name} names column {', '.join(missing)}, which the file lacks; "
             f"its columns: {', '.join(present)}"
         )
-    engine.build("raw_table", f"select row_number() over () as {quote(door.ROW_PLACE)}, * from {scan}")
+    try:
+        engine.build("raw_table", f"select row_number() over () as {quote(door.ROW_PLACE)}, * from {scan}")
+    except duckdb.Error as trouble:
+        raise _blamed(trouble) from None
     engine.build("raw", query_text(door.raw_from_table(source, shape, present)))
     engine.drop("raw_table")
     yield int(engine.row("select count(*) from raw")[0])
 
 
-def _described(bench: Workbench, file: LandingFile, source: Source, scan: str) -> list[tuple[str, str]]:
+def _described(bench: Workbench, scan: str) -> list[tuple[str, str]]:
     import duckdb
 
     try:
         rows = bench.engine.connection.execute(f"describe select * from {scan}").fetchall()
     except duckdb.Error as trouble:
-        first = str(trouble).splitlines()[0]
-        raise SourceError(f"{file.relative}: source {source.name} cannot read it as {source.format}: {first}") from trouble
+        raise _blamed(trouble) from None
     return [(str(row[0]), str(row[1])) for row in rows]
 
 
