@@ -167,7 +167,10 @@ def _detail(estimate: Estimate, interval: Cell, control: Cell, treatment: Cell) 
     if interval.text != NONE.text:
         text = f"({numbers.round_percent(estimate.level)} interval {interval.text})"
     if control.value is not None and treatment.value is not None:
-        text += f"{', ' if text else ''}{control.text} \N{RIGHTWARDS ARROW} {treatment.text}"
+        # With covariates the difference of the arms' values is not the effect: the line says which is which.
+        raw = "as observed " if estimate.adjusted else ""
+        effect = " adjusted for what was known before" if estimate.adjusted and text else ""
+        text += f"{effect}{', ' if text else ''}{raw}{control.text} \N{RIGHTWARDS ARROW} {treatment.text}"
     return text
 
 

@@ -72,7 +72,10 @@ def test_the_three_forms_say_the_same_sentences(make: Make) -> None:
 
 
 def test_the_headline_reads_as_promised() -> None:
-    wanted = "Mastery within 14 days +10.2 pp (95 % interval 5.1 to 15.3), 45.1 % → 55.3 %"
+    wanted = (
+        "Mastery within 14 days +10.2 pp (95 % interval 5.1 to 15.3) adjusted for what was known before, "
+        "as observed 45.1 % → 55.3 %"
+    )
     facts = json.loads(memo_json(ship()))
     assert facts["headline"] == f"{wanted}."
     assert wanted in memo_markdown(ship())
