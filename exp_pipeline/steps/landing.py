@@ -1,4 +1,4 @@
-"""Landing: the files of a received day, read once, mapped, typed and made pseudonymous, sliced by event day."""
+"""Landing: the files of a received day, read once, mapped, typed, made pseudonymous, sliced by event day."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from functools import cache
 
 from exp_pipeline.model.errors import ExpError, SourceError
 from exp_pipeline.model.sources import Source
+from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
-from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
-from exp_pipeline.transform import door
+from exp_pipeline.transform import door, mapping
 from exp_pipeline.transform.assignment import arm_bucket, traffic_bucket
 from exp_pipeline.transform.queries import query_text
 
-_BUCKETS = "select distinct experiment, experiment_version, unit_id from typed where experiment is not null and experiment_version is not null and unit_id is not null"
+_BUCKETS = (
+    "select distinct experiment, experiment_version, unit_id from typed "
+    "where experiment is not null and experiment_version is not null and unit_id is not null"
+)
 
 
 def land(bench: Workbench, received: date) -> Written:
     """Read every landing file of a received day into the `landed` table; one slice per event day.
 
     Every raw row becomes at least one landed row, with a reason where it could not be used; a file that no
-    source claims, or that is not in its source's format, becomes one such row. Raises SourceError where a mapping names a column that a file lacks,
-    ExpError where no identity key is set.
+    source claims, or that is not in its source's format, becomes one such row. Raises SourceError where a
+    mapping names a column that a file lacks, ExpError where no identity key is set.
     """
     started = time.monotonic()
     if bench.key is None:
-        raise ExpError("no identity key: set EXP_HMAC_KEY to a secret text of at least 16 characters (and keep it)")
+        raise ExpError(
+            "no identity key: set EXP_HMAC_KEY to a secret text of at least 16 characters (and keep it)"
+        )
     engine, shape = bench.engine, bench.shape()
     columns = door.landed_columns(shape)
     empty = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
@@ -61,7 +66,8 @@ def land(bench: Workbench, received: date) -> Written:
             _refuse_file(bench, file, source.name, "unreadable_file", columns)
             unreadable[file.relative] = str(trouble).replace(str(file.path), file.relative)
     slices = engine.connection.execute(
-        "select cast(event_date as varchar), count(*) from landed_rows group by event_date order by event_date"
+        "select cast(event_date as varchar), count(*) from landed_rows "
+        "group by event_date order by event_date"
     ).fetchall()
     partition = received_day(received)
     new_files = []
@@ -103,7 +109,10 @@ def land_days(bench: Workbench, days: Sequence[date]) -> list[Written]:
     """Read several received days, two side by side."""
     benches = [replace(bench, engine=bench.engine.twin()) for _ in range(min(2, len(days)))]
     with ThreadPoolExecutor(max_workers=max(1, len(benches))) as pool:
-        halves = pool.map(lambda pair: [land(pair[0], day) for day in pair[1]], [(own, days[index :: len(benches)]) for index, own in enumerate(benches)])
+        halves = pool.map(
+            lambda pair: [land(pair[0], day) for day in pair[1]],
+            [(own, days[index :: len(benches)]) for index, own in enumerate(benches)],
+        )
         return sorted((one for half in halves for one in half), key=lambda one: one.partition)
 
 
@@ -136,7 +145,9 @@ def _blamed(trouble: Exception) -> Exception:
     return trouble if isinstance(trouble, not_the_file) else _UnreadableFile(str(trouble).splitlines()[0])
 
 
-def _refuse_file(bench: Workbench, file: LandingFile, source: str, reason: str, columns: dict[str, str]) -> None:
+def _refuse_file(
+    bench: Workbench, file: LandingFile, source: str, reason: str, columns: dict[str, str]
+) -> None:
     known = {
         "source": text_literal(source),
         "file": text_literal(file.short_name),
@@ -165,10 +176,11 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
         return
     path = text_literal(str(file.path))
     # The folder's received_date is ours, not a column of the file.
+    as_text = "all_varchar = true, header = true, auto_detect = true"
     scan = (
         f"read_parquet({path}, hive_partitioning = false)"
         if source.format == "parquet"
-        else f"read_csv({path}, all_varchar = true, header = true, auto_detect = true, hive_partitioning = false)"
+        else f"read_csv({path}, {as_text}, hive_partitioning = false)"
     )
     present = {row[0]: row[1] for row in _described(bench, scan)}
     missing = [] if source.identity else [name for name in source.file_columns() if name not in present]
@@ -178,10 +190,10 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
             f"its columns: {', '.join(present)}"
         )
     try:
-        engine.build("raw_table", f"select row_number() over () as {quote(door.ROW_PLACE)}, * from {scan}")
+        engine.build("raw_table", f"select row_number() over () as {quote(mapping.ROW_PLACE)}, * from {scan}")
     except duckdb.Error as trouble:
         raise _blamed(trouble) from None
-    engine.build("raw", query_text(door.raw_from_table(source, shape, present)))
+    engine.build("raw", query_text(mapping.raw_from_table(source, shape, present)))
     engine.drop("raw_table")
     yield int(engine.row("select count(*) from raw")[0])
 
@@ -201,9 +213,9 @@ def _texts(source_json: str) -> dict[str, str]:
     """The door's queries for a source (given as JSON, so that equal sources share one entry)."""
     source, shape = Source.model_validate_json(source_json), door_shape()
     return {
-        "raw": query_text(door.raw_from_lines(source, shape)),
-        "items": query_text(door.raw_items(source)) if source.unnest is not None else "",
-        "mapped": query_text(door.mapped_rows(source, shape)),
+        "raw": query_text(mapping.raw_from_lines(source, shape)),
+        "items": query_text(mapping.raw_items(source)) if source.unnest is not None else "",
+        "mapped": query_text(mapping.mapped_rows(source, shape)),
         "typed": query_text(door.typed_rows(source, shape)),
         "identities": query_text(door.identities(shape)),
         "landed": query_text(door.pseudonymous_rows(source, shape)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 
 from exp_pipeline.model.readout import IntegrityCheck, Readout
 from exp_pipeline.steps.context import Workbench, event_day
-from exp_pipeline.steps.experiment import compute_readout, take_snapshot
+from exp_pipeline.steps.experiment import compute_readout, lock_if_started, take_snapshot
 from exp_pipeline.steps.readouts import MemoFiles, current_snapshot
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import received_days
+from exp_pipeline.store.marts import Marts
 from exp_pipeline_tests.real.places import (
     bench_over,
     exp,
@@ -55,6 +57,7 @@ def bench(home: Home) -> Iterator[Workbench]:
     with bench_over(home) as bench:
         for day in received_days(home.landing):
             run_day(bench, day)
+            lock_if_started(bench, bench.catalog.briefs[NAME], datetime.now(UTC))
         yield bench
 
 
@@ -196,6 +199,8 @@ def test_the_sample_ratio_is_that_of_the_file(memo: MemoFiles, units: pl.DataFra
 def test_the_null_effect_is_decided_as_one(memo: MemoFiles) -> None:
     """The interval's upper end, +0.26 points, lies below the planned effect of one point."""
     assert not memo.readout.blinded
+    assert check_of(memo.readout, "lock").verdict == "pass"
+    assert memo.readout.estimates[0].confirmatory
     assert memo.readout.decision.outcome == "stop"
     assert "ruled out" in memo.readout.decision.summary
 
@@ -229,6 +234,14 @@ def test_one_run_over_the_range_writes_the_same_bytes(
     assert done.returncode == 0, done.stdout + done.stderr
     with bench_over(home) as other:
         by_day, in_one = lake_digests(bench, TABLES), lake_digests(other, TABLES)
-        assert current_snapshot(other, NAME) == memo.snapshot
+        snapshots = [
+            Marts(one.home.marts).folder(NAME, name)
+            for one, name in ((bench, memo.snapshot), (other, current_snapshot(other, NAME)))
+        ]
     assert {f"events/{event_day(day)}" for day in received_days(home.landing)} <= set(by_day)
     assert in_one == by_day
+    own, others = (
+        {path.name: path.read_bytes() for path in folder.glob("*.parquet")} for folder in snapshots
+    )
+    assert own == others
+    assert len(own) == 4

@@ -21,7 +21,7 @@ from exp_pipeline.steps import ingest, landing
 from exp_pipeline.steps.context import Window, Workbench
 from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.home import Home
-from exp_pipeline.transform.door import MOST_PARTS
+from exp_pipeline.transform.mapping import MOST_PARTS
 from exp_pipeline_tests.real.places import KEY
 
 DAY = date(2026, 3, 2)
@@ -86,7 +86,11 @@ def landed(folder: Path, source: dict[str, Any], rows: Sequence[dict[str, Any]])
     path = home.landing / f"received_date={DAY}" / "sheets"
     if source["format"] == "parquet":
         kinds = {"id": pl.String, "right_first": pl.Boolean, "at": pl.String}
-        schema = {"sheet": pl.String, "pupil": pl.String, "answers": pl.List(pl.Struct(kinds))}
+        schema: dict[str, Any] = {
+            "sheet": pl.String,
+            "pupil": pl.String,
+            "answers": pl.List(pl.Struct(kinds)),
+        }
         pl.DataFrame(list(rows), schema=schema).write_parquet(path)
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
