@@ -31,7 +31,7 @@ class PipelineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             workbench(
                 Home(Path(self.home)),
                 connection,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 environment=os.environ,
                 threads=self.threads or None,
             ) as bench,
