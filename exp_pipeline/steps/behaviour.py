@@ -13,6 +13,7 @@ from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.metrics import Measure
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.steps.day_files import side_by_side, write_alone
 from exp_pipeline.store.engine import Engine, Rows, quote, text_literal
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import measures as measure_sql
@@ -121,6 +122,10 @@ def build_sessions(bench: Workbench, window: Window) -> list[Written]:
     activity has no cut in all of the day before, the window grows backwards until it has one. The result for
     a day depends on events only, not on what was materialized before.
     """
+    return side_by_side(_sessions_of, bench, window)
+
+
+def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
     engine = bench.engine
     started = time.monotonic()
     look = window.widened(1, 1)
@@ -200,8 +205,10 @@ def _write_days(bench: Workbench, table: str, built: str, order: str, window: Wi
         if bench.lake.manifest("events", event_day(day)) is None:
             continue
         path = bench.lake.staging(table, event_day(day))
-        rows = bench.engine.write(
-            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date order by {order}", path
+        rows = write_alone(
+            bench.engine,
+            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date order by {order}",
+            path,
         )
         written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))
         started = time.monotonic()

@@ -9,6 +9,7 @@ from sqlglot import exp
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.behaviour import event_measures, measure_version, session_measures
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
+from exp_pipeline.steps.day_files import side_by_side, write_alone
 from exp_pipeline.steps.exposure import build_units
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
@@ -22,6 +23,10 @@ def build_unit_days(bench: Workbench, window: Window) -> list[Written]:
     Only what happened at or after a unit's assignment counts. On the assignment day that is read from the
     events themselves; on later days the learner's whole day counts, so bouts and sessions are summed.
     """
+    return side_by_side(_unit_days_of, bench, window)
+
+
+def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
     started = time.monotonic()
     engine = bench.engine
     build_units(bench)
@@ -43,7 +48,8 @@ def build_unit_days(bench: Workbench, window: Window) -> list[Written]:
         if bench.lake.manifest("bouts", event_day(day)) is None:
             continue
         path = bench.lake.staging("unit_days", event_day(day))
-        rows = engine.write(
+        rows = write_alone(
+            engine,
             f"select {columns} from built_unit_days where event_date = {text_literal(day.isoformat())}::date "
             "order by experiment, version, unit_key",
             path,
@@ -75,9 +81,15 @@ def build_learner_days(bench: Workbench, window: Window) -> None:
 def _assignment_days(bench: Workbench, window: Window) -> None:
     engine = bench.engine
     days = {"first_day": window.first, "end_day": window.end}
-    bench.read_days("events", "events", window)
+    assigned = engine.connection.execute(
+        "select distinct assigned_date from units where assigned_date >= $first_day and assigned_date < $end_day order by all", days
+    ).fetchall()
+    bench.read("events", "events", bench.lake.manifests("events", [event_day(row[0]) for row in assigned]))
+    measures = event_measures(bench)
+    codes = measure_sql.event_codes(measures)
     first_days = queries.with_columns(
-        queries.load("assignment_days"), [measure_sql.over_rows(measure) for measure in event_measures(bench)]
+        queries.with_codes(queries.load("assignment_days"), codes),
+        [measure_sql.over_rows(measure, codes) for measure in measures],
     )
     engine.build("first_days", queries.query_text(first_days), days)
     first_sessions = queries.with_columns(

@@ -13,6 +13,7 @@ from exp_pipeline.contracts.predicates import rejection_expression
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.policies import ExclusionPolicy
 from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day, received_day
+from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.store.engine import Rows
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import queries
@@ -114,7 +115,7 @@ def _write_day(bench: Workbench, day: date, manifests: tuple[Manifest, ...], tex
     for table, text in (("quarantine", texts.quarantine), ("exclusions", texts.exclusions)):
         started = time.monotonic()
         path = bench.lake.staging(table, partition)
-        rows = engine.write(text, path, {"day": day})
+        rows = write_alone(engine, text, path, {"day": day})
         written.append(bench.commit(table, partition, [NewFile(path, "all", rows)], started))
     engine.drop("session_cuts")
     return written

@@ -58,8 +58,6 @@ def _aggregate(measure: Measure) -> exp.Expr:
         return exp.Max(this=exp.cast(of, "double"))
     kind = "varchar" if measure.aggregate == "distinct" else "double"
     collected = exp.cast(of, kind)
-    if measure.aggregate == "distinct":
-        return exp.ArrayAgg(this=exp.Distinct(expressions=[collected]))
     return exp.ArrayAgg(this=collected)
 
 
@@ -76,6 +74,9 @@ def over_rows(measure: Measure, codes: Mapping[str, int] | None = None) -> exp.E
         condition = present if condition is None else exp.and_(condition, present)
     if condition is not None:
         aggregate = exp.Filter(this=aggregate, expression=exp.Where(this=condition))
+    if measure.aggregate == "distinct":
+        # Cheaper than an aggregate that keeps a set for each group.
+        aggregate = exp.func("list_distinct", aggregate, dialect="duckdb")
     if collection:
         aggregate = exp.func("list_sort", aggregate, dialect="duckdb")
     elif measure.aggregate == "sum":

@@ -181,7 +181,7 @@ def _capped(chain: Sequence[Bout], following: int | None, known: set[date]) -> l
         reason = "device"
     elif following == OBJECTIVE:
         reason = "objective"
-    elif following is not None or (last + GAP).date() == last.date() or last.date() + timedelta(days=1) in known:
+    elif (last + GAP).date() == last.date() or last.date() + timedelta(days=1) in known:
         reason = "idle"
     else:
         reason = "open"

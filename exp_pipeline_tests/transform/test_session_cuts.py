@@ -22,6 +22,7 @@ def _offer(engine: Engine, history: list[Event], refused: set[int]) -> None:
         pl.DataFrame(
             {
                 "file": ["f"] * len(history),
+                "received_date": [START.date()] * len(history),
                 "row_number": numbers,
                 "part": [0] * len(history),
                 "learner_key": [event.learner for event in history],
@@ -34,8 +35,9 @@ def _offer(engine: Engine, history: list[Event], refused: set[int]) -> None:
             schema_overrides={"device_id": pl.String, "learning_objective_id": pl.String},
         ),
     )
-    fates = {"file": ["f"] * len(refused), "row_number": sorted(refused), "part": [0] * len(refused)}
-    engine.offer_frame("fates", pl.DataFrame(fates, schema={"file": pl.String, "row_number": pl.Int64, "part": pl.Int64}))
+    fates = [{"received_date": START.date(), "file": "f", "row_number": number, "part": 0} for number in sorted(refused)]
+    schema = {"received_date": pl.Date, "file": pl.String, "row_number": pl.Int64, "part": pl.Int64}
+    engine.offer_frame("fates", pl.DataFrame(fates, schema=schema))
 
 
 @settings(max_examples=50, deadline=None)

@@ -25,13 +25,15 @@ with valid as (
 ranked as (
   select
     v.*,
-    row_number() over (partition by v.event_id order by v.received_at, v.payload, v.file, v.row_number, v.part) as arrival
+    row_number() over (
+      partition by v.event_id order by v.received_at, v.payload, v.received_date, v.file, v.row_number, v.part
+    ) as arrival
   from valid as v
 ),
 
 -- A copy is looked for within the lateness of the row's own day, whatever window of days is being written.
 copied as (
-  select r.file, r.row_number, r.part, min(e.arrival) as first_arrival
+  select r.event_id, r.arrival, min(e.arrival) as first_arrival
   from ranked as r
   inner join ranked as e
     on
@@ -39,7 +41,7 @@ copied as (
       and r.arrival > e.arrival
       and abs(date_diff('day', e.event_date, r.event_date)) <= $lateness_days
   where r.event_date >= $first_day and r.event_date < $end_day
-  group by r.file, r.row_number, r.part
+  group by r.event_id, r.arrival
 )
 
 select
@@ -55,5 +57,5 @@ select
   case when r.payload = f.payload then 'retry' else 'quarantined' end as fate,
   case when r.payload = f.payload then 'same_payload' else 'conflicting_duplicate' end as reason
 from copied as c
-inner join ranked as r on c.file = r.file and c.row_number = r.row_number and c.part = r.part
-inner join ranked as f on r.event_id = f.event_id and c.first_arrival = f.arrival
+inner join ranked as r on c.event_id = r.event_id and c.arrival = r.arrival
+inner join ranked as f on c.event_id = f.event_id and c.first_arrival = f.arrival

@@ -60,7 +60,6 @@ select
     when ended_explicitly then 'explicit'
     when $cut_on_shared_device and handed_over then 'device'
     when next_boundary = 5 then 'objective'
-    when next_boundary is not null then 'idle'
     when
       date_diff('microsecond', date_trunc('day', ended_at), ended_at) + $gap_microseconds < 86400000000
       or not list_contains($last_days, cast(ended_at as date)) then 'idle'

@@ -1,0 +1,210 @@
+"""Sessions are found again identically: day by day, in any order, over any range, in one pass, and by plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from exp_pipeline.steps.behaviour import build_bouts, build_sessions, check_sorted
+from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.ingest import conform
+from exp_pipeline_tests.steps.conftest import commit_events, digests, land_rows, landed_row, rows_of
+from exp_pipeline_tests.transform.cutting import END, Event, Session, flagged, sessions_of
+from exp_pipeline_tests.transform.drawing import MINUTE, histories
+
+FIRST = date(2026, 3, 2)
+NOON = datetime(2026, 3, 2, 12, 0)
+# Half an hour at a time fills half a day in 24 steps; the rest jumps over midnight or cuts.
+STEPS = (timedelta(0), 20 * MINUTE, 30 * MINUTE, 30 * MINUTE, 30 * MINUTE, 31 * MINUTE, 300 * MINUTE)
+# An example costs half a second, so failing ones are not made smaller.
+slow = settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+
+
+def event_row(event: Event) -> dict[str, object]:
+    """The event as a row of the published table."""
+    return {
+        "learner_key": event.learner,
+        "learner_id": f"{event.learner:032x}",
+        "occurred_at": event.at,
+        "event_date": event.day,
+        "event_id": event.event_id,
+        "event_name": event.name,
+        "learning_objective_id": event.objective,
+        "session_id": event.session,
+        "device_id": event.device,
+        "objective_changed": event.objective_changed,
+        "device_handover": event.device_handover,
+        "role": "student",
+        "platform": "web",
+        "app_version": "1.0",
+    }
+
+
+def write_days(bench: Workbench, history: Sequence[Event], days: Sequence[date]) -> None:
+    """Events of the days, as ingest writes them, and their bouts."""
+    marked = flagged(history)
+    commit_events(bench, {day: [event_row(event) for event in marked if event.day == day] for day in days})
+    build_bouts(bench, Window.of(days[0], days[-1]))
+
+
+def found(bench: Workbench) -> list[Session]:
+    rows = rows_of(
+        bench, "sessions", "learner_key, started_at, ended_at, end_reason, n_events", "learner_key, started_at"
+    )
+    return [Session(*row) for row in rows]  # type: ignore[arg-type]
+
+
+def days_of(history: Sequence[Event], extra: int = 0) -> list[date]:
+    last = max(event.day for event in history)
+    return [FIRST + DAY * number for number in range((last - FIRST).days + 1 + extra)]
+
+
+@slow
+@given(history=histories(NOON, learners=2, most=40, steps=STEPS), extra=st.integers(0, 1), data=st.data())
+def test_any_way_of_running_gives_the_same_sessions(
+    emptied: Callable[[], Workbench], history: list[Event], extra: int, data: st.DataObject
+) -> None:
+    bench = emptied()
+    days = days_of(history, extra)
+    write_days(bench, history, days)
+    build_sessions(bench, Window.of(days[0], days[-1]))
+    whole, names = found(bench), digests(bench, "sessions")
+    assert whole == sessions_of(history, days)
+    for day in data.draw(st.permutations(days)):
+        build_sessions(bench, Window.of(day, day))
+    assert digests(bench, "sessions") == names
+    cut = data.draw(st.integers(1, len(days)))
+    for part in (days[cut:], days[:cut]):
+        if part:
+            build_sessions(bench, Window.of(part[0], part[-1]))
+    assert digests(bench, "sessions") == names
+
+
+def steady(start: datetime, hours: float, learner: int = 1, minutes: int = 20, **more: object) -> list[Event]:
+    """Events of one learner at an even pace."""
+    count = int(hours * 60 / minutes) + 1
+    return [
+        Event(learner, start + minutes * MINUTE * number, f"e{learner}-{number:04d}", **more)  # type: ignore[arg-type]
+        for number in range(count)
+    ]
+
+
+def test_three_days_without_a_break_are_cut_at_twelve_hours(bench: Workbench) -> None:
+    history = steady(datetime(2026, 3, 2, 22, 0), hours=60)
+    days = days_of(history, extra=1)
+    write_days(bench, history, days)
+    # The last day first: it must look back to the start of the run, three days before.
+    for day in reversed(days):
+        build_sessions(bench, Window.of(day, day))
+    sessions = found(bench)
+    assert sessions == sessions_of(history, days)
+    assert [session.reason for session in sessions] == ["cap"] * 4 + ["idle"]
+    assert {session.end - session.start for session in sessions[:4]} == {timedelta(hours=12)}
+    assert sum(session.n_events for session in sessions) == len(history)
+
+
+def test_a_session_over_midnight_belongs_to_the_day_it_started(bench: Workbench) -> None:
+    history = steady(datetime(2026, 3, 2, 23, 0), hours=2) + steady(datetime(2026, 3, 3, 0, 5), 0.5, learner=2)
+    write_days(bench, history, days_of(history))
+    for day in (FIRST + DAY, FIRST):
+        build_sessions(bench, Window.of(day, day))
+    assert [(session.learner, session.start.day, session.end.day) for session in found(bench)] == [(1, 2, 3), (2, 3, 3)]
+
+
+def test_an_end_said_before_midnight_is_an_end(bench: Workbench) -> None:
+    history = [
+        Event(1, datetime(2026, 3, 2, 23, 50), "a"),
+        Event(1, datetime(2026, 3, 2, 23, 55), "b", name=END),
+        Event(1, datetime(2026, 3, 3, 0, 5), "c"),
+    ]
+    write_days(bench, history, days_of(history))
+    build_sessions(bench, Window.of(FIRST, FIRST + DAY))
+    assert [session.reason for session in found(bench)] == ["explicit", "idle"]
+
+
+@pytest.mark.parametrize(("clock", "reason"), [((23, 29), "idle"), ((23, 30), "open"), ((23, 59), "open")])
+def test_the_end_of_the_data_leaves_late_sessions_open(bench: Workbench, clock: tuple[int, int], reason: str) -> None:
+    history = [Event(1, datetime(2026, 3, 2, *clock), "a")]
+    write_days(bench, history, [FIRST])
+    build_sessions(bench, Window.of(FIRST, FIRST))
+    assert [session.reason for session in found(bench)] == [reason]
+    # Once the next day is there, if only an empty one, the end is known.
+    write_days(bench, history, [FIRST, FIRST + DAY])
+    build_sessions(bench, Window.of(FIRST, FIRST))
+    assert [session.reason for session in found(bench)] == ["idle"]
+
+
+def test_a_hole_in_the_days_is_a_hole_however_they_are_run(bench: Workbench) -> None:
+    history = [Event(1, datetime(2026, 3, 2, 23, 45), "a"), Event(1, datetime(2026, 3, 5, 8, 0), "b")]
+    marked = flagged(history)
+    commit_events(bench, {event.day: [event_row(event)] for event in marked})
+    days = [event.day for event in marked]
+    build_bouts(bench, Window.of(days[0], days[-1]))
+    build_sessions(bench, Window.of(days[0], days[-1]))
+    whole = digests(bench, "sessions")
+    assert [session.reason for session in found(bench)] == ["open", "idle"]
+    for day in days:
+        build_sessions(bench, Window.of(day, day))
+    assert digests(bench, "sessions") == whole
+
+
+def _landed(at: datetime, number: int, received: date | None = None) -> dict[str, object]:
+    return landed_row(number, at, 7, received=received or at.date(), file=f"f-{received or at.date()}")
+
+
+def test_a_late_event_joins_two_sessions(bench: Workbench) -> None:
+    early, bridge, late = (datetime(2026, 3, 2, 23, 10), datetime(2026, 3, 2, 23, 40), datetime(2026, 3, 3, 0, 5))
+    land_rows(bench, [_landed(early, 1), _landed(late, 2)])
+    window = Window.of(FIRST, FIRST + DAY)
+    for step in (conform, build_bouts, build_sessions):
+        step(bench, window)
+    assert [session.n_events for session in found(bench)] == [1, 1]
+    land_rows(bench, [_landed(bridge, 3, received=FIRST + 2 * DAY)])
+    only = Window.of(FIRST, FIRST)
+    conform(bench, only)
+    build_bouts(bench, only)
+    # The day itself and its neighbours, as the asset graph does.
+    build_sessions(bench, window)
+    assert [(session.n_events, session.start, session.end) for session in found(bench)] == [(3, early, late)]
+
+
+@slow
+@given(history=histories(NOON, learners=3, most=10))
+def test_from_landed_rows_to_sessions(emptied: Callable[[], Workbench], history: list[Event]) -> None:
+    bench = emptied()
+    days = days_of(history)
+    rows = [
+        landed_row(
+            number, event.at, event.learner, event_id=event.event_id, event_name=event.name,
+            device_id=event.device, learning_objective_id=event.objective, session_id=event.session or "s1",
+            # Needed by the contract of some of these events.
+            turn_id="t1", model_name="m", model_version="1", prompt_version="1", retrieval_version="1",
+            safety_policy_version="1", decoder_hash="h", tokens_in=1, tokens_out=1, cost_usd=0.1, ttft_ms=1.0,
+            latency_ms=2.0, safety_outcome="passed", finish_reason="stop", retry_count=0, prompt_hmac="a",
+            completion_hmac="b", prompt_chars=1, completion_chars=1,
+        )
+        for number, event in enumerate(history, start=1)
+    ]  # fmt: skip
+    land_rows(bench, rows)
+    window = Window.of(days[0], days[-1])
+    conform(bench, window)
+    assert rows_of(bench, "quarantine", "reason, event_name") == []
+    assert [check_sorted(bench, day) for day in days] == [0] * len(days)
+    build_bouts(bench, window)
+    build_sessions(bench, window)
+    assert found(bench) == sessions_of(history, days)
+
+
+def test_unsorted_events_are_noticed(bench: Workbench) -> None:
+    rows = [event_row(event) for event in flagged(steady(NOON, hours=1))]
+    commit_events(bench, {FIRST: [rows[1], rows[0], *rows[2:]]})
+    assert check_sorted(bench, FIRST) == 1
