@@ -78,7 +78,7 @@ def test_without_adjustment_it_is_the_difference_of_two_shares(readout: Readout,
     assert row.absolute == pytest.approx(x1 / n1 - x0 / n0, abs=1e-12)
     low, high = confint_proportions_2indep(x1, n1, x0, n0, method="newcomb", compare="diff")
     assert (row.ci_lower, row.ci_upper) == pytest.approx((low, high), abs=1e-9)
-    # +5.05 points (-2.35 to +12.38): the figure of this table's memo before adjustment.
+    # +5.05 points (-2.34 to +12.36): the figure of this table's memo before adjustment.
     assert row.absolute == pytest.approx(0.050505, abs=5e-7)
 
 
