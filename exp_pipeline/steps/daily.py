@@ -13,6 +13,7 @@ from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.steps.behaviour import event_measures, session_measures
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.steps.exposure import build_units
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
@@ -263,7 +264,8 @@ def _write(
         if bench.lake.manifest("events", event_day(day)) is None:
             continue
         path = bench.lake.staging(table, event_day(day))
-        count = bench.engine.write(
+        count = write_alone(
+            bench.engine,
             f"select {names} from judged where event_date = {text_literal(day.isoformat())}::date "
             "order by all",
             path,
