@@ -1,4 +1,4 @@
-"""A home in a temporary folder, a workbench over it, and rows written as if they had come through the door."""
+"""A home in a temporary folder, a workbench over it, and rows as if they had come through the door."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.steps.context import Workbench, door_shape, event_day, received_day
 from exp_pipeline.steps.opening import open_catalog, workbench
-from exp_pipeline.store.engine import quote, text_literal
+from exp_pipeline.store.engine import quote
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform.door import landed_columns
@@ -43,7 +43,12 @@ def opened(tmp_path: Path, catalog: Catalog) -> Iterator[Opened]:
             connection = stack.enter_context(duckdb.connect())
             return stack.enter_context(
                 workbench(
-                    home, connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET}, catalog=catalog, threads=1
+                    home,
+                    connection,
+                    run_id="test",
+                    environment={"EXP_HMAC_KEY": SECRET},
+                    catalog=catalog,
+                    threads=1,
                 )
             )
 
@@ -71,21 +76,20 @@ def with_catalog(bench: Workbench, **changes: object) -> Workbench:
     return replace(bench, catalog=replace(bench.catalog, **changes))  # type: ignore[arg-type]
 
 
-def lake_bytes(home: Home, *, without_runs: bool = True) -> dict[str, bytes]:
-    """Every file that the pipeline wrote, by its path; leftovers of earlier contents included."""
-    found = {
-        path.relative_to(home.root).as_posix(): path.read_bytes()
-        for folder in (home.lake, home.marts)
-        if folder.is_dir()
-        for path in sorted(folder.rglob("*"))
+def lake_bytes(home: Home) -> dict[str, bytes]:
+    """Every file of the lake by its path, manifests and leftovers of earlier contents included."""
+    return {
+        path.relative_to(home.lake).as_posix(): path.read_bytes()
+        for path in sorted(home.lake.rglob("*"))
         if path.is_file()
     }
-    return {name: data.replace(b'"run_id": "again"', b'"run_id": "test"') for name, data in found.items()} if without_runs else found
 
 
 def digests(bench: Workbench, table: str) -> dict[str, str]:
     """The content digest of each partition of a table."""
-    return {one.partition: one.content_digest for one in bench.lake.manifests(table, bench.lake.partitions(table))}
+    return {
+        one.partition: one.content_digest for one in bench.lake.manifests(table, bench.lake.partitions(table))
+    }
 
 
 def rows_of(bench: Workbench, table: str, columns: str = "*", order: str = "all") -> list[tuple[object, ...]]:
@@ -94,18 +98,23 @@ def rows_of(bench: Workbench, table: str, columns: str = "*", order: str = "all"
     return bench.engine.connection.execute(f"select {columns} from rows_of order by {order}").fetchall()
 
 
-def commit_rows(bench: Workbench, table: str, partition: str, tagged: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
+def commit_rows(
+    bench: Workbench, table: str, partition: str, tagged: Mapping[str, Sequence[Mapping[str, object]]]
+) -> None:
     """Write rows (missing columns null) as one partition with one file for each tag."""
     from exp_pipeline.contracts.table_columns import table_columns
 
     columns = landed_columns(door_shape()) if table == "landed" else table_columns(table)
     files = []
     for tag, rows in sorted(tagged.items()):
-        used = [name for name in columns if any(row.get(name) is not None for row in rows)] or [next(iter(columns))]
+        used = [name for name in columns if any(row.get(name) is not None for row in rows)] or [
+            next(iter(columns))
+        ]
         frame = pl.DataFrame({name: [row.get(name) for row in rows] for name in used})
         bench.engine.offer_frame("rows_to_commit", frame)
         listed = ", ".join(
-            f"{quote(name) if name in used else 'null'}::{kind} as {quote(name)}" for name, kind in columns.items()
+            f"{quote(name) if name in used else 'null'}::{kind} as {quote(name)}"
+            for name, kind in columns.items()
         )
         path = bench.lake.staging(table, partition)
         files.append(NewFile(path, tag, bench.engine.write(f"select {listed} from rows_to_commit", path)))
@@ -156,8 +165,3 @@ def commit_events(bench: Workbench, days: Mapping[date, Sequence[Mapping[str, ob
     """Write events of days as ingest would: in order, one file a day."""
     for day, rows in days.items():
         commit_rows(bench, "events", event_day(day), {"bucket-00-of-01": rows})
-
-
-def sql_list(values: Sequence[str]) -> str:
-    """Texts as an SQL list of literals."""
-    return ", ".join(text_literal(value) for value in values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 
 END = "tutor_session_ended"
 GAP = timedelta(minutes=30)
@@ -77,7 +77,7 @@ class Session:
 
 
 def flagged(events: Iterable[Event]) -> list[Event]:
-    """Events of any days in order, marked where the objective changed and where the device went on, day by day."""
+    """Events in order, marked where the objective changed and where the device went on, day by day."""
     marked: list[Event] = []
     whole = sorted(events, key=lambda event: (event.day, event.place))
     for _, group in groupby(whole, key=lambda event: event.day):
@@ -94,7 +94,7 @@ def flagged(events: Iterable[Event]) -> list[Event]:
             if event.device is not None:
                 devices.setdefault(event.device, []).append(event)
         for users in devices.values():
-            for one, following in zip(users, users[1:], strict=False):
+            for one, following in pairwise(users):
                 if one.learner != following.learner:
                     handed.add((one.learner, one.at))
         marked += [
@@ -111,7 +111,9 @@ def flagged(events: Iterable[Event]) -> list[Event]:
 def bouts_of(events: Sequence[Event], *, on_objective: bool = True, on_device: bool = True) -> list[Bout]:
     """Marked events cut within each learner and day."""
     bouts: list[Bout] = []
-    for _, group in groupby(sorted(events, key=lambda event: event.place), key=lambda one: (one.learner, one.day)):
+    for _, group in groupby(
+        sorted(events, key=lambda event: event.place), key=lambda one: (one.learner, one.day)
+    ):
         run: list[Event] = []
         cut = FIRST
         for event in group:
@@ -144,7 +146,13 @@ def sessions_of(events: Iterable[Event], known_days: Iterable[date]) -> list[Ses
         chains: list[list[Bout]] = []
         boundaries: list[int] = []
         for bout in group:
-            boundary = FIRST if not chains else bout.cut if bout.cut != FIRST else _over_midnight(chains[-1][-1], bout)
+            boundary = (
+                FIRST
+                if not chains
+                else bout.cut
+                if bout.cut != FIRST
+                else _over_midnight(chains[-1][-1], bout)
+            )
             if boundary:
                 chains.append([bout])
                 boundaries.append(boundary)

@@ -24,7 +24,12 @@ STEPS = (
 
 @st.composite
 def histories(
-    draw: st.DrawFn, start: datetime, *, learners: int = 3, most: int = 14, steps: tuple[timedelta, ...] = STEPS
+    draw: st.DrawFn,
+    start: datetime,
+    *,
+    learners: int = 3,
+    most: int = 14,
+    steps: tuple[timedelta, ...] = STEPS,
 ) -> list[Event]:
     """Events of a few learners who share devices, in no order; flags are not set."""
     events: list[Event] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.resources import files
 
 import pytest
 import sqlglot
@@ -17,7 +18,9 @@ from exp_pipeline.transform import measures, queries
 CODED = ("tutor_session_ended", "tutor_turn_submitted", "tutor_turn_response_shown")
 MEASURES = (
     Measure(name="answers", description="d", events=("answer_attempted",), where="correct is not null"),
-    Measure(name="cost", description="d", events=("tutor_turn_response_shown",), aggregate="sum", of="cost_usd"),
+    Measure(
+        name="cost", description="d", events=("tutor_turn_response_shown",), aggregate="sum", of="cost_usd"
+    ),
     Measure(name="slowest", description="d", aggregate="max", of="latency_ms"),
     Measure(name="objectives", description="d", aggregate="distinct", of="learning_objective_id"),
     Measure(name="latency", description="d", aggregate="values", of="latency_ms", where="latency_ms >= 0"),
@@ -27,7 +30,9 @@ MEASURES = (
 def _calls() -> dict[str, exp.Expr]:
     return {
         "contract_refusal": rejection_expression(),
-        "payload_digest": exp.func("md5", exp.func("concat_ws", exp.Literal.string("|"), exp.column("event_id"))),
+        "payload_digest": exp.func(
+            "md5", exp.func("concat_ws", exp.Literal.string("|"), exp.column("event_id"))
+        ),
         "exclusion_by_agent": exp.column("user_agent").like("%bot%"),
     }
 
@@ -40,13 +45,17 @@ def _measure_columns(name: str, codes: dict[str, int]) -> tuple[list[exp.Expr], 
 
 
 def filled(name: str) -> exp.Expr:
-    """A query as an engine gets it: slots filled with measures, calls with trees of the kind that the steps give."""
+    """A query as an engine gets it: slots filled with measures, calls with trees as the steps give them."""
     query = queries.load(name)
     codes = measures.event_codes(MEASURES, CODED)
-    slots = {call.expressions[0].name for call in query.find_all(exp.Anonymous) if str(call.this).lower() == "slot"}
+    slots = {
+        call.expressions[0].name for call in query.find_all(exp.Anonymous) if str(call.this).lower() == "slot"
+    }
     if slots:
         sums, columns = _measure_columns(name, codes)
-        query = queries.with_slots(query, {slot: sums if slot.endswith("sums") else columns for slot in slots})
+        query = queries.with_slots(
+            query, {slot: sums if slot.endswith("sums") else columns for slot in slots}
+        )
     return queries.with_calls(queries.with_codes(query, codes), _calls())
 
 
@@ -76,19 +85,24 @@ def test_the_first_line_states_the_grain(name: str) -> None:
 def test_published_columns_are_named(name: str) -> None:
     for select in _outer_selects(queries.load(name)):
         starred = [
-            one for one in select.expressions if isinstance(one, exp.Star) or (isinstance(one, exp.Column) and one.is_star)
+            one
+            for one in select.expressions
+            if isinstance(one, exp.Star) or (isinstance(one, exp.Column) and one.is_star)
         ]
         assert not starred
 
 
 @pytest.mark.parametrize("name", queries.query_names())
 def test_one_file_is_one_query(name: str) -> None:
-    text = (queries.files("exp_pipeline.transform") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    text = (files("exp_pipeline.transform") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
     assert len([one for one in sqlglot.parse(text, dialect="duckdb") if one is not None]) == 1
 
 
 def test_what_spark_lacks_is_an_error_and_not_a_guess() -> None:
-    query = sqlglot.parse_one("select sum(x) over (order by y rows between 1 preceding and current row exclude ties) from t", dialect="duckdb")
+    query = sqlglot.parse_one(
+        "select sum(x) over (order by y rows between 1 preceding and current row exclude ties) from t",
+        dialect="duckdb",
+    )
     with pytest.raises(UnsupportedError):
         queries.spark_text(query)
 

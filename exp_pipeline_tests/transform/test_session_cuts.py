@@ -1,4 +1,4 @@
-"""Which moments the day's landed rows mark: a new objective before them, another learner on the device after them."""
+"""Which moments of a day are marked: a new objective before, another learner on the device after."""
 
 from __future__ import annotations
 
@@ -35,12 +35,15 @@ def _offer(engine: Engine, history: list[Event], refused: set[int]) -> None:
             schema_overrides={"device_id": pl.String, "learning_objective_id": pl.String},
         ),
     )
-    fates = [{"received_date": START.date(), "file": "f", "row_number": number, "part": 0} for number in sorted(refused)]
+    fates = [
+        {"received_date": START.date(), "file": "f", "row_number": number, "part": 0}
+        for number in sorted(refused)
+    ]
     schema = {"received_date": pl.Date, "file": pl.String, "row_number": pl.Int64, "part": pl.Int64}
     engine.offer_frame("fates", pl.DataFrame(fates, schema=schema))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(history=histories(START, most=8))
 def test_cuts_are_those_of_plain_python(engine: Engine, history: list[Event]) -> None:
     today = [event for event in history if event.day == START.date()]
@@ -53,7 +56,9 @@ def test_cuts_are_those_of_plain_python(engine: Engine, history: list[Event]) ->
             f"select row_number, objective_changed, device_handover from ({text})", {"day": START.date()}
         ).fetchall()
     }
-    kept = [event for number, event in enumerate(history, start=1) if number not in refused and event in today]
+    kept = [
+        event for number, event in enumerate(history, start=1) if number not in refused and event in today
+    ]
     marked = {event.event_id: event for event in flagged(kept)}
     expected = {
         number: (marked[event.event_id].objective_changed, marked[event.event_id].device_handover)

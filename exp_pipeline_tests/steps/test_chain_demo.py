@@ -1,0 +1,119 @@
+"""A small simulated world through the chain of days: the same bytes in one run and day by day."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import date
+
+import pytest
+
+from exp_pipeline.catalog import Catalog
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.simulate.landing import write_landing
+from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
+from exp_pipeline.steps.behaviour import build_bouts, build_sessions, build_turns, check_sorted
+from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.daily import judge_guardrails, judge_quality, judge_sample_ratios
+from exp_pipeline.steps.exposure import build_assignments, build_content, build_enrollments, build_exposures
+from exp_pipeline.steps.facts import build_unit_days
+from exp_pipeline.steps.ingest import conform
+from exp_pipeline.steps.landing import land_days
+from exp_pipeline.store.landing import received_days
+from exp_pipeline_tests.steps.conftest import Opened, lake_bytes, rows_of, with_catalog
+
+START, START_EXPERIMENT = date(2026, 3, 2), date(2026, 3, 4)
+DAYS = 8
+PLAN = SimulationPlan(
+    name="tiny",
+    seed=7,
+    start=START,
+    days=DAYS,
+    schools=2,
+    classes_per_school=2,
+    learners=60,
+    staff_accounts=1,
+    sessions_per_learner_day=0.5,
+    midnight_share=0.1,
+    experiments=(
+        SimulatedExperiment(
+            name="hint-ladder",
+            start=START_EXPERIMENT,
+            end=START + DAY * DAYS,
+            arms=(
+                ArmTruth(name="control", share=0.34),
+                ArmTruth(name="ladder", share=0.33),
+                ArmTruth(name="ladder-fast", share=0.33),
+            ),
+        ),
+    ),
+    contaminated_units=1,
+    faults=Faults(
+        retry_share=0.02, late_share=0.03, conflicting_duplicates=2, too_late=2, clock_skewed=3,
+        clock_year_ahead=1, not_json=1, not_utf8=1, truncated=1, contract_breaks=2,
+    ),
+)  # fmt: skip
+WINDOW = Window.of(START, START + DAY * (DAYS - 1))
+# Each needs the whole of those before it.
+BY_DAY = (conform, build_bouts, build_sessions, build_turns, build_assignments, build_exposures)
+JUDGED = (build_unit_days, judge_sample_ratios, judge_guardrails, judge_quality)
+
+
+@pytest.fixture(scope="module")
+def moved(catalog: Catalog) -> Mapping[str, Brief]:
+    """The shipped brief, moved to the days that are simulated."""
+    brief = catalog.briefs["hint-ladder"]
+    return {brief.name: brief.model_copy(update={"start": START_EXPERIMENT, "end": START + DAY * DAYS})}
+
+
+def landed_world(opened: Opened, name: str, moved: Mapping[str, Brief]) -> Workbench:
+    bench = with_catalog(opened(name), briefs=moved)
+    write_landing(PLAN, bench.home.landing)
+    land_days(bench, received_days(bench.home.landing))
+    return bench
+
+
+def run_chain(bench: Workbench, *, day_by_day: bool = False) -> None:
+    """Every step over the lake; day by day, the days of each step are taken in a mixed order."""
+    windows = [Window.of(day, day) for day in WINDOW.days()] if day_by_day else [WINDOW]
+    order = random.Random(1)
+    for step in BY_DAY:
+        for window in order.sample(windows, len(windows)):
+            step(bench, window)
+    build_enrollments(bench)
+    build_content(bench)
+    for step in JUDGED:
+        for window in order.sample(windows, len(windows)):
+            step(bench, window)
+
+
+def test_the_same_bytes_in_one_run_and_day_by_day(opened: Opened, moved: Mapping[str, Brief]) -> None:
+    whole, parts = landed_world(opened, "whole", moved), landed_world(opened, "parts", moved)
+    run_chain(whole)
+    once = lake_bytes(whole.home)
+    assert len(rows_of(whole, "unit_days", "unit_key")) > 50
+    assert [check_sorted(whole, day) for day in WINDOW.days()] == [0] * DAYS
+    for step in (conform, build_bouts, build_sessions, build_unit_days):
+        step(whole, WINDOW)
+    assert lake_bytes(whole.home) == once
+    run_chain(parts, day_by_day=True)
+    other = lake_bytes(parts.home)
+    assert sorted(name for name in once if other.get(name) != once[name]) == []
+    assert sorted(once) == sorted(other)
+
+
+def test_every_landed_row_is_accounted_for(opened: Opened, moved: Mapping[str, Brief]) -> None:
+    bench = landed_world(opened, "home", moved)
+    tagged = {date.fromisoformat(str(row[0])) for row in rows_of(bench, "landed", "event_date")}
+    conform(bench, Window.of(min(tagged), max(tagged)))
+    landed = len(rows_of(bench, "landed", "file"))
+    settled = {table: len(rows_of(bench, table, "file")) for table in ("events", "quarantine", "exclusions")}
+    retries = 0
+    for manifest in bench.lake.manifests("events", bench.lake.partitions("events")):
+        by_source = manifest.facts["by_source"]
+        assert isinstance(by_source, Mapping)
+        retries += sum(counts["retry"] for counts in by_source.values())
+    assert retries > 0
+    assert sum(settled.values()) + retries == landed
+    reasons = {str(row[0]) for row in rows_of(bench, "quarantine", "reason")}
+    assert {"not_json", "not_utf8", "conflicting_duplicate", "too_late"} <= reasons
