@@ -1,4 +1,4 @@
-"""Measures as SQL: every measure of the catalog becomes a column of one pass, added up over bouts, days and windows."""
+"""Measures as SQL: each measure of the catalog is a column of one pass, added up over bouts and days."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from sqlglot import exp
 
 from exp_pipeline.model.metrics import Aggregate, Measure
 
-# Sums of floats depend on their order; sums of 9-digit decimals do not, so that a partition is always the same bytes.
+# Sums of floats depend on their order, sums of decimals do not: a partition is always the same bytes. What
+# the contract allows (up to 1e9) must fit with room for expressions, or one odd event would stop a day.
 _EXACT = "decimal(28, 9)"
 
 
@@ -18,7 +19,7 @@ def _parse(text: str) -> exp.Expr:
 
 
 def event_codes(measures: Iterable[Measure], also: Iterable[str] = ()) -> dict[str, int]:
-    """A small number for each event name that the measures (or a query itself) ask for, in the order of names."""
+    """A small number for each event name that measures (or a query itself) ask for, by name."""
     names = sorted({name for measure in measures for name in measure.events} | set(also))
     return {name: code for code, name in enumerate(names, start=1)}
 
@@ -88,7 +89,9 @@ def added_up(measure: Measure, table: str) -> exp.Expr:
     """A measure's column added up over the rows of a group (bouts of a day, days of a window)."""
     column = exp.column(measure.name, table=table, quoted=True)
     if measure.aggregate == "count":
-        value: exp.Expr = exp.cast(exp.func("coalesce", exp.Sum(this=column), exp.Literal.number(0)), "bigint")
+        value: exp.Expr = exp.cast(
+            exp.func("coalesce", exp.Sum(this=column), exp.Literal.number(0)), "bigint"
+        )
     elif measure.aggregate == "sum":
         value = exp.cast(exp.Sum(this=exp.cast(column, _EXACT)), "double")
     elif measure.aggregate == "max":
@@ -102,10 +105,13 @@ def added_up(measure: Measure, table: str) -> exp.Expr:
 
 
 def on_its_day(measure: Measure, *, own: str, first: str) -> exp.Expr:
-    """A measure's column for one unit and day: on the assignment day from table `first`, later from table `own`."""
+    """A measure's column for one unit and day: from `first` on the assignment day, later from `own`."""
     value: exp.Expr = (
         exp.Case()
-        .when(exp.column("event_date", table="d").eq(exp.column("assigned_date", table="u")), exp.column(measure.name, table=first, quoted=True))
+        .when(
+            exp.column("event_date", table="d").eq(exp.column("assigned_date", table="u")),
+            exp.column(measure.name, table=first, quoted=True),
+        )
         .else_(exp.column(measure.name, table=own, quoted=True))
     )
     if measure.aggregate == "count":
@@ -114,7 +120,7 @@ def on_its_day(measure: Measure, *, own: str, first: str) -> exp.Expr:
 
 
 def in_order(measures: Iterable[Measure], over: str | None = None) -> tuple[Measure, ...]:
-    """Measures by name, so that columns always stand in the same order; only those over one table, if named."""
+    """Measures by name, so that columns always stand in the same order; those over one table, if named."""
     return tuple(sorted((m for m in measures if over is None or m.over == over), key=lambda m: m.name))
 
 

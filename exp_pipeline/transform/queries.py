@@ -1,7 +1,7 @@
 """The SQL files as parsed queries: read once, extended with columns, and put into the form an engine runs.
 
-Each file is one query in DuckDB's dialect with one stated grain; `query_text` gives it for DuckDB, `spark_text`
-for Spark, where a construct that has no translation is an error.
+Each file is one query in DuckDB's dialect with one stated grain; `query_text` gives it for DuckDB,
+`spark_text` for Spark, where a construct that has no translation is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def _parsed(name: str) -> exp.Expr:
 def query_names() -> tuple[str, ...]:
     """The names of all SQL files, in order."""
     folder = files("exp_pipeline.transform").joinpath("sql")
-    return tuple(sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")))
+    return tuple(
+        sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    )
 
 
 def grain(name: str) -> str:
@@ -84,7 +86,7 @@ def with_calls(query: exp.Expr, replacements: Mapping[str, exp.Expr]) -> exp.Exp
 
 
 def with_codes(query: exp.Expr, codes: Mapping[str, int]) -> exp.Expr:
-    """The query with `event_code()` as one comparison chain over `event_name`, and `code_of('name')` as its number.
+    """The query with `event_code()` as one comparison chain over `event_name`, `code_of('x')` as its number.
 
     Comparing a small integer is cheaper than comparing names again for every measure.
     """
@@ -105,7 +107,7 @@ def streaming(query: exp.Expr) -> exp.Expr:
 
     `lag(x) over (partition by a order by b)` becomes `lag(x) over ()`, and a running sum runs over the whole
     file. That gives the same rows only where the query itself marks the first row of each partition (by
-    comparing the partition's columns with the row before), as `bouts.sql` does, and where the input is sorted.
+    comparing the partition's columns with the row before), as `bouts.sql` does, and for sorted input.
     """
 
     def open_up(node: exp.Expr) -> exp.Expr:

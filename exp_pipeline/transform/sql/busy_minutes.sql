@@ -6,6 +6,7 @@ with busy as (
   group by learner_key, event_date
   having count(*) > $events_per_minute
 )
+
 select l.learner_key, date_trunc('minute', l.occurred_at) as minute_start
 from landed as l
 inner join busy as b on l.learner_key = b.learner_key and l.event_date = b.event_date

@@ -10,11 +10,13 @@ with linked as (
         when b.cut <> 1 then b.cut
         when lag(b.ended_explicitly) over (partition by b.learner_key order by b.started_at) then 2
         when
-          date_diff('microsecond', lag(b.ended_at) over (partition by b.learner_key order by b.started_at), b.started_at)
-          > $gap_microseconds then 3
+          date_diff(
+            'microsecond', lag(b.ended_at) over (partition by b.learner_key order by b.started_at), b.started_at
+          ) > $gap_microseconds then 3
         when
           $cut_on_shared_device
-          and lag(b.handed_over) over (partition by b.learner_key order by b.started_at) then 4
+          and lag(b.handed_over) over (partition by b.learner_key order by b.started_at)
+          then 4
         when
           $cut_on_objective
           and lag(b.objective) over (partition by b.learner_key order by b.started_at) <> b.objective then 5

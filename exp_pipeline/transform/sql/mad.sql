@@ -24,7 +24,7 @@ before as (
     slot('covariate_sums')
   from units as u
   inner join learner_days as p
-    on u.unit_key = p.unit_key and p.event_date < u.assigned_date and p.event_date >= u.pre_start
+    on u.unit_key = p.unit_key and u.assigned_date > p.event_date and u.pre_start <= p.event_date
   group by u.unit_key
 )
 

@@ -1,6 +1,8 @@
 -- One row per landed row of one day before (or after) which a session is cut by objective (or by a shared device).
 with kept as (
-  select l.received_date, l.file, l.row_number, l.part, l.learner_key, l.occurred_at, l.event_id, l.device_id, l.learning_objective_id
+  select
+    l.received_date, l.file, l.row_number, l.part, l.learner_key, l.occurred_at, l.event_id, l.device_id,
+    l.learning_objective_id
   from landed as l
   left join fates as f
     on l.received_date = f.received_date and l.file = f.file and l.row_number = f.row_number and l.part = f.part

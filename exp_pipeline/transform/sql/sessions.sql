@@ -23,10 +23,15 @@ pieces as (
   inner join events as e
     on
       b.learner_key = e.learner_key
-      and e.occurred_at >= b.started_at
-      and e.occurred_at <= c.ended_at
-      and (b.next_started_at is null or e.occurred_at < b.next_started_at)
+      and b.started_at <= e.occurred_at
+      and c.ended_at >= e.occurred_at
+      and (b.next_started_at is null or b.next_started_at > e.occurred_at)
   group by b.learner_key, b.chain, b.started_at
+),
+
+capped_chains as (
+  select distinct learner_key, chain
+  from cap_starts
 ),
 
 everything as (
@@ -35,7 +40,7 @@ everything as (
     c.ended_explicitly, c.handed_over, c.next_boundary, c.objective, c.producer_session_id, c.producer_changes,
     c.role, c.platform, c.app_version, c.locale, c.class_id, c.school_id
   from chains as c
-  left join (select distinct learner_key, chain from cap_starts) as k
+  left join capped_chains as k
     on c.learner_key = k.learner_key and c.chain = k.chain
   where k.chain is null
   union all
