@@ -208,6 +208,8 @@ def run(
     place = home_of(home)
     catalog = open_catalog(place.catalog)
     chosen = event_briefs(catalog, experiment or ()) if experiment or everything else []
+    for problem in catalog.problems:
+        typer.echo(f"left out of this run: {problem}", err=True)
     ranges = []
     if everything or first or last or not experiment:
         needs_key()

@@ -1,4 +1,4 @@
-"""The steps of the chain, one file per group: a window of days or an experiment in, partitions written, facts out.
+"""The steps of the chain, one file per group: days or an experiment in, partitions written, facts out.
 
 No Dagster here: assets, command line and benchmarks call the same functions.
 """

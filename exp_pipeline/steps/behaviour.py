@@ -74,8 +74,8 @@ def used(text: str, parameters: dict[str, object]) -> dict[str, object]:
 def build_bouts(bench: Workbench, window: Window) -> list[Written]:
     """Cut the events of each day into bouts, with every measure of the catalog summed up in each.
 
-    The files are sorted by learner and time (asserted), so this is one streaming pass, two groups of days side
-    by side. A bout never crosses midnight, so each day depends on its own events only.
+    The files are sorted by learner and time (asserted), so this is one streaming pass, two groups of days
+    side by side. A bout never crosses midnight, so each day depends on its own events only.
     """
     manifests = bench.lake.manifests("events", [event_day(day) for day in window.days()])
     if not manifests:
@@ -103,7 +103,11 @@ def _bouts_of(bench: Workbench, engine: Engine, manifests: Sequence[Manifest]) -
         engine.connection.execute(f"drop view {quote(source)}")
         written.append(
             bench.commit(
-                "bouts", manifest.partition, [NewFile(path, "all", rows)], started, schema_version=version,
+                "bouts",
+                manifest.partition,
+                [NewFile(path, "all", rows)],
+                started,
+                schema_version=version,
                 facts={"events": manifest.rows},
             )
         )
@@ -157,7 +161,7 @@ def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
 
 
 def _uncut_since_start(bench: Workbench, look: Window, window: Window) -> bool:
-    """Whether a chain that reaches the window began in the first half hour of the days looked at (so perhaps before)."""
+    """Whether a chain that reaches the window began with the days looked at, and so perhaps before them."""
     earlier = bench.lake.manifest("events", event_day(look.first - DAY))
     if earlier is None:
         return False
@@ -175,29 +179,34 @@ def build_turns(bench: Workbench, window: Window) -> list[Written]:
     started = time.monotonic()
     bench.read_days("all_events", "events", window.widened(1, 1))
     edge = {"low": _midnight(window.first) - TURN_GAP, "high": _midnight(window.end) + TURN_GAP}
-    columns = ", ".join(
-        ("learner_key", "learner_id", "turn_id", "occurred_at", "event_id", "event_name", "latency_ms", "ttft_ms",
-         "retry_count", "tokens_in", "tokens_out", "cost_usd", "model_version", "prompt_version", "platform")
-    )  # fmt: skip
+    columns = (
+        "learner_key, learner_id, turn_id, occurred_at, event_id, event_name, latency_ms, ttft_ms, "
+        "retry_count, tokens_in, tokens_out, cost_usd, model_version, prompt_version, platform"
+    )
     engine.build(
         "events_near",
-        f"select {columns} from all_events where turn_id is not null and occurred_at >= $low and occurred_at < $high",
+        f"select {columns} from all_events "
+        "where turn_id is not null and occurred_at >= $low and occurred_at < $high",
         edge,
     )
-    text = queries.query_text(queries.without_order(queries.load("turns"))).replace("FROM events AS e", "FROM events_near AS e")
+    query = queries.without_order(queries.load("turns"))
+    text = queries.query_text(query).replace("FROM events AS e", "FROM events_near AS e")
     parameters: dict[str, object] = {
         "turn_gap_microseconds": TURN_GAP // _US,
         "window_start": _midnight(window.first),
         "window_end": _midnight(window.end),
     }
     engine.build("built_turns", text, parameters)
-    written = _write_days(bench, "turns", "built_turns", "learner_key, started_at, turn_id, turn_part", window, started)
+    order = "learner_key, started_at, turn_id, turn_part"
+    written = _write_days(bench, "turns", "built_turns", order, window, started)
     engine.drop("built_turns")
     engine.drop("events_near")
     return written
 
 
-def _write_days(bench: Workbench, table: str, built: str, order: str, window: Window, started: float) -> list[Written]:
+def _write_days(
+    bench: Workbench, table: str, built: str, order: str, window: Window, started: float
+) -> list[Written]:
     """Write a built table's rows day by day; only days whose events exist get a partition."""
     columns = ", ".join(quote(name) for name in table_columns(table))
     written = []
@@ -207,7 +216,8 @@ def _write_days(bench: Workbench, table: str, built: str, order: str, window: Wi
         path = bench.lake.staging(table, event_day(day))
         rows = write_alone(
             bench.engine,
-            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date order by {order}",
+            f"select {columns} from {quote(built)} "
+            f"where event_date = {text_literal(day.isoformat())}::date order by {order}",
             path,
         )
         written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))
@@ -216,7 +226,7 @@ def _write_days(bench: Workbench, table: str, built: str, order: str, window: Wi
 
 
 def check_sorted(bench: Workbench, day: date) -> int:
-    """How many events of a day stand out of the order that the one-pass form relies on (0 when all is well)."""
+    """How many events of a day are out of the order that the one-pass form relies on (0 when all is well)."""
     manifest = bench.lake.manifest("events", event_day(day))
     if manifest is None:
         return 0

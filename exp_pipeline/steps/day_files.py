@@ -14,7 +14,9 @@ from exp_pipeline.store.engine import Engine
 SPLIT_DAYS = 4
 
 
-def write_alone(engine: Engine, query: str, path: Path, parameters: Mapping[str, object] | None = None) -> int:
+def write_alone(
+    engine: Engine, query: str, path: Path, parameters: Mapping[str, object] | None = None
+) -> int:
     """Write a query's rows to a file that depends on these rows alone; returns their number.
 
     DuckDB declares a Parquet column as required where statistics prove that it has no null. Statistics are

@@ -18,7 +18,7 @@ from exp_pipeline.transform import queries
 
 
 def build_unit_days(bench: Workbench, window: Window) -> list[Written]:
-    """Write experiment × unit × day measures for the window: all experiments in one pass over bouts.
+    """Write the measures of each experiment, unit and day of the window, all in one pass over bouts.
 
     Only what happened at or after a unit's assignment counts. On the assignment day that is read from the
     events themselves; on later days the learner's whole day counts, so bouts and sessions are summed.
@@ -38,7 +38,8 @@ def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
         "where event_date >= $first_day and event_date < $end_day",
         {"first_day": window.first, "end_day": window.end},
     )
-    engine.build("built_unit_days", _unit_days_text(bench), {"first_day": window.first, "end_day": window.end})
+    days = {"first_day": window.first, "end_day": window.end}
+    engine.build("built_unit_days", _unit_days_text(bench), days)
     measures = (*event_measures(bench), *session_measures(bench))
     version = measure_version(bench, "unit_days", measures)
     names = [*table_columns("unit_days"), *(measure.name for measure in measure_sql.in_order(measures))]
@@ -54,15 +55,29 @@ def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
             "order by experiment, version, unit_key",
             path,
         )
-        written.append(bench.commit("unit_days", event_day(day), [NewFile(path, "all", rows)], started, schema_version=version))
+        written.append(
+            bench.commit(
+                "unit_days", event_day(day), [NewFile(path, "all", rows)], started, schema_version=version
+            )
+        )
         started = time.monotonic()
-    for name in ("built_unit_days", "active_days", "learner_days", "session_days", "first_days", "first_session_days", "units", "experiments", "experiment_days"):
+    for name in (
+        "built_unit_days",
+        "active_days",
+        "learner_days",
+        "session_days",
+        "first_days",
+        "first_session_days",
+        "units",
+        "experiments",
+        "experiment_days",
+    ):
         engine.drop(name)
     return written
 
 
 def build_learner_days(bench: Workbench, window: Window) -> None:
-    """Keep in the engine, as `learner_days` and `session_days`, every measure by learner and day of the window."""
+    """Keep in the engine, as `learner_days` and `session_days`, every measure by learner and day."""
     engine = bench.engine
     days = {"first_day": window.first, "end_day": window.end}
     over_events, over_sessions = event_measures(bench), session_measures(bench)
@@ -82,7 +97,9 @@ def _assignment_days(bench: Workbench, window: Window) -> None:
     engine = bench.engine
     days = {"first_day": window.first, "end_day": window.end}
     assigned = engine.connection.execute(
-        "select distinct assigned_date from units where assigned_date >= $first_day and assigned_date < $end_day order by all", days
+        "select distinct assigned_date from units "
+        "where assigned_date >= $first_day and assigned_date < $end_day order by all",
+        days,
     ).fetchall()
     bench.read("events", "events", bench.lake.manifests("events", [event_day(row[0]) for row in assigned]))
     measures = event_measures(bench)
@@ -93,7 +110,8 @@ def _assignment_days(bench: Workbench, window: Window) -> None:
     )
     engine.build("first_days", queries.query_text(first_days), days)
     first_sessions = queries.with_columns(
-        queries.load("assignment_session_days"), [measure_sql.over_rows(measure) for measure in session_measures(bench)]
+        queries.load("assignment_session_days"),
+        [measure_sql.over_rows(measure) for measure in session_measures(bench)],
     )
     engine.build("first_session_days", queries.query_text(first_sessions), days)
 
@@ -101,6 +119,7 @@ def _assignment_days(bench: Workbench, window: Window) -> None:
 def _unit_days_text(bench: Workbench) -> str:
     columns: list[exp.Expr] = []
     for measure in measure_sql.in_order((*event_measures(bench), *session_measures(bench))):
-        own, first = ("learner_days", "first_days") if measure.over == "events" else ("session_days", "first_session_days")
+        events = measure.over == "events"
+        own, first = ("learner_days", "first_days") if events else ("session_days", "first_session_days")
         columns.append(measure_sql.on_its_day(measure, own=own, first=first))
     return queries.query_text(queries.without_order(queries.with_columns(queries.load("unit_days"), columns)))

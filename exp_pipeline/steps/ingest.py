@@ -19,7 +19,7 @@ from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
 
-# A day's events go to one file up to this many rows, then to 2, 4, 8 … files by the top bits of the learner key.
+# A day's events go to one file up to this many rows, then to 2, 4, 8 … files by the learner key's top bits.
 BUCKET_ROWS = 2_000_000
 
 
@@ -94,10 +94,13 @@ def _day_texts(columns: Mapping[str, str]) -> _DayTexts:
     )
 
 
-def _write_day(bench: Workbench, day: date, manifests: tuple[Manifest, ...], texts: _DayTexts) -> list[Written]:
+def _write_day(
+    bench: Workbench, day: date, manifests: tuple[Manifest, ...], texts: _DayTexts
+) -> list[Written]:
     started = time.monotonic()
     engine, partition = bench.engine, event_day(day)
-    engine.offer("landed_day", Rows(bench.lake.paths(manifests, [day.isoformat()]), landed_columns(bench.shape())))
+    slices = bench.lake.paths(manifests, [day.isoformat()])
+    engine.offer("landed_day", Rows(slices, landed_columns(bench.shape())))
     engine.build("session_cuts", texts.session_cuts, {"day": day})
     total = int(engine.row("select count(*) from landed_day")[0])
     facts: dict[str, object] = {"landed_rows": total, "by_source": _by_source(bench, day)}
@@ -108,7 +111,9 @@ def _write_day(bench: Workbench, day: date, manifests: tuple[Manifest, ...], tex
         buckets *= 2
     for bucket in range(buckets):
         path = bench.lake.staging("events", partition)
-        text = texts.events_text if buckets == 1 else queries.query_text(_bucket(texts.events, bucket, buckets))
+        text = (
+            texts.events_text if buckets == 1 else queries.query_text(_bucket(texts.events, bucket, buckets))
+        )
         rows = engine.write(text, path, {"day": day})
         files.append(NewFile(path, f"bucket-{bucket:02d}-of-{buckets:02d}", rows))
     written.append(bench.commit("events", partition, files, started, facts=facts))
@@ -146,7 +151,7 @@ def event_columns(landed: Mapping[str, str]) -> list[str]:
 
 
 def _by_source(bench: Workbench, day: date) -> dict[str, dict[str, int]]:
-    """Rows landed and what became of them, by source; `kept` is counted apart from the others, never derived."""
+    """Rows landed and what became of them, by source; `kept` is counted apart, never derived."""
     engine = bench.engine
     counts: dict[str, dict[str, int]] = {}
     for source, rows in engine.connection.execute(
@@ -155,7 +160,8 @@ def _by_source(bench: Workbench, day: date) -> dict[str, dict[str, int]]:
         counts[source] = {"landed": rows, "kept": 0, "retry": 0, "quarantined": 0, "excluded": 0}
     for source, rows in engine.connection.execute(
         "select l.source, count(*) from landed_day as l anti join fates as f "
-        "on l.received_date = f.received_date and l.file = f.file and l.row_number = f.row_number and l.part = f.part group by l.source"
+        "on l.received_date = f.received_date and l.file = f.file and l.row_number = f.row_number "
+        "and l.part = f.part group by l.source"
     ).fetchall():
         counts[source]["kept"] = rows
     text = queries.query_text(queries.load("fate_counts"))
@@ -179,7 +185,10 @@ def payload_digest(shape: DoorShape) -> exp.Expr:
 def _by_agent(policy: ExclusionPolicy) -> exp.Expr:
     agent = exp.func("lower", exp.column("user_agent", table="l"))
     tests = [
-        exp.GT(this=exp.func("instr", agent, exp.Literal.string(part.lower()), dialect="duckdb"), expression=exp.Literal.number(0))
+        exp.GT(
+            this=exp.func("instr", agent, exp.Literal.string(part.lower()), dialect="duckdb"),
+            expression=exp.Literal.number(0),
+        )
         for part in policy.user_agent_contains
     ]
     return exp.or_(*tests) if tests else exp.false()
@@ -189,7 +198,7 @@ def _excluded(bench: Workbench, policy: ExclusionPolicy) -> list[str]:
     if not policy.learner_ids:
         return []
     if bench.key is None:
-        raise ExpError("the exclusion policy lists learners by id; set EXP_HMAC_KEY so that they can be found")
+        raise ExpError("the exclusion policy lists learners by id: set EXP_HMAC_KEY, so that they are found")
     return [bench.key.pseudonym(raw) for raw in policy.learner_ids]
 
 
