@@ -90,16 +90,18 @@ def with_codes(query: exp.Expr, codes: Mapping[str, int]) -> exp.Expr:
 
     Comparing a small integer is cheaper than comparing names again for every measure.
     """
-    chain = exp.Case(this=exp.column("event_name"), default=exp.Literal.number(0))
+    none = exp.Literal.number(0)
+    chain = exp.Case(this=exp.column("event_name"), default=none)
     for name, code in codes.items():
         chain = chain.when(exp.Literal.string(name), exp.Literal.number(code))
+    numbered = exp.cast(chain if codes else none, "tinyint")
 
     def fill(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and str(node.this).lower() == "code_of":
             return exp.Literal.number(codes[node.expressions[0].name])
         return node
 
-    return with_calls(query.transform(fill), {"event_code": exp.cast(chain, "tinyint")})
+    return with_calls(query.transform(fill), {"event_code": numbered})
 
 
 def streaming(query: exp.Expr) -> exp.Expr:

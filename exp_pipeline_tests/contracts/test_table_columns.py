@@ -54,6 +54,7 @@ PARAMETERS: dict[str, object] = {
     "window_start": datetime(2026, 3, 2),
     "window_end": datetime(2026, 3, 4),
     "known_until": datetime(2026, 3, 4),
+    "last_days": [date(2026, 3, 3)],
 }
 
 
@@ -130,7 +131,7 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
     build("units")
     for name in ("learner_days", "session_days"):
         build(name)
-    build("assignment_days", to="first_days")
+    build("assignment_days", queries.with_codes(queries.load("assignment_days"), {}), to="first_days")
     build("assignment_session_days", to="first_session_days")
     connection.execute("create table active_days as select unit_key, event_date from learner_days")
     build("unit_days")
