@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 from confseq import boundaries
 
-np.Inf = np.inf  # ssrm-test was written before numpy 2
+np.Inf = np.inf  # type: ignore[attr-defined]  # ssrm-test was written before numpy 2
 
 from ssrm_test.ssrm_test import sequential_p_values  # noqa: E402
 
