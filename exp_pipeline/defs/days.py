@@ -37,13 +37,10 @@ def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
             "sessions",
             group="behaviour",
             description="Sessions by the 30-minute rule, on the day they started; found again "
-            "identically by any range of days.",
+            "identically by any range of days. Reads the day before and the day after too.",
             table="sessions",
             partitions=parts.event_days,
-            deps=[
-                dg.AssetDep("bouts", partition_mapping=parts.days_around(1, 1)),
-                dg.AssetDep("events", partition_mapping=parts.days_around(1, 1)),
-            ],
+            deps=["bouts", "events"],
         )
     ],
     name="glue_sessions",
@@ -61,10 +58,10 @@ def sessions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> d
             "turns",
             group="behaviour",
             description="One learner message with what answered it: requests, tool calls, response, "
-            "latency, cost.",
+            "latency, cost. Reads the day before and the day after too.",
             table="turns",
             partitions=parts.event_days,
-            deps=[dg.AssetDep("events", partition_mapping=parts.days_around(1, 1))],
+            deps=["events"],
         )
     ],
     name="pair_turns",
@@ -148,19 +145,14 @@ def identities(
             "unit_days",
             group="facts",
             description="What each unit of each experiment did on a day at or after its assignment: "
-            "one column a measure.",
+            "one column a measure. Reads the assignments of earlier days too.",
             table="unit_days",
             partitions=parts.event_days,
             deps=[
                 "bouts",
                 "sessions",
                 "events",
-                dg.AssetDep(
-                    "assignments",
-                    partition_mapping=dg.TimeWindowPartitionMapping(
-                        start_offset=-60, end_offset=0, allow_nonexistent_upstream_partitions=True
-                    ),
-                ),
+                "assignments",
                 "enrollments",
             ],
         )

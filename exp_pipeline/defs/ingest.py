@@ -12,8 +12,6 @@ from exp_pipeline.steps import behaviour, ingest, landing
 from exp_pipeline.steps.context import Window, Workbench, door_shape, event_day
 from exp_pipeline.transform.door import landed_columns
 
-_LANDED = dg.AssetDep("landed_events", partition_mapping=parts.days_around(1, 3))
-
 
 @dg.multi_asset(
     specs=[
@@ -66,10 +64,11 @@ def landed_events(
         spec(
             "events",
             group="ingest",
-            description="Events that keep their contract, each once, sorted by learner and time.",
+            description="Events that keep their contract, each once, sorted by learner and time. Reads every "
+            "received day that holds rows of the event day, so late events are in.",
             table="events",
             partitions=parts.event_days,
-            deps=[_LANDED],
+            deps=["landed_events"],
         ),
         spec(
             "quarantine",
@@ -77,7 +76,7 @@ def landed_events(
             description="Rows that were refused, with file, place and reason.",
             table="quarantine",
             partitions=parts.event_days,
-            deps=[_LANDED],
+            deps=["landed_events"],
         ),
         spec(
             "exclusions",
@@ -85,7 +84,7 @@ def landed_events(
             description="Events of staff, tests and bots, kept apart with the reason.",
             table="exclusions",
             partitions=parts.event_days,
-            deps=[_LANDED],
+            deps=["landed_events"],
         ),
     ],
     name="conform",

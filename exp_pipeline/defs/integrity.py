@@ -1,6 +1,6 @@
 """Daily verdicts: sample ratios, guardrails, data quality; a failed one is visible on its asset."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -10,11 +10,7 @@ from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import report, spec, window_of
 from exp_pipeline.steps import daily, watch
-from exp_pipeline.steps.context import Window, Workbench, event_day
-
-_SO_FAR = dg.TimeWindowPartitionMapping(
-    start_offset=-60, end_offset=0, allow_nonexistent_upstream_partitions=True
-)
+from exp_pipeline.steps.context import Window, Workbench, Written, event_day
 
 
 @dg.multi_asset(
@@ -26,7 +22,7 @@ _SO_FAR = dg.TimeWindowPartitionMapping(
             "looked at every day.",
             table="srm_daily",
             partitions=parts.event_days,
-            deps=[dg.AssetDep("assignments", partition_mapping=_SO_FAR), "enrollments"],
+            deps=["assignments", "enrollments"],
         ),
         spec(
             "guardrails_daily",
@@ -35,7 +31,7 @@ _SO_FAR = dg.TimeWindowPartitionMapping(
             "with its kill rule.",
             table="guardrails_daily",
             partitions=parts.event_days,
-            deps=[dg.AssetDep("unit_days", partition_mapping=_SO_FAR)],
+            deps=["unit_days"],
         ),
         spec(
             "data_quality",
@@ -48,6 +44,9 @@ _SO_FAR = dg.TimeWindowPartitionMapping(
         ),
     ],
     name="judge_days",
+    # Their inputs differ, and Dagster launches a backfill of outputs that stand or fall together only where
+    # it finds equal days for each along every way through the graph.
+    can_subset=True,
     backfill_policy=dg.BackfillPolicy.single_run(),
     check_specs=[
         dg.AssetCheckSpec(
@@ -69,17 +68,17 @@ def judged(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     window = window_of(context)
+    wanted = [name for name in _JUDGES if dg.AssetKey(name) in context.selected_asset_keys]
     with pipeline.open(context) as bench:
-        report(context, daily.judge_sample_ratios(bench, window))
-        report(context, daily.judge_guardrails(bench, window))
-        report(context, daily.judge_quality(bench, window))
-        checks = [_srm(bench, window), _guardrails(bench, window), _quality(bench, window)]
+        for name in wanted:
+            report(context, _JUDGES[name][0](bench, window))
+        checks = [_JUDGES[name][1](bench, window) for name in wanted]
         now = datetime.now(UTC)
         locked = watch.lock_started(bench, now)
         followed = watch.follow_verdicts(bench, window, now)
     context.log.info("briefs that stand locked: %s", ", ".join(locked) or "none")
     context.log.info("incidents: %s", ", ".join(f"{count} {name}" for name, count in followed.items()))
-    for name in ("srm_daily", "guardrails_daily", "data_quality"):
+    for name in wanted:
         yield dg.MaterializeResult(asset_key=name)
     yield from checks
 
@@ -154,3 +153,13 @@ def _quality(bench: Workbench, window: Window) -> dg.AssetCheckResult:
     return _result(
         "data_quality", "quality", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.WARN
     )
+
+
+_JUDGES: dict[
+    str,
+    tuple[Callable[[Workbench, Window], list[Written]], Callable[[Workbench, Window], dg.AssetCheckResult]],
+] = {
+    "srm_daily": (daily.judge_sample_ratios, _srm),
+    "guardrails_daily": (daily.judge_guardrails, _guardrails),
+    "data_quality": (daily.judge_quality, _quality),
+}

@@ -23,13 +23,9 @@ def first_day() -> date:
     return landed[0] - timedelta(days=EARLIER_DAYS) if landed else date.today() - timedelta(days=30)
 
 
+# In the graph a day depends on the same day alone, though some steps read its neighbours too (their
+# descriptions say so). With offsets between them, a backfill of five days spreads to days that nobody asked
+# for, breaks into a run for each level of the graph, and is refused where one step writes several assets.
 received = dg.DailyPartitionsDefinition(start_date=first_day().isoformat(), timezone="UTC")
 event_days = dg.DailyPartitionsDefinition(start_date=first_day().isoformat(), timezone="UTC")
 experiments = dg.DynamicPartitionsDefinition(name="experiment")
-
-
-def days_around(before: int, after: int) -> dg.TimeWindowPartitionMapping:
-    """A dependency on a day's neighbours; days that do not exist are no obstacle."""
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-before, end_offset=after, allow_nonexistent_upstream_partitions=True
-    )
