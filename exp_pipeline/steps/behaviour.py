@@ -145,7 +145,7 @@ def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
     text = queries.query_text(queries.load("cap_starts"))
     engine.build("cap_starts", text, used(text, parameters))
     known = {day for day in look.widened(0, 1).days() if bench.lake.manifest("events", event_day(day))}
-    text = queries.query_text(queries.without_order(queries.load("sessions")))
+    text = queries.query_text(queries.load("sessions"))
     everything = {
         **parameters,
         "window_start": _midnight(window.first),
@@ -154,7 +154,7 @@ def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
         "last_days": [day for day in look.days() if day + DAY not in known],
     }
     engine.build("built_sessions", text, used(text, everything))
-    written = _write_days(bench, "sessions", "built_sessions", "learner_key, started_at", window, started)
+    written = _write_days(bench, "sessions", "built_sessions", window, started)
     for name in ("chains", "cap_starts", "built_sessions"):
         engine.drop(name)
     return written
@@ -189,25 +189,21 @@ def build_turns(bench: Workbench, window: Window) -> list[Written]:
         "where turn_id is not null and occurred_at >= $low and occurred_at < $high",
         edge,
     )
-    query = queries.without_order(queries.load("turns"))
-    text = queries.query_text(query).replace("FROM events AS e", "FROM events_near AS e")
+    text = queries.query_text(queries.load("turns")).replace("FROM events AS e", "FROM events_near AS e")
     parameters: dict[str, object] = {
         "turn_gap_microseconds": TURN_GAP // _US,
         "window_start": _midnight(window.first),
         "window_end": _midnight(window.end),
     }
     engine.build("built_turns", text, parameters)
-    order = "learner_key, started_at, turn_id, turn_part"
-    written = _write_days(bench, "turns", "built_turns", order, window, started)
+    written = _write_days(bench, "turns", "built_turns", window, started)
     engine.drop("built_turns")
     engine.drop("events_near")
     return written
 
 
-def _write_days(
-    bench: Workbench, table: str, built: str, order: str, window: Window, started: float
-) -> list[Written]:
-    """Write a built table's rows day by day; only days whose events exist get a partition."""
+def _write_days(bench: Workbench, table: str, built: str, window: Window, started: float) -> list[Written]:
+    """Write a built table, which stands in order of days, day by day; only days with events get a partition."""
     columns = ", ".join(quote(name) for name in table_columns(table))
     written = []
     for day in window.days():
@@ -216,8 +212,7 @@ def _write_days(
         path = bench.lake.staging(table, event_day(day))
         rows = write_alone(
             bench.engine,
-            f"select {columns} from {quote(built)} "
-            f"where event_date = {text_literal(day.isoformat())}::date order by {order}",
+            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date",
             path,
         )
         written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))

@@ -51,8 +51,7 @@ def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
         path = bench.lake.staging("unit_days", event_day(day))
         rows = write_alone(
             engine,
-            f"select {columns} from built_unit_days where event_date = {text_literal(day.isoformat())}::date "
-            "order by experiment, version, unit_key",
+            f"select {columns} from built_unit_days where event_date = {text_literal(day.isoformat())}::date",
             path,
         )
         written.append(
@@ -122,4 +121,4 @@ def _unit_days_text(bench: Workbench) -> str:
         events = measure.over == "events"
         own, first = ("learner_days", "first_days") if events else ("session_days", "first_session_days")
         columns.append(measure_sql.on_its_day(measure, own=own, first=first))
-    return queries.query_text(queries.without_order(queries.with_columns(queries.load("unit_days"), columns)))
+    return queries.query_text(queries.with_columns(queries.load("unit_days"), columns))

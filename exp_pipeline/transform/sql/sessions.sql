@@ -84,4 +84,4 @@ select
   school_id
 from everything
 where started_at >= $window_start and started_at < $window_end
-order by learner_key, started_at
+order by event_date, learner_key, started_at

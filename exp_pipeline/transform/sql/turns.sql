@@ -82,4 +82,4 @@ select
   end as outcome
 from turned
 where started_at >= $window_start and started_at < $window_end
-order by learner_key, started_at, turn_id, turn_part
+order by event_date, learner_key, started_at, turn_id, turn_part

@@ -23,4 +23,4 @@ left join first_session_days
     and u.unit_key = first_session_days.unit_key
     and d.event_date = first_session_days.event_date
 where d.event_date >= $first_day and d.event_date < $end_day and d.event_date < x.last_day
-order by u.experiment, u.version, d.event_date, u.unit_id
+order by d.event_date, u.experiment, u.version, u.unit_key
