@@ -21,6 +21,8 @@ from exp_pipeline.transform import queries
 
 # A turn whose parts stand further apart than this is two turns: nobody waits an hour for an answer.
 TURN_GAP = timedelta(hours=1)
+# Turns are many and wide: 28 days of ten million events at once took 5 GB.
+TURN_PIECE_DAYS = 4
 _END = "tutor_session_ended"
 _CODED = (_END, "tutor_turn_submitted", "tutor_turn_response_shown")
 _US = timedelta(microseconds=1)
@@ -175,6 +177,10 @@ def _uncut_since_start(bench: Workbench, look: Window, window: Window) -> bool:
 
 def build_turns(bench: Workbench, window: Window) -> list[Written]:
     """Put each learner message together with what answered it, on the day it was sent."""
+    return side_by_side(_turns_of, bench, window, piece_days=TURN_PIECE_DAYS)
+
+
+def _turns_of(bench: Workbench, window: Window) -> list[Written]:
     engine = bench.engine
     started = time.monotonic()
     bench.read_days("all_events", "events", window.widened(1, 1))
@@ -197,7 +203,7 @@ def build_turns(bench: Workbench, window: Window) -> list[Written]:
     }
     engine.build("built_turns", text, parameters)
     written = _write_days(bench, "turns", "built_turns", window, started)
-    engine.drop("built_turns")
+    """Write a built table, which stands in order of days, day by day; only days with events get a partition."""
     engine.drop("events_near")
     return written
 
