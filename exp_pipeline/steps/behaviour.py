@@ -22,7 +22,7 @@ from exp_pipeline.transform import queries
 # A turn whose parts stand further apart than this is two turns: nobody waits an hour for an answer.
 TURN_GAP = timedelta(hours=1)
 # Turns are many and wide: 28 days of ten million events at once took 5 GB.
-TURN_PIECE_DAYS = 4
+TURN_PIECE_DAYS = 7
 _END = "tutor_session_ended"
 _CODED = (_END, "tutor_turn_submitted", "tutor_turn_response_shown")
 _US = timedelta(microseconds=1)
@@ -183,19 +183,9 @@ def build_turns(bench: Workbench, window: Window) -> list[Written]:
 def _turns_of(bench: Workbench, window: Window) -> list[Written]:
     engine = bench.engine
     started = time.monotonic()
-    bench.read_days("all_events", "events", window.widened(1, 1))
-    edge = {"low": _midnight(window.first) - TURN_GAP, "high": _midnight(window.end) + TURN_GAP}
-    columns = (
-        "learner_key, learner_id, turn_id, occurred_at, event_id, event_name, latency_ms, ttft_ms, "
-        "retry_count, tokens_in, tokens_out, cost_usd, model_version, prompt_version, platform"
-    )
-    engine.build(
-        "events_near",
-        f"select {columns} from all_events "
-        "where turn_id is not null and occurred_at >= $low and occurred_at < $high",
-        edge,
-    )
-    text = queries.query_text(queries.load("turns")).replace("FROM events AS e", "FROM events_near AS e")
+    # A day on either side: a turn that began before the window is told from one that begins in it.
+    bench.read_days("events", "events", window.widened(1, 1))
+    text = queries.query_text(queries.load("turns"))
     parameters: dict[str, object] = {
         "turn_gap_microseconds": TURN_GAP // _US,
         "window_start": _midnight(window.first),
@@ -203,13 +193,12 @@ def _turns_of(bench: Workbench, window: Window) -> list[Written]:
     }
     engine.build("built_turns", text, parameters)
     written = _write_days(bench, "turns", "built_turns", window, started)
-    """Write a built table, which stands in order of days, day by day; only days with events get a partition."""
-    engine.drop("events_near")
+    engine.drop("built_turns")
     return written
 
 
 def _write_days(bench: Workbench, table: str, built: str, window: Window, started: float) -> list[Written]:
-    """Write a built table, which stands in order of days, day by day; only days with events get a partition."""
+    """Write a built table, in order of days, day by day; only days with events get a partition."""
     columns = ", ".join(quote(name) for name in table_columns(table))
     written = []
     for day in window.days():

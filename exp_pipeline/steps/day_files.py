@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-from exp_pipeline.steps.context import Window, Workbench, Written
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written
 from exp_pipeline.store.engine import Engine
 
-# Shorter windows are not worth a second set of intermediate tables.
-SPLIT_DAYS = 4
+# Long windows are cut into pieces of this many days, so that a year needs no more memory than a fortnight.
+PIECE_DAYS = 14
 
 
 def write_alone(
@@ -31,15 +32,28 @@ def write_alone(
 
 
 def side_by_side(
-    step: Callable[[Workbench, Window], list[Written]], bench: Workbench, window: Window
+    step: Callable[[Workbench, Window], list[Written]],
+    bench: Workbench,
+    window: Window,
+    *,
+    piece_days: int = PIECE_DAYS,
 ) -> list[Written]:
-    """Run a step over a long window as two halves on two connections; a short one as it is."""
+    """Run a step over a long window piece by piece, two pieces at a time on two connections.
+
+    The step's result for a day must not depend on the window that the day is part of. A window of fewer than
+    four days is run as it is: a second connection would cost more than it saves.
+    """
     days = window.days()
-    if len(days) < SPLIT_DAYS:
+    if len(days) < 4:
         return step(bench, window)
-    middle = days[len(days) // 2]
-    halves = (Window(window.first, middle), Window(middle, window.end))
-    benches = [replace(bench, engine=bench.engine.twin()) for _ in halves]
-    with ThreadPoolExecutor(max_workers=len(halves)) as pool:
-        results = list(pool.map(step, benches, halves))
-    return [one for result in results for one in result]
+    count = max(2, -(-len(days) // piece_days))
+    edges = [window.first + DAY * (len(days) * number // count) for number in range(count + 1)]
+    pieces = [Window(first, end) for first, end in pairwise(edges)]
+    benches = [replace(bench, engine=bench.engine.twin()) for _ in range(2)]
+
+    def run(worker: int) -> list[Written]:
+        return [one for piece in pieces[worker::2] for one in step(benches[worker], piece)]
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        results = list(pool.map(run, range(2)))
+    return sorted((one for result in results for one in result), key=lambda one: one.partition)

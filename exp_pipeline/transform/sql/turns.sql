@@ -1,8 +1,16 @@
 -- One row per turn that began in the window of days: one learner message and what answered it.
-with parts as (
+-- Few turn ids are used again after a long gap; only their events go through the windows that tell the uses apart.
+with reused as (
+  select e.learner_key, e.turn_id
+  from events as e
+  where e.turn_id is not null
+  group by e.learner_key, e.turn_id
+  having date_diff('microsecond', min(e.occurred_at), max(e.occurred_at)) > $turn_gap_microseconds
+),
+
+parts as (
   select
-    e.learner_key, e.learner_id, e.turn_id, e.occurred_at, e.event_id, e.event_name, e.latency_ms, e.ttft_ms, e.retry_count,
-    e.tokens_in, e.tokens_out, e.cost_usd, e.model_version, e.prompt_version, e.platform,
+    e.*,
     case
       when
         date_diff(
@@ -13,7 +21,7 @@ with parts as (
       else 1
     end as begins
   from events as e
-  where e.turn_id is not null
+  inner join reused as r on e.learner_key = r.learner_key and e.turn_id = r.turn_id
 ),
 
 numbered as (
@@ -22,8 +30,30 @@ numbered as (
     sum(p.begins) over (
       partition by p.learner_key, p.turn_id order by p.occurred_at, p.event_id
       rows between unbounded preceding and current row
-    ) as turn_part
+    ) as part,
+    max(case when p.begins = 1 then cast(p.occurred_at as date) end) over (
+      partition by p.learner_key, p.turn_id order by p.occurred_at, p.event_id
+      rows between unbounded preceding and current row
+    ) as start_date
   from parts as p
+),
+
+-- Parts are counted within the day they began, so that the number is the same whatever days are looked at.
+every as (
+  select
+    e.learner_key, e.learner_id, e.turn_id, e.occurred_at, e.event_name, e.latency_ms, e.ttft_ms, e.retry_count,
+    e.tokens_in, e.tokens_out, e.cost_usd, e.model_version, e.prompt_version, e.platform,
+    cast(null as date) as start_date, 1 as turn_part
+  from events as e
+  left join reused as r on e.learner_key = r.learner_key and e.turn_id = r.turn_id
+  where e.turn_id is not null and r.turn_id is null
+  union all
+  select
+    n.learner_key, n.learner_id, n.turn_id, n.occurred_at, n.event_name, n.latency_ms, n.ttft_ms, n.retry_count,
+    n.tokens_in, n.tokens_out, n.cost_usd, n.model_version, n.prompt_version, n.platform,
+    n.start_date,
+    n.part - min(n.part) over (partition by n.learner_key, n.turn_id, n.start_date) + 1 as turn_part
+  from numbered as n
 ),
 
 turned as (
@@ -49,8 +79,8 @@ turned as (
     max(n.model_version) filter (where n.event_name = 'tutor_turn_response_shown') as model_version,
     max(n.prompt_version) filter (where n.event_name = 'tutor_turn_response_shown') as prompt_version,
     max(n.platform) as platform
-  from numbered as n
-  group by n.learner_key, n.turn_id, n.turn_part
+  from every as n
+  group by n.learner_key, n.turn_id, n.start_date, n.turn_part
 )
 
 select
