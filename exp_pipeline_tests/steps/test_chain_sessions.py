@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.steps.behaviour import build_bouts, build_sessions, check_sorted
+from exp_pipeline.steps.behaviour import build_bouts, build_sessions, build_turns, check_sorted
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.ingest import conform
 from exp_pipeline_tests.steps.conftest import commit_events, digests, land_rows, landed_row, rows_of
@@ -40,6 +40,7 @@ def event_row(event: Event) -> dict[str, object]:
         "event_name": event.name,
         "learning_objective_id": event.objective,
         "session_id": event.session,
+        "turn_id": event.turn_id,
         "device_id": event.device,
         "objective_changed": event.objective_changed,
         "device_handover": event.device_handover,
@@ -222,3 +223,38 @@ def test_unsorted_events_are_noticed(bench: Workbench) -> None:
     rows = [event_row(event) for event in flagged(steady(NOON, hours=1))]
     commit_events(bench, {FIRST: [rows[1], rows[0], *rows[2:]]})
     assert check_sorted(bench, FIRST) == 1
+
+
+def turn(number: int, day: int, hour: int, minute: int, turn_id: str = "t1") -> Event:
+    return Event(1, datetime(2026, 3, day, hour, minute), f"{turn_id}-{number}", turn_id=turn_id)
+
+
+TURNS = [
+    # Used again after more than an hour, twice on one day; then over midnight; then on a day of its own.
+    *(turn(1, 2, 9, 0), turn(2, 2, 10, 0), turn(3, 2, 11, 1), turn(4, 2, 11, 2), turn(5, 2, 23, 10)),
+    *(turn(6, 3, 0, 5), turn(7, 3, 1, 0), turn(8, 3, 9, 0), turn(9, 4, 0, 30)),
+    *(turn(10, 2, 23, 59, "t2"), turn(11, 3, 0, 1, "t2"), turn(12, 4, 12, 0, "t3")),
+]
+
+
+def test_a_turn_id_used_again_is_another_turn_whatever_days_are_run(bench: Workbench) -> None:
+    days = [FIRST + DAY * number for number in range(3)]
+    commit_events(bench, {day: [event_row(event) for event in TURNS if event.day == day] for day in days})
+    build_turns(bench, Window.of(days[0], days[-1]))
+    whole = digests(bench, "turns")
+    columns = (
+        "turn_id, strftime(event_date, '%d'), turn_part, strftime(started_at, '%H:%M'), "
+        "strftime(ended_at, '%H:%M')"
+    )
+    assert rows_of(bench, "turns", columns) == [
+        ("t1", "02", 1, "09:00", "10:00"),
+        ("t1", "02", 2, "11:01", "11:02"),
+        ("t1", "02", 3, "23:10", "01:00"),
+        ("t1", "03", 1, "09:00", "09:00"),
+        ("t1", "04", 1, "00:30", "00:30"),
+        ("t2", "02", 1, "23:59", "00:01"),
+        ("t3", "04", 1, "12:00", "12:00"),
+    ]
+    for day in reversed(days):
+        build_turns(bench, Window.of(day, day))
+    assert digests(bench, "turns") == whole

@@ -27,6 +27,7 @@ class Event:
     objective_changed: bool = False
     device_handover: bool = False
     latency_ms: float | None = None
+    turn_id: str | None = None
 
     @property
     def day(self) -> date:

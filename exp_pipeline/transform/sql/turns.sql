@@ -30,7 +30,7 @@ numbered as (
     sum(p.begins) over (
       partition by p.learner_key, p.turn_id order by p.occurred_at, p.event_id
       rows between unbounded preceding and current row
-    ) as part,
+    ) as use_number,
     max(case when p.begins = 1 then cast(p.occurred_at as date) end) over (
       partition by p.learner_key, p.turn_id order by p.occurred_at, p.event_id
       rows between unbounded preceding and current row
@@ -52,7 +52,7 @@ every as (
     n.learner_key, n.learner_id, n.turn_id, n.occurred_at, n.event_name, n.latency_ms, n.ttft_ms, n.retry_count,
     n.tokens_in, n.tokens_out, n.cost_usd, n.model_version, n.prompt_version, n.platform,
     n.start_date,
-    n.part - min(n.part) over (partition by n.learner_key, n.turn_id, n.start_date) + 1 as turn_part
+    n.use_number - min(n.use_number) over (partition by n.learner_key, n.turn_id, n.start_date) + 1 as turn_part
   from numbered as n
 ),
 
