@@ -209,7 +209,8 @@ def table(rows: list[Row]) -> str:
         lines.append(
             f"| {row.scenario.method} | {row.scenario.world} | {row.runs:,} | {row.size:.2%} ± {error:.2%} "
             f"| {row.interval_above:.2%} | {row.interval_below:.2%} "
-            f"| {1 - row.interval_above - row.interval_below:.2%} | {row.se_ratio:.3f} | {row.power:.1%} | {row.refused} |"
+            f"| {1 - row.interval_above - row.interval_below:.2%} | {row.se_ratio:.3f} "
+            f"| {row.power:.1%} | {row.refused} |"
         )
     lines += ["", "± is one standard error of the simulation at a true size of 5 %.", ""]
     return "\n".join(lines)
