@@ -13,7 +13,7 @@ from exp_pipeline.contracts.predicates import rejection_expression
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.policies import ExclusionPolicy
 from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day, received_day
-from exp_pipeline.steps.day_files import side_by_side, write_alone
+from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.store.engine import Rows
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import queries
@@ -39,10 +39,6 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
     happen to it. A duplicate is looked for among the landed rows of the lateness window around each day, so
     days may be done in any order, one by one or together, with the same result.
     """
-    return side_by_side(_conform_piece, bench, window)
-
-
-def _conform_piece(bench: Workbench, window: Window) -> list[Written]:
     engine, policies = bench.engine, bench.catalog.policies
     shape = bench.shape()
     around = window.widened(policies.time.lateness_days, policies.time.lateness_days)
