@@ -135,7 +135,7 @@ TURNS = PublishedTable(
         text("platform", "Product surface; the highest of several."),
         text("outcome", "Whether it was answered.", isin=TURN_OUTCOMES),
     ),
-    key=("learner_key", "turn_id", "turn_part"),
+    key=("learner_key", "turn_id", "event_date", "turn_part"),
     rules=(
         _ENDS_AFTER_START,
         on_its_day("started_at"),
