@@ -112,7 +112,7 @@ def _event_doc(spec: EventSpec, metrics: tuple[str, ...]) -> EventDoc:
         value = spec.sample.get(field.name, field.sample)
         if value is not None:
             sample[field.name] = value
-    sample |= {"event_name": spec.name, "schema_version": f"{spec.major}.0"}
+    sample |= {"event_name": spec.name, "schema_version": f"{spec.major}.{spec.minor}"}
     text = {name: _sent(value) for name, value in sample.items()}
     return EventDoc(
         name=spec.name,

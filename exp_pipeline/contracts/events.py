@@ -23,8 +23,10 @@ class RuleSpec:
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """One event of the taxonomy in one major version.
+    """One event of the taxonomy in one major version, with all that its minor versions added.
 
+    `minor` is the newest minor version, `since` the version that added a column, for those it did not have
+    from the start.
     `required` are the columns it must fill, `optional` those it may fill, envelope included in both; `own`
     are those of either that have a meaning particular to it; all in column order. `rules` are the cross-field
     rules it must keep. `sample` overrides the columns' sample values where those do not fit together (None:
@@ -33,11 +35,13 @@ class EventSpec:
 
     name: str
     major: int
+    minor: int
     owner: str
     description: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
     own: tuple[str, ...]
+    since: Mapping[str, str]
     rules: tuple[RuleSpec, ...]
     sample: Mapping[str, str | int | float | bool | datetime | None]
     sunset: str | None
@@ -100,6 +104,7 @@ def event_spec(event_name: str, major: int = 1) -> EventSpec:
     return EventSpec(
         name=event_name,
         major=major,
+        minor=stated["minor"],
         owner=stated["owner"],
         description=schema.description or "",
         required=tuple(name for name, column in schema.columns.items() if not column.nullable),
@@ -107,6 +112,7 @@ def event_spec(event_name: str, major: int = 1) -> EventSpec:
             name for name, column in schema.columns.items() if column.nullable and name in optional
         ),
         own=tuple(name for name in schema.columns if name in {*stated["always"], *stated["also"]}),
+        since=stated["since"],
         rules=tuple(
             RuleSpec(check.name.removeprefix("rule:"), check.statistics["sql"], check.description)
             for check in schema.checks

@@ -21,6 +21,7 @@ FINISH_REASONS = (
     "cancelled",
     "other",
 )
+FRUSTRATION_SIGNALS = ("rapid_repeat", "rage_click", "abandoned", "negative_wording", "other")
 SAFETY_OUTCOMES = ("passed", "modified", "refused", "blocked")
 
 STATEMENT = (
@@ -160,6 +161,54 @@ STATEMENT = (
     ),
     column(
         "mastery", "boolean", "Whether the learning objective reached mastery with this event.", sample=False
+    ),
+    column(
+        "mastery_points",
+        "float",
+        "Mastery that the learner gained with this event, on the producer's own scale.",
+        unit="points",
+        sample=0.5,
+        ge=0.0,
+        le=1e6,
+    ),
+    column(
+        "active_ms",
+        "float",
+        "Time the learner was active on what the event closes (an item, a test, a session), idle time left "
+        "out.",
+        unit="ms",
+        sample=42_000.0,
+        ge=0.0,
+        le=1e9,
+    ),
+    column(
+        "passed",
+        "boolean",
+        "Whether the score reached the bar that the rubric, audit or test sets.",
+        sample=True,
+    ),
+    column("resolved", "boolean", "Whether the learner's question or problem was resolved.", sample=True),
+    column(
+        "recommended_content_id",
+        "string",
+        "Next step (exercise, lesson, item) that the tutor recommends with this answer.",
+        sample="fractions-add-08",
+        filled=True,
+    ),
+    column(
+        "followed_recommendation",
+        "boolean",
+        "Whether this step is the one the tutor last recommended; stated once for each recommendation, by "
+        "the first step after it.",
+        sample=True,
+    ),
+    column("escalated", "boolean", "Whether the tutor handed the learner on to a person.", sample=False),
+    column(
+        "frustration_signal",
+        "string",
+        "Sign of frustration that the producer saw in this event.",
+        sample="rapid_repeat",
+        isin=FRUSTRATION_SIGNALS,
     ),
     column(
         "assessment_kind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import pandera.polars as pa
@@ -78,18 +78,24 @@ class CanonicalEvent(Envelope):
         owner: str = "",
         always: tuple[str, ...] = (),
         also: tuple[str, ...] = (),
+        since: Mapping[int, tuple[str, ...]] | None = None,
         rules: tuple[Rule, ...] = (),
         sample: dict[str, Sample | None] | None = None,
         sunset: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make a model of one event: `always` must be filled, `also` may be, `rules` must hold."""
+        """Make a model of one event: `always` must be filled, `also` may be, `rules` must hold.
+
+        `since` tells which further columns each minor version added; those may be filled, never must.
+        """
         if event:
             require(cls, always)
+            minors = dict(since or {})
+            minor = max(minors, default=0)
             name = column(f"Always {event}.", sample=event, always=True, eq=event)
             version = column(
                 f"Version of this contract: {major}.minor.",
-                sample=f"{major}.0",
+                sample=f"{major}.{minor}",
                 always=True,
                 str_startswith=f"{major}.",
             )
@@ -106,9 +112,11 @@ class CanonicalEvent(Envelope):
                     "description": (cls.__doc__ or "").strip(),
                     "metadata": {
                         "major": major,
+                        "minor": minor,
                         "owner": owner,
                         "always": always,
-                        "also": also,
+                        "also": (*also, *(name for names in minors.values() for name in names)),
+                        "since": {name: f"{major}.{n}" for n, names in minors.items() for name in names},
                         "sample": dict(sample or {}),
                         "sunset": sunset,
                     },

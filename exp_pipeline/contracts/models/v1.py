@@ -43,6 +43,7 @@ class TutorSessionStarted(
     owner="learning-data",
     always=("session_id",),
     also=("conversation_id", "content_id", "learning_objective_id"),
+    since={1: ("followed_recommendation",)},
 ):
     """A learner opened a session with the tutor."""
 
@@ -53,6 +54,7 @@ class TutorSessionEnded(
     owner="learning-data",
     always=("session_id",),
     also=("conversation_id", "learning_objective_id", "end_reason", "mastery"),
+    since={1: ("resolved", "escalated", "mastery_points", "active_ms", "frustration_signal")},
 ):
     """A session with the tutor ended because the product said so; it cuts the learner's run of events."""
 
@@ -63,6 +65,7 @@ class TutorTurnSubmitted(
     owner="learning-data",
     always=("turn_id",),
     also=(*TURN, "prompt_hmac", "prompt_chars", "prompt_language"),
+    since={1: ("followed_recommendation", "frustration_signal")},
 ):
     """A learner sent a message to the tutor."""
 
@@ -95,6 +98,7 @@ class TutorTurnResponseShown(
     owner="tutor-platform",
     always=("turn_id", *RECEIPT),
     also=(*TURN, *RECEIPT_ALSO, "answer_revealed", "grounded", "hint_level"),
+    since={1: ("recommended_content_id", "override_eligible", "escalated")},
 ):
     """The learner saw the tutor's answer to a turn, with the receipt of the model that wrote it."""
 
@@ -104,6 +108,7 @@ class HintRequested(
     event="hint_requested",
     owner="learning-data",
     also=("turn_id", *TURN, "hint_level", "attempt_number", "answer_revealed"),
+    since={1: ("frustration_signal",)},
 ):
     """A learner asked for a hint."""
 
@@ -127,6 +132,7 @@ class AnswerAttempted(
         "answer_chars",
         "answer_language",
     ),
+    since={1: ("mastery_points", "active_ms", "followed_recommendation", "frustration_signal")},
     rules=(
         Rule(
             "answer_is_judged",
@@ -151,6 +157,7 @@ class AssessmentCompleted(
         "attempt_number",
         "mastery",
     ),
+    since={1: ("passed", "mastery_points", "active_ms")},
 ):
     """A learner finished a test, and it was marked."""
 
@@ -173,6 +180,7 @@ class RubricScored(
         "tokens_out",
         "cost_usd",
     ),
+    since={1: ("passed",)},
     rules=(JUDGE_NAMED,),
     sample={"rater_kind": "model", "rater_id": "judge-02"},
 ):
@@ -196,6 +204,7 @@ class FeedbackGiven(
     event="feedback_given",
     owner="learning-data",
     also=("helpful", "rating", "turn_id", *TURN, "feedback_hmac", "feedback_chars", "feedback_language"),
+    since={1: ("resolved",)},
     rules=(
         Rule(
             "feedback_says_something",
