@@ -17,7 +17,8 @@ from exp_pipeline.model.digests import digest_of
 from exp_pipeline.store.engine import Engine, Rows
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.lake import Lake, Manifest, NewFile
-from exp_pipeline.transform.door import DoorShape, IdentityKey, TextReduction, landed_columns
+from exp_pipeline.transform.door import DoorShape, TextReduction, landed_columns
+from exp_pipeline.transform.identity import IdentityKey
 
 DAY = timedelta(days=1)
 
@@ -68,7 +69,9 @@ class Workbench:
     catalog: Catalog
     engine: Engine
     run_id: str
+    # The key in force; while a rotation lasts, the keys that will follow it stand in newer_keys.
     key: IdentityKey | None = None
+    newer_keys: tuple[IdentityKey, ...] = ()
     code_version: str = "unknown"
 
     @property

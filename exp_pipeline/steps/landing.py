@@ -16,7 +16,7 @@ from exp_pipeline.steps.context import Workbench, Written, door_shape, received_
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
-from exp_pipeline.transform import door, mapping
+from exp_pipeline.transform import door, identity, mapping
 from exp_pipeline.transform.assignment import arm_bucket, traffic_bucket
 from exp_pipeline.transform.queries import query_text
 
@@ -217,7 +217,7 @@ def _texts(source_json: str) -> dict[str, str]:
         "items": query_text(mapping.raw_items(source)) if source.unnest is not None else "",
         "mapped": query_text(mapping.mapped_rows(source, shape)),
         "typed": query_text(door.typed_rows(source, shape)),
-        "identities": query_text(door.identities(shape)),
+        "identities": query_text(identity.identities(shape.identifiers)),
         "landed": query_text(door.pseudonymous_rows(source, shape)),
     }
 

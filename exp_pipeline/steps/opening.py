@@ -20,12 +20,12 @@ from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.store.engine import Engine
 from exp_pipeline.store.home import Home
-from exp_pipeline.transform.door import IdentityKey
+from exp_pipeline.transform.identity import IdentityKey, identity_key
 
 if TYPE_CHECKING:
     import duckdb
 
-KEY, KEY_ID = "EXP_HMAC_KEY", "EXP_HMAC_KEY_ID"
+KEY, PREVIOUS = "EXP_HMAC_KEY", "EXP_HMAC_KEY_PREVIOUS"
 HOME = "EXP_HOME"
 
 
@@ -34,10 +34,32 @@ def home_from(environment: Mapping[str, str]) -> Home:
     return Home(Path(environment.get(HOME, "data")))
 
 
+def keys_from(environment: Mapping[str, str]) -> tuple[IdentityKey, ...]:
+    """The identity keys of the environment, the oldest first; none where none is set.
+
+    EXP_HMAC_KEY is the newest. While a rotation lasts, EXP_HMAC_KEY_PREVIOUS holds the key before it, and
+    EXP_HMAC_KEY_PREVIOUS_2 the one before that. Raises ValueError for a key too short, one given twice, or a
+    previous key without a current one.
+    """
+    found = []
+    for variable in (KEY, PREVIOUS, f"{PREVIOUS}_2"):
+        secret = environment.get(variable, "")
+        if not secret:
+            continue
+        if variable != KEY and not environment.get(KEY):
+            raise ValueError(f"{variable} is set, but {KEY} is not: the newest key belongs into {KEY}")
+        found.append(identity_key(secret, environment.get(f"{variable}_ID")))
+    if len({key.secret for key in found}) < len(found):
+        raise ValueError(f"{KEY} and {PREVIOUS} hold the same secret: give each key once")
+    if len({key.key_id for key in found}) < len(found):
+        raise ValueError(f"two identity keys have one name: give each its own in {KEY}_ID and {PREVIOUS}_ID")
+    return tuple(reversed(found))
+
+
 def key_from(environment: Mapping[str, str]) -> IdentityKey | None:
-    """The identity key of the environment, or None where none is set; ValueError for one too short."""
-    secret = environment.get(KEY, "")
-    return IdentityKey(environment.get(KEY_ID, "k1"), secret.encode()) if secret else None
+    """The identity key in force (the oldest that is set), or None where none is; ValueError for a bad one."""
+    keys = keys_from(environment)
+    return keys[0] if keys else None
 
 
 def open_catalog(root: Path, *, strict: bool = False) -> Catalog:
@@ -102,5 +124,6 @@ def workbench(
         engine=engine,
         run_id=run_id,
         key=key_from(environment),
+        newer_keys=keys_from(environment)[1:],
         code_version=code_version(),
     )

@@ -12,43 +12,10 @@ import sqlglot
 from sqlglot import exp
 
 from exp_pipeline.model.sources import Source
+from exp_pipeline.transform.identity import hmac_of
 
 # A slice file per event day is written; rows whose clock is further off than any lateness setting share one.
 OLDEST_LATE_DAYS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityKey:
-    """The secret that pseudonyms are made with, and the public name of that secret."""
-
-    key_id: str
-    secret: bytes
-
-    def __post_init__(self) -> None:
-        if len(self.secret) < 16:
-            raise ValueError(
-                "the identity key must have at least 16 bytes; set EXP_HMAC_KEY to a long random text"
-            )
-
-    def __repr__(self) -> str:
-        return f"IdentityKey(key_id={self.key_id!r}, secret=…)"
-
-    def pads(self) -> dict[str, bytes]:
-        """The two padded keys of HMAC-SHA256 (RFC 2104), as the parameters `inner_pad` and `outer_pad`."""
-        from hashlib import sha256
-
-        key = self.secret if len(self.secret) <= 64 else sha256(self.secret).digest()
-        padded = key.ljust(64, b"\0")
-        return {
-            "inner_pad": bytes(byte ^ 0x36 for byte in padded),
-            "outer_pad": bytes(byte ^ 0x5C for byte in padded),
-        }
-
-    def pseudonym(self, raw_id: str) -> str:
-        """The pseudonym of one raw id: 32 hex digits of HMAC-SHA256."""
-        import hmac
-
-        return hmac.new(self.secret, raw_id.encode(), "sha256").hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +76,7 @@ def typed_rows(source: Source, shape: DoorShape) -> exp.Select:
     wrong = exp.Case()
     result = exp.select("part", "row_number", "byte_offset", "extra")
     for name, kind in shape.types.items():
-        typed = _typed(name, kind, source.time_zone)
+        typed = _typed(name, kind, source.zone_of(name))
         result.append("expressions", typed.as_(name, quoted=True))
         if kind != "VARCHAR":
             broken = exp.and_(
@@ -122,38 +89,6 @@ def typed_rows(source: Source, shape: DoorShape) -> exp.Select:
         )
     return result.select(exp.func("coalesce", exp.column("reason"), wrong).as_("reason")).from_(
         "mapped", copy=False
-    )
-
-
-_HMAC = "sha256($outer_pad || unhex(sha256($inner_pad || encode(x))))"
-
-
-def _hmac_of(column: exp.Expr) -> exp.Expr:
-    return duck(_HMAC).transform(
-        lambda node: column.copy() if isinstance(node, exp.Column) and node.name == "x" else node
-    )
-
-
-def identities(shape: DoorShape) -> exp.Select:
-    """Distinct raw ids of table `typed`, pseudonym and 64-bit key; parameters inner_pad, outer_pad."""
-    everyone: exp.Query | None = None
-    for name in shape.identifiers:
-        one = (
-            exp.select(exp.column(name, quoted=True).as_("raw_id"))
-            .distinct()
-            .from_("typed", copy=False)
-            .where(exp.column(name, quoted=True).is_(exp.null()).not_())
-        )
-        everyone = one if everyone is None else exp.union(everyone, one, distinct=True)
-    if everyone is None:
-        raise ValueError("shape.identifiers must name at least one column")
-    hashed = exp.select("raw_id", _hmac_of(exp.column("raw_id")).as_("digest")).from_(
-        everyone.subquery("ids", copy=False), copy=False
-    )
-    return (
-        exp.select("raw_id", duck("left(digest, 32)").as_("pseudonym"))
-        .select(duck("cast('0x' || left(digest, 16) as ubigint)").as_("id_key"))
-        .from_(hashed.subquery("hashed", copy=False), copy=False)
     )
 
 
@@ -183,7 +118,7 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
         if name in shape.identifiers:
             value = exp.column("pseudonym", table=f"id_{name}")
         elif name in reduced:
-            value = exp.func("coalesce", _hmac_of(exp.column(reduced[name].text, table="t")), own)
+            value = exp.func("coalesce", hmac_of(exp.column(reduced[name].text, table="t")), own)
         elif name in lengths:
             value = exp.func("coalesce", exp.func("length", exp.column(lengths[name].text, table="t")), own)
         elif name in languages:

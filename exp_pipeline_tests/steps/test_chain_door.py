@@ -23,7 +23,7 @@ from exp_pipeline.steps.exposure import build_assignments, build_enrollments, bu
 from exp_pipeline.steps.facts import build_unit_days
 from exp_pipeline.steps.ingest import conform
 from exp_pipeline.steps.landing import land
-from exp_pipeline.transform.door import IdentityKey
+from exp_pipeline.transform.identity import IdentityKey
 from exp_pipeline_tests.steps.conftest import SECRET, rows_of, with_catalog
 
 DAY = date(2026, 3, 10)
@@ -124,8 +124,9 @@ def test_a_value_of_the_wrong_type_is_named(bench: Workbench, line: str, reason:
 def test_ids_are_those_of_pythons_hmac(bench: Workbench) -> None:
     names = ["ada", "Zoë", "名前", "a" * 200, "x|y"]
     own = quiz(bench, [f"{name},2026-03-10 09:00:00,hint,1,r{place}," for place, name in enumerate(names)])
+    assert own.key is not None
     assert landed(own, "learner_id, learner_key, key_id") == [
-        (pseudonym(name), int(pseudonym(name)[:16], 16), "k1") for name in names
+        (pseudonym(name), int(pseudonym(name)[:16], 16), own.key.key_id) for name in names
     ]
 
 
