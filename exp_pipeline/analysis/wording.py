@@ -59,4 +59,4 @@ def _number(value: float) -> str:
 
 
 def _unit(display: str) -> str:
-    return {"ms": " ms", "usd": " USD", "minutes": " min"}.get(display, "")
+    return {"ms": " ms", "usd": " USD", "minutes": " min", "hours": " h", "days": " days"}.get(display, "")

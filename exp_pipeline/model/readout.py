@@ -9,6 +9,7 @@ from pydantic import Field
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.metrics import Display
 
 # A daily run may be late by a weekend; more days of data than these could have shaped the brief.
 LOCK_DAYS_ALLOWED = 3
@@ -30,7 +31,7 @@ class Estimate(Noun):
     metric: str
     title: str
     role: Role
-    display: Literal["share", "number", "ms", "usd", "minutes"]
+    display: Display
     direction: Literal["increase", "decrease"]
     arm: str
     control: str
@@ -78,7 +79,7 @@ class GuardrailResult(Noun):
     basis: Literal["interval", "point"]
     margin: float
     margin_kind: Literal["absolute", "relative"]
-    display: Literal["share", "number", "ms", "usd", "minutes"]
+    display: Display
     harm: float | None
     harm_bound: float | None
     p_value: float | None

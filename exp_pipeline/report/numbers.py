@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
-Display = Literal["share", "number", "ms", "usd", "minutes"]
+from exp_pipeline.model.metrics import Display as Display
 
 MINUS = "\N{MINUS SIGN}"
-_LEAST_DECIMALS: dict[str, int] = {"share": 1, "number": 0, "ms": 0, "usd": 2, "minutes": 1}
-_SUFFIX: dict[str, str] = {"share": " %", "number": "", "ms": " ms", "usd": "", "minutes": " min"}
+_LEAST_DECIMALS: dict[str, int] = {
+    "share": 1, "number": 0, "ms": 0, "usd": 2, "minutes": 1, "hours": 1, "days": 1,
+}  # fmt: skip
+_SUFFIX: dict[str, str] = {
+    "share": " %", "number": "", "ms": " ms", "usd": "", "minutes": " min", "hours": " h", "days": " days",
+}  # fmt: skip
 _CHANGE_SUFFIX: dict[str, str] = {**_SUFFIX, "share": " pp"}
 _MOST_DECIMALS = 6
 
