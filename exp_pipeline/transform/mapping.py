@@ -7,32 +7,20 @@ could not be used, with the reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import sqlglot
 from sqlglot import exp
 
-from exp_pipeline.model.sources import ITEM, ROW_NUMBER, EventRule, Source
+from exp_pipeline.model.sources import IGNORED, ITEM, ROW_NUMBER, Constant, EventRule, Filling, Source
 from exp_pipeline.transform.door import DoorShape, duck
+from exp_pipeline.transform.raw_expressions import expression
 
 RAW_COLUMNS = (ROW_NUMBER, "byte_offset", "reason", "extra")
 # The row's place while the file's own columns, whatever their names, stand beside it.
 ROW_PLACE = "#row"
 # `part` tells apart the rows that one raw row became, and is a SMALLINT.
 MOST_PARTS = 32_767
-
-
-def _expression(text: str) -> exp.Expr:
-    """A mapping's expression; a cast that fails gives null (and so a quarantine row), never a stopped day."""
-
-    def forgiving(node: exp.Expr) -> exp.Expr:
-        if type(node) is exp.Cast:
-            return exp.TryCast(this=node.this, to=node.args["to"])
-        if isinstance(node, exp.StrToTime):
-            return exp.func("try_strptime", node.this, node.args["format"], dialect="duckdb")
-        return node
-
-    return sqlglot.parse_one(text, dialect="duckdb").transform(forgiving)
 
 
 def source_columns(source: Source, shape: DoorShape) -> dict[str, str]:
@@ -141,14 +129,20 @@ def raw_from_table(source: Source, shape: DoorShape, present: Mapping[str, str])
 
 
 def _most_items(source: Source) -> int:
-    return MOST_PARTS // (len(source.events) + 1)
+    return MOST_PARTS // (source.makers() + 1)
 
 
 def _columns_read(source: Source) -> set[str]:
-    texts = [*source.fields.values()]
-    for rule in source.events:
-        texts += [*rule.fields.values(), *([rule.when] if rule.when is not None else [])]
+    texts = [text for place, text in source.expressions() if place != ("unnest",)]
     return {column.parts[0].name for text in texts for column in duck(text).find_all(exp.Column)}
+
+
+def unread_columns(source: Source) -> tuple[str, ...]:
+    """The declared columns of the file that no expression of the source reads, in order."""
+    read = _columns_read(source)
+    if source.unnest is not None:
+        read |= {column.parts[0].name for column in duck(source.unnest).find_all(exp.Column)}
+    return tuple(name for name in source.file_columns() if name not in read)
 
 
 def raw_items(source: Source) -> exp.Expr:
@@ -161,7 +155,7 @@ def raw_items(source: Source) -> exp.Expr:
         raise ValueError(f"source {source.name} has no `unnest`")
     kind = exp.DataType.build(source.columns[ITEM], dialect="duckdb")
     items = exp.TryCast(
-        this=exp.paren(_expression(source.unnest)),
+        this=exp.paren(expression(source.unnest, source)),
         to=exp.DataType(this=exp.DType.ARRAY, expressions=[kind], nested=True),
     )
     # A column that no rule reads stays behind: the list itself above all, or each element would carry all.
@@ -193,56 +187,124 @@ def raw_items(source: Source) -> exp.Expr:
     return exp.union(whole, taken, distinct=False).with_("listed", listed, copy=False)
 
 
-def _mapped(shape: DoorShape, source: Source, rule: EventRule | None, part: int) -> exp.Select:
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """One way to make an event from a row: when, its name, and a value for each field it fills."""
+
+    when: exp.Expr | None
+    event_name: exp.Expr
+    values: Mapping[str, exp.Expr]
+
+
+def _makers(source: Source, shape: DoorShape) -> list[_Maker]:
+    makers = [
+        _Maker(
+            None if rule.when is None else expression(rule.when, source),
+            exp.Literal.string(rule.event_name),
+            _values(source, shape, rule),
+        )
+        for rule in source.events
+    ]
+    if source.event_name is not None:
+        # Last, so that a row's other events keep their places when a name is added to the list.
+        name = exp.cast(expression(source.event_name, source), "varchar")
+        listed = exp.In(this=name, expressions=[exp.Literal.string(one) for one in source.event_names])
+        makers.append(_Maker(listed, _replaced(name, source.event_names), _values(source, shape, None)))
+    return makers
+
+
+def _values(source: Source, shape: DoorShape, rule: EventRule | None) -> dict[str, exp.Expr]:
+    """The fields that an event of a rule fills, each as text where the rules could differ in its type."""
+    levels: list[Filling] = [source, *([rule] if rule is not None else [])]
+    found: dict[str, exp.Expr] = {}
+    for level in levels:
+        found |= {name: exp.convert(value) for name, value in level.constants.items()}
+        found |= {name: expression(text, source) for name, text in level.fields.items()}
+    for name, replacements in source.values.items():
+        if name in found:
+            found[name] = _replaced(exp.cast(found[name], "varchar"), replacements)
+    as_text = {name for name, kind in shape.types.items() if kind in ("VARCHAR", "TIMESTAMP")}
+    return {
+        name: exp.cast(value, "varchar") if name in as_text else value
+        for name, value in found.items()
+        if name in shape.accepted()
+    }
+
+
+def _replaced(value: exp.Expr, replacements: Mapping[str, Constant]) -> exp.Expr:
+    """A text with the listed values put in other words; what is not listed stays."""
+    chain = exp.Case(this=value, default=value.copy())
+    for raw, ours in replacements.items():
+        word = str(ours).lower() if isinstance(ours, bool) else str(ours)
+        chain = chain.when(exp.Literal.string(raw), exp.Literal.string(word), copy=False)
+    return chain
+
+
+def _ignored(source: Source) -> exp.Expr | None:
+    """The reason for which a row is left out on purpose; null where it is not."""
+    if not source.ignore:
+        return None
+    chain = exp.Case()
+    for rule in source.ignore:
+        reason = exp.Literal.string(f"{IGNORED}:{rule.reason}")
+        chain = chain.when(expression(rule.when, source), reason, copy=False)
+    return chain
+
+
+def _mapped(shape: DoorShape, source: Source, maker: _Maker | None, part: int) -> exp.Select:
     """Raw rows to the fields of one event rule, before typing; with no rule, canonical fields as they are."""
-    values: dict[str, exp.Expr] = {}
-    if rule is None:
+    values: Mapping[str, exp.Expr] = {}
+    if maker is None:
         values = {name: exp.column(name, quoted=True) for name in shape.accepted()}
     else:
-        written = {**source.fields, **rule.fields}
-        values = {name: _expression(written[name]) for name in shape.accepted() if name in written}
-        values["event_name"] = exp.Literal.string(rule.event_name)
+        values = {**maker.values, "event_name": maker.event_name}
     result = exp.select(_part(source, part).as_("part"), *RAW_COLUMNS)
     for name in shape.accepted():
         result.append("expressions", values.get(name, exp.null()).as_(name, quoted=True))
     result = result.from_(_rows_of(source), copy=False).where(duck("reason is null"))
     if source.unnest is not None:
         result = result.where(duck("not no_item"))
-    return result if rule is None or rule.when is None else result.where(_expression(rule.when))
+    if (ignored := _ignored(source)) is not None:
+        result = result.where(exp.paren(ignored).is_(exp.null()))
+    return result if maker is None or maker.when is None else result.where(maker.when.copy())
 
 
 def _part(source: Source, rule: int) -> exp.Expr:
     """Which row of its raw row this is: 0 where no rule made it, else the rule, counted on over the items."""
     if source.unnest is None:
         return exp.Literal.number(rule)
-    return duck(f"item_place * {len(source.events) + 1} + {rule}")
+    return duck(f"item_place * {source.makers() + 1} + {rule}")
 
 
 def _rows_of(source: Source) -> str:
     return "raw" if source.unnest is None else "raw_items"
 
 
-def _leftover(source: Source, shape: DoorShape) -> exp.Select:
-    """Raw rows (or items of them) that make no event: unreadable ones, and those that no rule wants."""
+def _leftover(source: Source, shape: DoorShape, makers: Sequence[_Maker]) -> exp.Select:
+    """Raw rows (or items of them) that make no event: unreadable, ignored, or wanted by no rule."""
     result = exp.select(_part(source, 0).as_("part"), ROW_NUMBER, "byte_offset")
-    if source.identity or any(rule.when is None for rule in source.events):
+    if source.identity or any(maker.when is None for maker in makers):
         unwanted: exp.Expr = exp.false()
     else:
-        matched = exp.or_(*(_expression(rule.when) for rule in source.events if rule.when is not None))
+        matched = exp.or_(*(maker.when.copy() for maker in makers if maker.when is not None))
         unwanted = exp.func("coalesce", exp.not_(exp.paren(matched)), exp.true())
-    result.append("expressions", duck("coalesce(reason, 'no_event_rule')").as_("reason"))
+    reasons: list[exp.Expr] = [exp.column("reason"), exp.Literal.string("no_event_rule")]
+    if source.unnest is not None:
+        unwanted = exp.or_(exp.column("no_item"), unwanted)
+    if (ignored := _ignored(source)) is not None:
+        reasons.insert(1, ignored)
+        unwanted = exp.or_(unwanted, exp.not_(exp.paren(ignored.copy()).is_(exp.null())))
+    result.append("expressions", exp.func("coalesce", *reasons).as_("reason"))
     result.append("expressions", exp.column("extra"))
     for name in shape.accepted():
         result.append("expressions", exp.null().as_(name, quoted=True))
-    if source.unnest is not None:
-        unwanted = exp.or_(exp.column("no_item"), unwanted)
     return result.from_(_rows_of(source), copy=False).where(exp.or_(duck("reason is not null"), unwanted))
 
 
 def mapped_rows(source: Source, shape: DoorShape) -> exp.Expr:
     """Table `raw` (`raw_items` with `unnest`) to canonical fields, in whatever type the source gave them."""
-    rules: tuple[EventRule | None, ...] = source.events or (None,)
-    query: exp.Expr = _leftover(source, shape)
-    for part, rule in enumerate(rules, start=1):
-        query = exp.union(query, _mapped(shape, source, rule, part), distinct=False)
+    makers = [] if source.identity else _makers(source, shape)
+    query: exp.Expr = _leftover(source, shape, makers)
+    for part, maker in enumerate(makers or [None], start=1):
+        query = exp.union(query, _mapped(shape, source, maker, part), distinct=False)
     return query

@@ -13,11 +13,13 @@ with judged as (
     l.learner_key,
     l.occurred_at,
     case
+      when starts_with(l.reason, 'ignored_by_source') then null
       when l.reason is not null then l.reason
       when date_diff('day', l.event_date, l.arrived_date) > $lateness_days then 'too_late'
       else contract_refusal()
     end as refusal,
     case
+      when starts_with(l.reason, 'ignored_by_source') then l.reason
       when list_contains($excluded_roles, l.role) then 'role:' || l.role
       when list_contains($excluded_learners, l.learner_id) then 'listed_learner'
       when exclusion_by_agent() then 'bot_user_agent'
