@@ -179,7 +179,7 @@ class Brief(Noun):
 
     randomisation_unit: Literal["learner", "class"] = "learner"
     analysis_unit: Literal["learner"] = "learner"
-    hash_scheme: Literal["sha256-v1", "percent-v1", "none"] = "sha256-v1"
+    hash_scheme: Literal["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "none"] = "sha256-v1"
     arms: tuple[Arm, ...] = Field(min_length=2)
     control: Slug
     traffic: float = Field(default=1.0, gt=0, le=1)

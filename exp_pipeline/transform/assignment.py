@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
+from itertools import groupby
 
-BUCKETS = 10_000
+from exp_pipeline.transform.hashing import BUCKETS, buckets_of, flag_key, hash_number, hash_of_scheme
 
-
-def hash_number(experiment: str, version: int, unit_id: str, *, salt: str = "") -> int:
-    """What 64-bit number a unit hashes to: first 8 bytes, big-endian, of SHA-256 of `experiment:vN:unit_id`.
-
-    A salt stands between version and unit (`experiment:vN:salt:unit_id`), so that draws with different
-    salts are independent.
-    """
-    middle = f":{salt}" if salt else ""
-    text = f"{experiment}:v{version}{middle}:{unit_id}"
-    return int.from_bytes(sha256(text.encode()).digest()[:8], "big")
+__all__ = [
+    "BUCKETS",
+    "arm_at",
+    "arm_bucket",
+    "arm_of",
+    "arm_of_buckets",
+    "arms_of_buckets",
+    "flagd_rule",
+    "hash_number",
+    "inside_traffic",
+    "traffic_bucket",
+]
 
 
 def arm_bucket(experiment: str, version: int, unit_id: str) -> int:
-    """Which of 10,000 buckets decides the unit's arm (0 to 9,999)."""
+    """Which of 10,000 buckets decides the unit's arm by `sha256-v1` (0 to 9,999)."""
     return hash_number(experiment, version, unit_id) % BUCKETS
 
 
@@ -43,12 +45,41 @@ def arm_at(position: float, shares: Mapping[str, float]) -> str:
     return list(shares)[-1]
 
 
+def arms_of_buckets(scheme: str, shares: Mapping[str, float]) -> list[str]:
+    """Which arm each of the 10,000 arm buckets gives, by a scheme.
+
+    `percent-v1` reads a bucket modulo 100 and lays the arms from the last named, as in the published
+    example, where `% 100 < 50` is treatment. Raises ValueError for an unknown scheme and for shares that do
+    not add up to 1.
+    """
+    total = sum(shares.values())
+    if not shares or abs(total - 1.0) > 1e-9:
+        raise ValueError(f"shares must add up to 1 over at least one arm, got {dict(shares)}")
+    hash_of_scheme(scheme)
+    if scheme == "percent-v1":
+        turned = dict(reversed(list(shares.items())))
+        return [arm_at(percent / 100, turned) for percent in range(100)] * (BUCKETS // 100)
+    return [arm_at(bucket / BUCKETS, shares) for bucket in range(BUCKETS)]
+
+
+def inside_traffic(bucket: int, traffic_share: float) -> bool:
+    """Whether a traffic bucket is in the experiment at a traffic share."""
+    return bucket < traffic_share * BUCKETS - 1e-9
+
+
 def arm_of_buckets(
-    traffic: int, arm: int, shares: Mapping[str, float], *, traffic_share: float = 1.0
+    traffic: int,
+    arm: int,
+    shares: Mapping[str, float],
+    *,
+    traffic_share: float = 1.0,
+    scheme: str = "sha256-v1",
 ) -> str | None:
-    """Which arm a unit with these `sha256-v1` buckets is in; None where the traffic share leaves it out."""
-    if traffic >= traffic_share * BUCKETS - 1e-9:
+    """Which arm a unit with these buckets of a scheme is in; None where the traffic share leaves it out."""
+    if not inside_traffic(traffic, traffic_share):
         return None
+    if scheme == "percent-v1":
+        return arm_at((arm % 100) / 100, dict(reversed(list(shares.items()))))
     return arm_at(arm / BUCKETS, shares)
 
 
@@ -63,26 +94,34 @@ def arm_of(
 ) -> str | None:
     """Which arm a unit is in, or None where the traffic share leaves it out.
 
-    `shares` maps arm to planned share, in the brief's order, and adds up to 1.
-    `sha256-v1` (the default) uses 10,000 buckets, traffic and arm drawn apart. `percent-v1` takes the same
-    hash modulo 100; with two equal arms buckets below 50 are the *last* arm named, as in the published
-    example, where `% 100 < 50` is treatment.
+    `shares` maps arm to planned share, in the brief's order, and adds up to 1. `sha256-v1` (the default) uses
+    10,000 buckets, traffic and arm drawn apart. `percent-v1` takes the same hash modulo 100; with two equal
+    arms buckets below 50 are the *last* arm named, as in the published example, where `% 100 < 50` is
+    treatment. `flagd`, `flagd-v2` and `flagd-v1` are the versions of flagd's `fractional`, newest first, with
+    the arms' numbers of buckets as weights (see `flagd_rule`).
     """
     total = sum(shares.values())
     if not shares or abs(total - 1.0) > 1e-9:
         raise ValueError(f"shares must add up to 1 over at least one arm, got {dict(shares)}")
     if not 0.0 < traffic <= 1.0:
         raise ValueError(f"traffic must lie in (0, 1], got {traffic}")
-    if scheme == "sha256-v1":
-        return arm_of_buckets(
-            traffic_bucket(experiment, version, unit_id),
-            arm_bucket(experiment, version, unit_id),
-            shares,
-            traffic_share=traffic,
-        )
-    if scheme == "percent-v1":
-        if traffic_bucket(experiment, version, unit_id) >= traffic * BUCKETS - 1e-9:
-            return None
-        position = (hash_number(experiment, version, unit_id) % 100) / 100
-        return arm_at(position, dict(reversed(list(shares.items()))))
-    raise ValueError(f"scheme must be sha256-v1 or percent-v1, got {scheme!r}")
+    buckets = buckets_of(scheme, experiment, version, unit_id)
+    return arm_of_buckets(buckets.traffic, buckets.arm, shares, traffic_share=traffic, scheme=scheme)
+
+
+def flagd_rule(
+    experiment: str, version: int, shares: Mapping[str, float], *, traffic: float = 1.0
+) -> dict[str, object]:
+    """The `targeting` of the flag that gives each unit the arm of the `flagd` schemes, as flagd reads it.
+
+    Weights are numbers of buckets out of 10,000. Units that the traffic share leaves out get null, which is
+    the flag's default variant. The flag's key must be `flag_key(experiment, version)`.
+    """
+    arms = [[arm, len(list(run))] for arm, run in groupby(arms_of_buckets("flagd", shares))]
+    rule: dict[str, object] = {"fractional": arms}
+    inside = sum(inside_traffic(bucket, traffic) for bucket in range(BUCKETS))
+    if inside == BUCKETS:
+        return rule
+    by = {"cat": [f"{flag_key(experiment, version)}:traffic:", {"var": "targetingKey"}]}
+    gate = {"fractional": [by, ["inside", inside], ["outside", BUCKETS - inside]]}
+    return {"if": [{"==": [gate, "inside"]}, rule, None]}
