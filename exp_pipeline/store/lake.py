@@ -185,6 +185,23 @@ class Lake:
             self._sweep(folder, frozenset(file.name for file in files))
         return manifest
 
+    def purge(self, table: str, partition: str) -> int:
+        """Remove at once every file that the partition's manifest does not name; returns how many.
+
+        For erasure only: a reader that resolved the manifest before its last replacement loses its files.
+        """
+        folder = self.folder(table, partition)
+        removed = 0
+        with one_at_a_time(folder):
+            manifest = self.manifest(table, partition)
+            kept = {MANIFEST, *(file.name for file in manifest.files)} if manifest else set()
+            for entry in list(folder.iterdir()):
+                if entry.name not in kept:
+                    entry.unlink(missing_ok=True)
+                    removed += 1
+            fsync_folder(folder)
+        return removed
+
     def _placed(self, folder: Path, new_files: Sequence[NewFile]) -> tuple[LakeFile, ...]:
         """Finished files under their final names: position and content digest."""
         files = []
