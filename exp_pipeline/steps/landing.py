@@ -13,6 +13,7 @@ from functools import cache
 from exp_pipeline.model.errors import ExpError, SourceError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
+from exp_pipeline.steps.identity import name_people
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
@@ -239,7 +240,7 @@ def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names
     engine.drop("raw_items")
     engine.build("typed", texts["typed"])
     engine.drop("mapped")
-    engine.build("identities", texts["identities"], pads)
+    name_people(bench, file, texts["identities"])
     units = engine.frame(_BUCKETS)
     known = [(str(row[0]), int(row[1]), str(row[2])) for row in units.iter_rows()]
     engine.offer_frame(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from exp_pipeline.catalog import Catalog, check_expressions, load_catalog, without
 from exp_pipeline.contracts.events import event_names
-from exp_pipeline.contracts.fields import raw_text, sql_types
+from exp_pipeline.contracts.fields import sql_types
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.identity_keys import as_known
+from exp_pipeline.steps.source_check import source_problems
 from exp_pipeline.store.engine import Engine
 from exp_pipeline.store.home import Home
 from exp_pipeline.transform.identity import IdentityKey, identity_key
@@ -63,24 +64,24 @@ def key_from(environment: Mapping[str, str]) -> IdentityKey | None:
 
 
 def open_catalog(root: Path, *, strict: bool = False) -> Catalog:
-    """The catalog with expressions checked; what is broken is left out and listed, or raised where strict."""
+    """The catalog with expressions checked; what is broken is left out and listed, or raised where strict.
+
+    Strict raises SpecError with every problem of every file. Broken policies always raise.
+    """
     from exp_pipeline.model.errors import SpecError
 
-    catalog = load_catalog(root, strict=strict, event_names=event_names())
-    fields = set(sql_types()) | set(raw_text())
+    catalog = load_catalog(root, strict=False, event_names=event_names())
     contexts = [
         name.removeprefix("segment__") for name in table_columns("mad") if name.startswith("segment__")
     ]
     problems = check_expressions(
-        catalog,
-        sql_types(derived=True),
-        table_columns("sessions"),
-        event_fields=fields,
-        context_columns=contexts,
+        catalog, sql_types(derived=True), table_columns("sessions"), context_columns=contexts
     )
-    if strict and problems:
-        raise SpecError(problems)
-    return replace(without(catalog, problems)) if problems else catalog
+    problems += source_problems(catalog)
+    if strict and (catalog.problems or problems):
+        everything = (*catalog.problems, *problems)
+        raise SpecError(sorted(everything, key=lambda problem: (problem.file, problem.line or 0)))
+    return without(catalog, problems) if problems else catalog
 
 
 @cache
@@ -118,12 +119,13 @@ def workbench(
     """A workbench over an open in-memory connection."""
     spill = home.state / "spill"
     engine = Engine(connection, temporary=spill, threads=threads)
+    keys = as_known(home, keys_from(environment))
     yield Workbench(
         home=home,
         catalog=catalog or open_catalog(home.catalog),
         engine=engine,
         run_id=run_id,
-        key=key_from(environment),
-        newer_keys=keys_from(environment)[1:],
+        key=keys[0] if keys else None,
+        newer_keys=keys[1:],
         code_version=code_version(),
     )
