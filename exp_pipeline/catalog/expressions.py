@@ -9,7 +9,6 @@ from exp_pipeline.catalog.documents import Document, Place, choices
 from exp_pipeline.catalog.loading import Catalog
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.metrics import Measure
-from exp_pipeline.model.sources import Source
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -36,7 +35,6 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     "to_seconds": "Anonymous", "to_timestamp": "UnixToTime", "trim": "Trim", "try_cast": "TryCast",
     "try_strptime": "Anonymous", "upper": "Upper", "year": "Year",
 }  # fmt: skip
-_ANONYMOUS: Final = frozenset(name for name, node in FUNCTIONS.items() if node == "Anonymous")
 _SYNTAX: Final = frozenset({
     "Column", "Identifier", "Literal", "Boolean", "Null", "Paren", "And", "Or", "Not", "EQ", "NEQ", "GT",
     "GTE", "LT", "LTE", "NullSafeEQ", "NullSafeNEQ", "Is", "In", "Between", "Case", "Add", "Sub", "Mul",
@@ -44,7 +42,6 @@ _SYNTAX: Final = frozenset({
     "DataType", "DataTypeParam", "ColumnDef", "DateTrunc", "JSONPath", "JSONPathRoot", "JSONPathKey",
     "JSONPathSubscript",
 })  # fmt: skip
-_NODES: Final = (_SYNTAX | frozenset(FUNCTIONS.values())) - {"Anonymous"}
 TYPES: Final = frozenset({
     "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
     "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "VARCHAR", "DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ",
@@ -68,36 +65,37 @@ def check_expressions(
     event_columns: Mapping[str, str],
     session_columns: Mapping[str, str],
     *,
-    event_fields: Collection[str] | None = None,
     context_columns: Collection[str] | None = None,
 ) -> tuple[Problem, ...]:
     """What is wrong with the expressions of a catalog, given the columns they may use with their SQL types.
 
-    `where` and `of` of measures are checked against the columns of the table they look over, `when` and
-    `fields` of sources against the raw columns the source declares. Allowed are comparisons, arithmetic and
-    the functions in `FUNCTIONS`; no subquery, aggregate, window, table function or unknown column.
-    `event_fields` are the canonical fields a source may fill; `context_columns` those a brief may use as
-    segments and strata. Where one is not given, that is not checked.
+    `where` and `of` of measures are checked against the columns of the table they look over. Allowed are
+    comparisons, arithmetic and the functions in `FUNCTIONS`; no subquery, aggregate, window, table function
+    or unknown column. `context_columns` are those a brief may use as segments and strata; where they are not
+    given, that is not checked. Mappings of sources: `check_mappings`.
     """
     problems: list[Problem] = []
     for name, measure in catalog.measures.items():
         origin = catalog.origins["measure", name]
         columns = event_columns if measure.over == "events" else session_columns
         problems += _measure_problems(measure, origin.document, origin.place, columns)
-    for source in catalog.sources:
-        problems += _source_problems(source, catalog.origins["source", source.name].document, event_fields)
     if context_columns is not None:
         for name in catalog.briefs:
             problems += _context_problems(catalog.origins["brief", name].document, context_columns)
     return tuple(problems)
 
 
-def expression_fault(text: str, columns: Mapping[str, str]) -> tuple[str, str] | None:
-    """Why one expression is refused, as (message, what is allowed); None where it may be used."""
+def expression_fault(
+    text: str, columns: Mapping[str, str], *, functions: Mapping[str, str] | None = None
+) -> tuple[str, str] | None:
+    """Why one expression is refused, as (message, what is allowed); None where it may be used.
+
+    `functions` are allowed beside `FUNCTIONS`: each name with the node that sqlglot makes of it.
+    """
     parsed = _parsed(text)
     if isinstance(parsed, tuple):
         return parsed
-    return _forbidden(parsed) or _unknown_column(parsed, columns)
+    return _forbidden(parsed, {**FUNCTIONS, **(functions or {})}) or _unknown_column(parsed, columns)
 
 
 def _parsed(text: str) -> exp.Expr | tuple[str, str]:
@@ -119,9 +117,11 @@ def _parsed(text: str) -> exp.Expr | tuple[str, str]:
     return statements[0]
 
 
-def _forbidden(expression: exp.Expr) -> tuple[str, str] | None:
+def _forbidden(expression: exp.Expr, functions: Mapping[str, str]) -> tuple[str, str] | None:
     from sqlglot import exp
 
+    nodes = (_SYNTAX | frozenset(functions.values())) - {"Anonymous"}
+    anonymous = {name for name, node in functions.items() if node == "Anonymous"}
     waiting = [(expression, 1)]
     while waiting:
         node, depth = waiting.pop(0)
@@ -131,23 +131,23 @@ def _forbidden(expression: exp.Expr) -> tuple[str, str] | None:
         if node.comments:
             return "holds a comment", "the expression alone; write comments as YAML comments"
         if isinstance(node, exp.DataType):
-            if (wrong := _wrong_type(node)) is not None:
+            if (wrong := wrong_type(node)) is not None:
                 hint, _ = choices(wrong.upper(), TYPES)
                 return f"uses the type {wrong}{hint}", ", ".join(sorted(TYPES))
         elif isinstance(node, exp.Anonymous):
-            if node.name.lower() not in _ANONYMOUS:
-                return _no_function(node.name.lower())
-        elif kind not in _NODES:
+            if node.name.lower() not in anonymous:
+                return _no_function(node.name.lower(), functions)
+        elif kind not in nodes:
             name = node.sql(dialect="duckdb").partition("(")[0].lower()
             if isinstance(node, exp.Func) and name.isidentifier():
-                return _no_function(name)
+                return _no_function(name, functions)
             return f"uses {_spoken(kind)}, which is not allowed here", _EXAMPLES
         waiting += [(child, depth + 1) for child in node.iter_expressions()]
     return None
 
 
-def _no_function(name: str) -> tuple[str, str]:
-    hint, allowed = choices(name, FUNCTIONS)
+def _no_function(name: str, functions: Mapping[str, str]) -> tuple[str, str]:
+    hint, allowed = choices(name, functions)
     return f"calls {name}(), which is not allowed here{hint}", allowed
 
 
@@ -176,7 +176,8 @@ def _duckdb_name(kind: exp.DataType) -> str:
     return _DUCKDB_NAMES.get(name, name)
 
 
-def _wrong_type(kind: exp.DataType) -> str | None:
+def wrong_type(kind: exp.DataType) -> str | None:
+    """The type as written, where it is none that columns may have; None where it is."""
     return None if _duckdb_name(kind) in TYPES else kind.sql(dialect="duckdb")
 
 
@@ -230,51 +231,6 @@ def _measure_problems(
             yield document.problem(
                 at, f"is {kind}, and {measure.aggregate} needs a number", allowed="a number"
             )
-
-
-def _source_problems(
-    source: Source, document: Document, event_fields: Collection[str] | None
-) -> Iterator[Problem]:
-    if source.identity:
-        return
-    for name, kind in source.columns.items():
-        yield from _column_problems(name, kind, document)
-    written: list[tuple[Place, str]] = [(("fields", name), text) for name, text in source.fields.items()]
-    for position, rule in enumerate(source.events):
-        if rule.when is not None:
-            written.append((("events", position, "when"), rule.when))
-        written += [(("events", position, "fields", name), text) for name, text in rule.fields.items()]
-    if source.unnest is not None:
-        written.append((("unnest",), source.unnest))
-    for place, text in written:
-        fault = expression_fault(text, source.columns)
-        if fault is not None:
-            yield document.problem(place, fault[0], allowed=fault[1])
-        field = str(place[-1])
-        if event_fields is not None and place[-2:-1] == ("fields",) and field not in event_fields:
-            hint, allowed = choices(field, event_fields)
-            yield document.problem(place, f"is not a field of an event{hint}", allowed=allowed, value=field)
-
-
-def _column_problems(name: str, kind: str, document: Document) -> Iterator[Problem]:
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-
-    place: Place = ("columns", name)
-    if any(character in '"\\' or not character.isprintable() for character in name):
-        yield document.problem(
-            place, "a column's name must hold no quote, backslash or control character", value=name
-        )
-    try:
-        parsed = exp.DataType.build(kind, dialect="duckdb")
-        known = all(_wrong_type(node) is None for node in parsed.find_all(exp.DataType))
-    except (SqlglotError, ValueError):
-        known = False
-    if not known:
-        hint, _ = choices(kind.upper(), TYPES)
-        yield document.problem(
-            place, f"is not a type of a raw column{hint}", allowed=", ".join(sorted(TYPES))
-        )
 
 
 def _context_problems(document: Document, context_columns: Collection[str]) -> Iterator[Problem]:

@@ -74,7 +74,7 @@ def load_catalog(root: Path, strict: bool = True, *, event_names: Collection[str
 
     With `strict=False` what is broken is left out, with everything that rests on it, and listed in
     `problems`; the rest is as good as before. Broken policies always raise: no day can be run without them.
-    `event_names`, if given, are the events that measures and sources may name.
+    `event_names`, if given, are the events that measures may name.
     """
     reader = _Reader(root, strict, event_names)
     reader.read()
@@ -327,7 +327,7 @@ class _Reader:
         for document in self._documents("sources"):
             name = self._declare("source", document, ())
             source, problems = parse_noun(Source, document)
-            problems += source_references(document, self.event_names)
+            problems += source_references(document)
             self._report(None if name is None else ("source", name), problems)
             if source is not None and name is not None:
                 self.sources[name] = source

@@ -10,6 +10,8 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.metrics import Aggregate, Measure, Metric, MetricType
 
+# How the path of every landed file begins, below the landing folder.
+RECEIVED = "received_date="
 # What a measure must give for each type of metric; `values` are single values, kept for quantiles only.
 _NUMERATORS: Mapping[MetricType, tuple[Aggregate, ...]] = {
     "mean": ("count", "sum", "max", "distinct"),
@@ -184,14 +186,27 @@ def measure_references(
     return [problem for problem in found if problem is not None]
 
 
-def source_references(document: Document, event_names: Collection[str] | None) -> list[Problem]:
-    """Events of a source that the taxonomy does not have, and files outside the landing folder."""
-    found: list[Problem | None] = []
-    if event_names is not None:
-        rules = _entries(document, ("events",))
-        found += [unknown_name(document, (*rule, "event_name"), "event", event_names) for rule in rules]
+def source_references(document: Document) -> list[Problem]:
+    """Files of a source that no landing file can be."""
+    found: list[Problem] = []
     files = document.at(("files",))
-    if isinstance(files, str) and (files.startswith(("/", "~")) or "\\" in files or ".." in files.split("/")):
-        allowed = "a glob below the landing folder, or a URL such as s3://bucket/*.parquet"
+    allowed = "a glob below the landing folder, such as received_date=*/tutor/*.ndjson*"
+    if isinstance(files, str) and "://" in files:
+        found.append(
+            document.problem(
+                ("files",), "is a URL, and files are read from the landing folder only", allowed=allowed
+            )
+        )
+    elif isinstance(files, str) and (
+        files.startswith(("/", "~")) or "\\" in files or ".." in files.split("/")
+    ):
         found.append(document.problem(("files",), "points outside the landing folder", allowed=allowed))
-    return [problem for problem in found if problem is not None]
+    elif isinstance(files, str) and not files.startswith((RECEIVED, "*", "?", "[")):
+        found.append(
+            document.problem(
+                ("files",),
+                "matches no landing file: their paths begin with received_date=YYYY-MM-DD/",
+                allowed=f"such as received_date=*/{files}",
+            )
+        )
+    return found

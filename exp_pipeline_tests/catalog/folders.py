@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exp_pipeline.catalog import load_catalog
+from exp_pipeline.catalog import EventFields, load_catalog
 from exp_pipeline.model.errors import Problem, SpecError
 
 BRIEF = """\
@@ -85,7 +85,7 @@ metrics:
 """
 SOURCE = """\
 name: foreign
-files: foreign/*.csv
+files: received_date=*/foreign/*.csv
 format: csv
 columns:
   user_id: BIGINT
@@ -105,6 +105,12 @@ POLICIES = "session:\n  gap_minutes: 20\n"
 EVENT_COLUMNS = {"correct": "BOOLEAN", "latency_ms": "DOUBLE", "platform": "VARCHAR", "score": "DOUBLE"}
 SESSION_COLUMNS = {"session_id": "VARCHAR", "minutes": "DOUBLE", "started_at": "TIMESTAMP"}
 EVENT_NAMES = ("answer_attempted", "tutor_turn_response_shown")
+EVENT_FIELDS = EventFields(
+    types={"learner_id": "VARCHAR", "client_ts": "TIMESTAMP", "correct": "BOOLEAN"},
+    required={"answer_attempted": ("learner_id", "client_ts"), "tutor_turn_response_shown": ("turn_id",)},
+    allowed={},
+    reduced={},
+)
 
 
 def write_catalog(root: Path, **changes: str) -> Path:

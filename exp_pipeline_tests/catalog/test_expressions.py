@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.catalog import check_expressions, expression_fault, load_catalog
+from exp_pipeline.catalog import check_expressions, check_mappings, expression_fault, load_catalog
 from exp_pipeline.contracts.fields import sql_types
 from exp_pipeline_tests.catalog.folders import (
     BRIEF,
     EVENT_COLUMNS,
+    EVENT_FIELDS,
     METRICS,
     SESSION_COLUMNS,
     SOURCE,
@@ -127,12 +128,17 @@ def found(root: Path, **more: list[str]) -> list[str]:
     return [str(problem).replace(f"{root}/", "") for problem in problems]
 
 
+def mistakes(root: Path) -> list[str]:
+    problems = check_mappings(load_catalog(root), EVENT_FIELDS)
+    return [str(problem).replace(f"{root}/", "") for problem in problems]
+
+
 def test_the_small_catalog_and_the_one_that_ships_are_clean(tmp_path: Path) -> None:
-    assert found(write_catalog(tmp_path), event_fields=["learner_id", "client_ts", "correct"]) == []
+    assert found(write_catalog(tmp_path)) == mistakes(tmp_path) == []
     columns = sql_types(derived=True)
     shipped = load_catalog(SHIPPED)
     assert (
-        check_expressions(shipped, columns, SESSIONS, event_fields=columns, context_columns=["platform"])
+        check_expressions(shipped, columns, SESSIONS, context_columns=["platform"])
         == ()
     )
 
@@ -213,14 +219,14 @@ TYPES = (
 def test_a_source_over_a_wrong_column(tmp_path: Path, right: str, wrong: str, expected: str) -> None:
     assert right in SOURCE
     root = write_catalog(tmp_path, sources__foreign=SOURCE.replace(right, wrong))
-    assert found(root, event_fields=["learner_id", "client_ts", "correct"]) == [
+    assert mistakes(root) == [
         f"sources/foreign.yaml:{expected}"
     ]
 
 
 def test_a_raw_column_whose_name_could_break_out(tmp_path: Path) -> None:
     text = SOURCE.replace('  "Step Start": VARCHAR\n', '  "Step Start": VARCHAR\n  "x\\",y": VARCHAR\n')
-    assert found(write_catalog(tmp_path, sources__foreign=text)) == [
+    assert mistakes(write_catalog(tmp_path, sources__foreign=text)) == [
         "sources/foreign.yaml:7: columns.x\",y: a column's name must hold no quote, backslash "
         "or control character "
         '(value: x",y)'

@@ -259,10 +259,22 @@ def test_a_mistake_in_a_metric_is_named_once_with_its_line(tmp_path: Path, mista
 
 SOURCE_MISTAKES = {
     "outside the landing folder": (
-        "foreign/*.csv",
+        "received_date=*/foreign/*.csv",
         "../foreign/*.csv",
         "2: files: points outside the landing folder (value: ../foreign/*.csv); "
-        "allowed: a glob below the landing folder, or a URL such as s3://bucket/*.parquet",
+        "allowed: a glob below the landing folder, such as received_date=*/tutor/*.ndjson*",
+    ),
+    "a URL": (
+        "received_date=*/foreign/*.csv",
+        "s3://bucket/*.csv",
+        "2: files: is a URL, and files are read from the landing folder only (value: s3://bucket/*.csv); "
+        "allowed: a glob below the landing folder, such as received_date=*/tutor/*.ndjson*",
+    ),
+    "a path that no landing file has": (
+        "received_date=*/foreign/*.csv",
+        "foreign/*.csv",
+        "2: files: matches no landing file: their paths begin with received_date=YYYY-MM-DD/ "
+        "(value: foreign/*.csv); allowed: such as received_date=*/foreign/*.csv",
     ),
     "a word for a switch": (
         "format: csv",
@@ -275,11 +287,27 @@ SOURCE_MISTAKES = {
         "4: identity: a source with identity: true maps nothing; leave out `fields` and "
         "`events` (value: true)",
     ),
-    "unknown event": (
-        "event_name: answer_attempted",
-        "event_name: answered",
-        "12: events[0].event_name: unknown event; did you mean `answer_attempted`? (value: answered); "
-        "allowed: answer_attempted, tutor_turn_response_shown",
+    "a word for a name": (
+        "format: csv",
+        "format: csv\nevent_name: right",
+        "4: event_name: event_name and event_names belong together: the expression that gives the "
+        "producer's name, and our event for each of its values (value: right)",
+    ),
+    "how a CSV file is written, of another format": (
+        "format: csv",
+        "format: ndjson\ncsv: {delimiter: ;}",
+        "4: csv: csv is for format: csv, and this source has format ndjson",
+    ),
+    "a field filled twice": (
+        "fields:\n  learner_id",
+        "constants: {learner_id: x}\nfields:\n  learner_id",
+        "8: constants: constants and fields both fill: learner_id",
+    ),
+    "a CSV without names": (
+        "format: csv",
+        "format: csv\ncsv: {header: false}",
+        "4: csv.header: header: false leaves the columns without names; list the names instead "
+        "(value: false)",
     ),
 }
 
