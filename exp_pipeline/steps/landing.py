@@ -18,13 +18,7 @@ from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
 from exp_pipeline.transform import door, identity, mapping
-from exp_pipeline.transform.assignment import arm_bucket, traffic_bucket
 from exp_pipeline.transform.queries import query_text
-
-_BUCKETS = (
-    "select distinct experiment, experiment_version, unit_id from typed "
-    "where experiment is not null and experiment_version is not null and unit_id is not null"
-)
 
 
 def land(bench: Workbench, received: date) -> Written:
@@ -175,14 +169,7 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
             engine.build("raw", _texts(source.canonical_json())["raw"])
             yield frame.height
         return
-    path = text_literal(str(file.path))
-    # The folder's received_date is ours, not a column of the file.
-    as_text = "all_varchar = true, header = true, auto_detect = true"
-    scan = (
-        f"read_parquet({path}, hive_partitioning = false)"
-        if source.format == "parquet"
-        else f"read_csv({path}, {as_text}, hive_partitioning = false)"
-    )
+    scan = _scan(str(file.path), source)
     present = {row[0]: row[1] for row in _described(bench, scan)}
     missing = [] if source.identity else [name for name in source.file_columns() if name not in present]
     if missing:
@@ -197,6 +184,31 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
     engine.build("raw", query_text(mapping.raw_from_table(source, shape, present)))
     engine.drop("raw_table")
     yield int(engine.row("select count(*) from raw")[0])
+
+
+def _scan(path: str, source: Source) -> str:
+    """How the engine reads a file that is a table: each column of a CSV as text."""
+    # The folder's received_date is ours, not a column of the file.
+    if source.format == "parquet":
+        return f"read_parquet({text_literal(path)}, hive_partitioning = false)"
+    written = source.csv
+    if written is None:
+        options = ["header = true"]
+    else:
+        named = isinstance(written.header, bool)
+        options = [
+            f"delim = {text_literal(written.delimiter)}",
+            f"quote = {text_literal(written.quote)}",
+            f"escape = {text_literal(written.escape if written.quote else '')}",
+            f"skip = {written.skip_rows}",
+            f"encoding = {text_literal(written.encoding)}",
+            f"nullstr = [{', '.join(text_literal(text) for text in ('', *written.null_text))}]",
+            f"header = {'true' if named else 'false'}",
+        ]
+        if not isinstance(written.header, bool):
+            options.append(f"names = [{', '.join(text_literal(name) for name in written.header)}]")
+    settings = ", ".join(["all_varchar = true", "auto_detect = true", "hive_partitioning = false", *options])
+    return f"read_csv({text_literal(path)}, {settings})"
 
 
 def _described(bench: Workbench, scan: str) -> list[tuple[str, str]]:
@@ -241,27 +253,7 @@ def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names
     engine.build("typed", texts["typed"])
     engine.drop("mapped")
     name_people(bench, file, texts["identities"])
-    units = engine.frame(_BUCKETS)
-    known = [(str(row[0]), int(row[1]), str(row[2])) for row in units.iter_rows()]
-    engine.offer_frame(
-        "buckets",
-        pl.DataFrame(
-            {
-                "experiment": [experiment for experiment, _, _ in known],
-                "experiment_version": [version for _, version, _ in known],
-                "unit_id": [unit for _, _, unit in known],
-                "arm_bucket": [arm_bucket(*one) for one in known],
-                "traffic_bucket": [traffic_bucket(*one) for one in known],
-            },
-            schema={
-                "experiment": pl.String,
-                "experiment_version": pl.Int64,
-                "unit_id": pl.String,
-                "arm_bucket": pl.Int64,
-                "traffic_bucket": pl.Int64,
-            },
-        ),
-    )
+    engine.offer_frame("buckets", unit_buckets(bench.catalog, engine.frame(UNITS_AT_THE_DOOR)))
     engine.connection.execute(
         f"insert into landed_rows select {names} from ({texts['landed']})",
         {
