@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from exp_pipeline.model.base import Noun
+from exp_pipeline.model.quality import QualityPolicy
 
 
 class TimePolicy(Noun):
@@ -41,4 +42,5 @@ class Policies(Noun):
     time: TimePolicy = TimePolicy()
     session: SessionPolicy = SessionPolicy()
     exclusion: ExclusionPolicy = ExclusionPolicy()
+    quality: QualityPolicy = QualityPolicy()
     landing_line_limit_bytes: int = Field(default=4_000_000, ge=1_000)

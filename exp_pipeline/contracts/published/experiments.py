@@ -8,6 +8,7 @@ from exp_pipeline.contracts.published.base import (
     buckets,
     count,
     day,
+    draws,
     flag,
     key64,
     moment,
@@ -20,6 +21,9 @@ UNIT_TYPES = ("learner", "class")
 ARM_SOURCES = ("logged", "computed")
 GUARDRAIL_STATUSES = ("pass", "fail", "underpowered", "cannot_tell")
 VERDICTS = ("pass", "warn", "fail", "cannot_tell")
+QUALITY_UNITS = ("share", "values", "days")
+NOT_JUDGED = ("too_few_rows", "too_little_history", "too_early", "not_configured", "unreadable_totals")
+QUALITY_OPENS = ("none", "warn", "page")
 
 _EXPERIMENT = (text("experiment", "Experiment."), count("version", "Version of the experiment.", ge=1))
 _UNIT = (
@@ -52,6 +56,7 @@ ASSIGNMENTS = PublishedTable(
         text("ramp_stage", "Stage of the ramp at assignment.", nullable=True),
         _SOURCE,
         *buckets(),
+        *draws(),
         text("role", "Role of the account at assignment."),
         text("platform", "Product surface at assignment."),
         text("app_version", "Version of the client at assignment."),
@@ -213,7 +218,7 @@ GUARDRAILS_DAILY = PublishedTable(
 
 DATA_QUALITY = PublishedTable(
     name="data_quality",
-    grain="One data quality rule on one subject (a table, source or event) and UTC day.",
+    grain="One data quality rule on one subject (the table it looks at) and UTC day.",
     columns=(
         day("event_date", "UTC day that was looked at."),
         text("rule", "Rule."),
@@ -224,8 +229,21 @@ DATA_QUALITY = PublishedTable(
             "Where the rule draws the line (in the rule's unit); null where it has none.",
             nullable=True,
         ),
+        text("unit", "Unit of value and threshold.", nullable=True, isin=QUALITY_UNITS),
+        count("n_rows", "Rows that the number rests on (rows).", nullable=True),
         text("verdict", "What follows.", isin=VERDICTS),
+        text("reason", "Why it cannot be told; null where it can.", nullable=True, isin=NOT_JUDGED),
+        text("owner", "Team that the rule belongs to.", nullable=True),
+        text("opens", "Incident that the verdict opens.", nullable=True, isin=QUALITY_OPENS),
         text("evidence", "What was seen, in words."),
+        text("carriers", "Groups that stray most, worst first, as a JSON list.", nullable=True),
     ),
     key=("event_date", "rule", "subject"),
+    rules=(
+        RowRule(
+            "reason_where_unknown",
+            "reason IS NULL OR verdict = 'cannot_tell'",
+            "Only what cannot be told has a reason for it.",
+        ),
+    ),
 )
