@@ -7,6 +7,7 @@ state, not in the lake. Both hold pseudonyms (or hashes of them) only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 
 import polars as pl
 from sqlglot import exp
@@ -131,6 +132,8 @@ def pseudonyms_of(bench: Workbench, people: Sequence[str]) -> list[str]:
 
     Raises ExpError where a raw id is given and no key is set.
     """
+    if not people:
+        return []
     keys = (bench.key, *bench.newer_keys) if bench.key is not None else ()
     found = {one for one in people if PSEUDONYM.fullmatch(one)}
     raw = [one for one in people if not PSEUDONYM.fullmatch(one)]
@@ -143,10 +146,10 @@ def pseudonyms_of(bench: Workbench, people: Sequence[str]) -> list[str]:
     return sorted({*firsts, *links.filter(pl.col("first_pseudonym").is_in(firsts))["pseudonym"]})
 
 
-def name_people(bench: Workbench, file: LandingFile, query: str) -> None:
+def name_people(bench: Workbench, files: Sequence[LandingFile], query: str) -> None:
     """Give every raw id of table `typed` its pseudonym in table `identities` (raw_id, pseudonym, id_key).
 
-    `query` makes them with the key in force (parameters inner_pad, outer_pad). Who was linked to a first
+    `files` are those of one received day whose rows `typed` holds. `query` makes them with the key in force (parameters inner_pad, outer_pad). Who was linked to a first
     pseudonym gets that one; while newer keys are set beside it, links to theirs are kept for the time after.
     Rows of erased people lose everything but their place, with reason `erased`. Raises ExpError as `admit`
     does, and where a file that landed under a key now gone holds people without a link.
@@ -169,9 +172,9 @@ def name_people(bench: Workbench, file: LandingFile, query: str) -> None:
         engine.build(_newer(key), _ANEW, key.pads())
     if not erased.is_empty():
         _bury(bench, keys[1:], erased)
-    _refuse_if_split(bench, keys, file)
+    _refuse_if_split(bench, keys, files)
     for key in keys[1:]:
-        _link(bench, keys[0], key, links, file)
+        _link(bench, keys[0], key, links, files[0].received)
         engine.drop(_newer(key))
     engine.drop("links_here")
 
@@ -181,26 +184,27 @@ def _newer(key: IdentityKey) -> str:
 
 
 def _link(
-    bench: Workbench, first: IdentityKey, key: IdentityKey, links: pl.DataFrame, file: LandingFile
+    bench: Workbench, first: IdentityKey, key: IdentityKey, links: pl.DataFrame, received: date
 ) -> None:
     new = bench.engine.frame(
         f"select n.pseudonym, $key_id as key_id, i.pseudonym as first_pseudonym, "
         f"coalesce(i.first_key_id, $first_key_id) as first_key_id, cast($received as date) as received_date "
         f"from {quote(_newer(key))} as n inner join identities as i on n.raw_id = i.raw_id",
-        {"key_id": key.key_id, "first_key_id": first.key_id, "received": file.received},
+        {"key_id": key.key_id, "first_key_id": first.key_id, "received": received},
     )
-    known = links.filter(pl.col("key_id") == key.key_id).select("pseudonym", "first_pseudonym")
+    # A day that lands later may be an earlier day.
+    known = links.filter((pl.col("key_id") == key.key_id) & (pl.col("received_date") <= received))
     new = new.join(known, on=["pseudonym", "first_pseudonym"], how="anti")
     if not new.is_empty():
         add_links(bench, new)
 
 
-def _refuse_if_split(bench: Workbench, keys: Sequence[IdentityKey], file: LandingFile) -> None:
+def _refuse_if_split(bench: Workbench, keys: Sequence[IdentityKey], files: Sequence[LandingFile]) -> None:
     """Stop where a file that landed under a key now gone would give its people new pseudonyms."""
     here = {key.key_id for key in keys}
     known = known_keys(bench.home).values()
     gone = [one.key_id for one in known if one.standing == "retired" and one.key_id not in here]
-    manifest = bench.lake.manifest("landed", received_day(file.received)) if gone else None
+    manifest = bench.lake.manifest("landed", received_day(files[0].received)) if gone else None
     if manifest is None:
         return
     bench.engine.offer(
@@ -208,14 +212,14 @@ def _refuse_if_split(bench: Workbench, keys: Sequence[IdentityKey], file: Landin
     )
     before = bench.engine.connection.execute(
         "select distinct key_id from landed_before "
-        "where file = $file and list_contains($gone, key_id) order by key_id",
-        {"file": file.short_name, "gone": gone},
+        "where list_contains($files, file) and list_contains($gone, key_id) order by key_id",
+        {"files": [file.short_name for file in files], "gone": gone},
     ).fetchall()
     (unlinked,) = bench.engine.row("select count(*) from identities where first_key_id is null")
     if before and unlinked:
         name = before[-1][0]
         raise ExpError(
-            f"{file.relative} landed under identity key {name}, which is not set any more, and {unlinked} of "
+            f"{', '.join(file.relative for file in files[:3])} landed under identity key {name}, which is not set any more, and {unlinked} of "
             "its ids were not met while both keys were set: landed again they would become other people. Set "
             f"that key as EXP_HMAC_KEY_PREVIOUS and run `exp keys link`; if it is lost for good, say so with "
             f"`exp keys lost {name}`"
@@ -251,13 +255,13 @@ def _bury(bench: Workbench, newer: Sequence[IdentityKey], erased: pl.DataFrame) 
 def _empty_rows(bench: Workbench) -> None:
     connection = bench.engine.connection
     columns = [str(row[0]) for row in connection.execute("describe typed").fetchall()]
-    kept = ("part", "row_number", "reason")
+    kept = ("part", "row_number", "byte_offset", "reason")
     emptied = ", ".join(f"{quote(name)} = null" for name in columns if name not in kept)
     theirs = " or ".join(
         f"{quote(name)} in (select raw_id from erased_ids)" for name in OWN_COLUMNS if name in columns
     )
     connection.execute(f"update typed set {emptied}, reason = 'erased' where {theirs}")
-    for name in bench.shape().identifiers:
+    for name in (name for name in bench.shape().identifiers if name in columns):
         connection.execute(
             f"update typed set {quote(name)} = null where {quote(name)} in (select raw_id from erased_ids)"
         )

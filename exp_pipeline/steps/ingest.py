@@ -10,10 +10,10 @@ from datetime import date, timedelta
 from sqlglot import exp
 
 from exp_pipeline.contracts.predicates import rejection_expression
-from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.policies import ExclusionPolicy
 from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day, received_day
 from exp_pipeline.steps.day_files import write_alone
+from exp_pipeline.steps.identity import pseudonyms_of
 from exp_pipeline.store.engine import Rows
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import queries
@@ -195,11 +195,7 @@ def _by_agent(policy: ExclusionPolicy) -> exp.Expr:
 
 
 def _excluded(bench: Workbench, policy: ExclusionPolicy) -> list[str]:
-    if not policy.learner_ids:
-        return []
-    if bench.key is None:
-        raise ExpError("the exclusion policy lists learners by id: set EXP_HMAC_KEY, so that they are found")
-    return [bench.key.pseudonym(raw) for raw in policy.learner_ids]
+    return pseudonyms_of(bench, policy.learner_ids)
 
 
 def lateness(manifests: tuple[Manifest, ...]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from exp_pipeline.model.errors import ExpError, SourceError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
 from exp_pipeline.steps.identity import name_people
+from exp_pipeline.steps.unit_buckets import UNITS_AT_THE_DOOR, unit_buckets
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
@@ -112,11 +113,14 @@ def land_days(bench: Workbench, days: Sequence[date]) -> list[Written]:
 
 
 def claiming(bench: Workbench, file: LandingFile) -> Source | None:
-    """The first source (by name) whose glob matches the file."""
-    for source in sorted(bench.catalog.sources, key=lambda one: one.name):
-        if fnmatch(file.relative, source.files):
-            return source
-    return None
+    """The source whose glob matches the file; of several the one whose glob says most, then by name."""
+    matching = [source for source in bench.catalog.sources if fnmatch(file.relative, source.files)]
+    return min(matching, key=lambda one: (-_said(one.files), one.name), default=None)
+
+
+def _said(glob: str) -> int:
+    """How many characters of a path a glob spells out."""
+    return sum(character not in "*?[]" for character in glob)
 
 
 class _UnreadableFile(Exception):
@@ -171,7 +175,7 @@ def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterato
         return
     scan = _scan(str(file.path), source)
     present = {row[0]: row[1] for row in _described(bench, scan)}
-    missing = [] if source.identity else [name for name in source.file_columns() if name not in present]
+    missing = () if source.identity else source.missing_from(present)
     if missing:
         raise SourceError(
             f"{file.relative}: source {source.name} names column {', '.join(missing)}, which the file lacks; "
@@ -237,8 +241,6 @@ def _texts(source_json: str) -> dict[str, str]:
 
 def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names: str) -> None:
     """Table `raw` through mapping, typing and pseudonyms into table `landed_rows`."""
-    import polars as pl
-
     key = bench.key
     if key is None:
         raise ExpError("no identity key")
@@ -252,7 +254,7 @@ def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names
     engine.drop("raw_items")
     engine.build("typed", texts["typed"])
     engine.drop("mapped")
-    name_people(bench, file, texts["identities"])
+    name_people(bench, (file,), texts["identities"])
     engine.offer_frame("buckets", unit_buckets(bench.catalog, engine.frame(UNITS_AT_THE_DOOR)))
     engine.connection.execute(
         f"insert into landed_rows select {names} from ({texts['landed']})",
