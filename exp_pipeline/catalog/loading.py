@@ -9,10 +9,10 @@ from typing import Literal
 
 from exp_pipeline.catalog.digest import digest_of_metrics
 from exp_pipeline.catalog.documents import Document, Place, choices, read_document
+from exp_pipeline.catalog.layers import brief_layer_problems, layer_problems
 from exp_pipeline.catalog.references import (
     brief_references,
     brief_sense,
-    layer_clashes,
     measure_references,
     metric_references,
     metric_sense,
@@ -21,11 +21,12 @@ from exp_pipeline.catalog.references import (
 from exp_pipeline.catalog.wording import parse_noun
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import Problem, SpecError
+from exp_pipeline.model.layers import Layer, Limits
 from exp_pipeline.model.metrics import Measure, Metric
 from exp_pipeline.model.policies import Policies
 from exp_pipeline.model.sources import Source
 
-Kind = Literal["brief", "metric", "measure", "source"]
+Kind = Literal["brief", "metric", "measure", "source", "layer"]
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -50,6 +51,7 @@ class Catalog:
     problems: tuple[Problem, ...]
     files: Mapping[str, Path]
     origins: Mapping[tuple[Kind, str], Origin] = field(repr=False, compare=False, default_factory=dict)
+    layers: Mapping[str, Layer] = field(default_factory=dict)
 
     def metrics_of(self, brief: Brief) -> dict[str, Metric]:
         """The metrics a brief's readout shows, in the brief's order; none for a brief over a unit table."""
@@ -63,6 +65,15 @@ class Catalog:
             return {}
         names = [name for metric in self.metrics_of(brief).values() for name in metric.measures()]
         return {name: self.measures[name] for name in (*names, *brief.variance_reduction.covariates)}
+
+    def limits_of(self, brief: Brief) -> Limits:
+        """What bounds a brief's units: its layer, and the holdout of its kind of unit unless it is exempt."""
+        held = [one for one in self.layers.values() if one.kind == "holdout"]
+        mine = [one for one in held if one.unit == brief.randomisation_unit and brief.holdout == "respect"]
+        return Limits(
+            layer=None if brief.layer is None else self.layers.get(brief.layer),
+            holdout=mine[0] if mine else None,
+        )
 
     def metrics_digest(self, brief: Brief) -> str:
         """Which definitions of metrics and measures a brief's numbers rest on, as one digest."""
@@ -173,6 +184,7 @@ class _Reader:
         self.measures: dict[str, Measure] = {}
         self.metrics: dict[str, Metric] = {}
         self.briefs: dict[str, Brief] = {}
+        self.layers: dict[str, Layer] = {}
         self.sources: dict[str, Source] = {}
         self.policies = Policies()
 
@@ -186,7 +198,8 @@ class _Reader:
         metric_files = self._documents("metrics")
         self._read_measures(metric_files)
         self._read_metrics(metric_files)
-        self._read_briefs()
+        layers = self._read_layers()
+        self._read_briefs(layers)
         self._read_sources()
         self._read_policies()
 
@@ -203,6 +216,7 @@ class _Reader:
             problems=tuple(sorted(self.problems, key=lambda problem: (problem.file, problem.line or 0))),
             files={name: self.origins["brief", name].document.path for name in briefs},
             origins=dict(self.origins),
+            layers={name: one for name, one in sorted(self.layers.items()) if ("layer", name) not in broken},
         )
 
     def _documents(self, folder: str) -> list[Document]:
@@ -289,7 +303,26 @@ class _Reader:
     def _names(self, kind: Kind) -> set[str]:
         return {name for found, name in self.origins if found == kind}
 
-    def _read_briefs(self) -> None:
+    def _read_layers(self) -> list[tuple[Layer, Document]]:
+        read: list[tuple[Layer, Document]] = []
+        for document in self._documents("layers"):
+            name = self._declare("layer", document, ())
+            layer, problems = parse_noun(Layer, document)
+            if layer is not None and layer.name != document.path.stem:
+                problems.append(
+                    document.problem(
+                        ("name",),
+                        f"differs from the file's name `{document.path.name}`",
+                        allowed=document.path.stem,
+                    )
+                )
+            self._report(None if name is None else ("layer", name), problems)
+            if layer is not None and name is not None:
+                self.layers[name] = layer
+                read.append((layer, document))
+        return read
+
+    def _read_briefs(self, layers: list[tuple[Layer, Document]]) -> None:
         read: list[tuple[Brief, Document]] = []
         documents = self._documents("experiments")
         # Of two briefs with one name, the file that is named after it keeps it.
@@ -306,11 +339,22 @@ class _Reader:
                 if brief.table is None and not problems and not self.strict:
                     problems = self._leans_on_broken(brief, document)
             self._report(key, problems)
-        for problem in layer_clashes(read):
-            self._report(
-                next(("brief", one.name) for one, document in read if document.file == problem.file),
-                [problem],
+        self._check_layers(layers, read)
+
+    def _check_layers(self, layers: list[tuple[Layer, Document]], read: list[tuple[Brief, Document]]) -> None:
+        found = layer_problems(layers, {one.name: (one, file) for one, file in read}, self._names("brief"))
+        names = {document.file: layer.name for layer, document in layers}
+        for problem in found:
+            self._report(("layer", names[problem.file]), [problem])
+        for brief, document in read:
+            problems = list(
+                brief_layer_problems(brief, document, [one for one, _ in layers], self._names("layer"))
             )
+            broken = None if brief.layer is None else self.broken.get(("layer", brief.layer))
+            if not problems and broken is not None and not self.strict:
+                message = f"left out: layer {brief.layer} has problems, see {_where(broken)}"
+                problems = [document.problem(("layer",), message)]
+            self._report(("brief", brief.name), problems)
 
     def _leans_on_broken(self, brief: Brief, document: Document) -> list[Problem]:
         used: list[tuple[Kind, str]] = [("metric", name) for name in brief.metric_names()]

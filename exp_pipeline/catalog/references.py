@@ -113,32 +113,6 @@ def brief_sense(brief: Brief, document: Document, measures: Mapping[str, Measure
                 )
 
 
-def layer_clashes(briefs: Sequence[tuple[Brief, Document]]) -> Iterator[Problem]:
-    """Experiments that share a layer and days, and ask for too much traffic or for different units."""
-    ordered = sorted(briefs, key=lambda pair: (pair[0].layer or "", pair[0].start, pair[0].name))
-    for position, (brief, document) in enumerate(ordered):
-        if brief.layer is None:
-            continue
-        before = [
-            other
-            for other, _ in ordered[:position]
-            if other.layer == brief.layer and other.start <= brief.start < other.end
-        ]
-        named = ", ".join(f"{other.name} ({other.traffic:g})" for other in before)
-        taken = sum(other.traffic for other in before)
-        if before and taken + brief.traffic > 1 + 1e-9:
-            yield document.problem(
-                ("traffic",) if ("traffic",) in document.lines else ("layer",),
-                f"layer {brief.layer} has {max(0.0, 1 - taken):g} free from {brief.start}, beside {named}",
-                value=f"{brief.traffic:g}",
-            )
-        units = sorted({other.randomisation_unit for other in before} - {brief.randomisation_unit})
-        if units:
-            yield document.problem(
-                ("randomisation_unit",), f"layer {brief.layer} is randomised by {units[0]}, beside {named}",
-                value=brief.randomisation_unit,
-            )  # fmt: skip
-
 
 def metric_references(
     document: Document, place: Place, metrics: Collection[str], measures: Collection[str]

@@ -157,16 +157,21 @@ class TableMapping(Noun):
 
 # Changing one of these after the start changes what the readout may claim; the rest is description.
 ANALYSIS_FIELDS = (
-    "version", "hash_scheme", "randomisation_unit", "analysis_unit", "arms", "control", "traffic",
-    "strata", "eligible_roles", "start", "end", "looks", "primary", "secondary", "guardrails", "segments",
-    "mde", "alpha",
+    "version", "hash_scheme", "assignment", "layer", "holdout", "randomisation_unit", "analysis_unit",
+    "arms", "control", "traffic", "strata", "eligible_roles", "start", "end", "looks", "primary", "secondary",
+    "guardrails", "segments", "mde", "alpha",
     "power", "practical_threshold", "variance_reduction", "multiplicity", "contamination_limit", "srm_alpha",
     "receipt", "decision",
 )  # fmt: skip
 
 
 class Brief(Noun):
-    """Everything that is promised about one experiment before it starts."""
+    """Everything that is promised about one experiment before it starts.
+
+    `assignment`: `hash` computes a unit's arm from its id by `hash_scheme`; `table` takes it from the table
+    drawn once with `exp assign --units`, and by the hash for units that came after the draw. `holdout`:
+    `respect` keeps the units of the global holdout out; `exempt` says on purpose that it does not.
+    """
 
     name: Slug
     version: int = Field(default=1, ge=1)
@@ -180,11 +185,13 @@ class Brief(Noun):
     randomisation_unit: Literal["learner", "class"] = "learner"
     analysis_unit: Literal["learner"] = "learner"
     hash_scheme: Literal["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "none"] = "sha256-v1"
+    assignment: Literal["hash", "table"] = "hash"
     arms: tuple[Arm, ...] = Field(min_length=2)
     control: Slug
     traffic: float = Field(default=1.0, gt=0, le=1)
     strata: tuple[Identifier, ...] = ()
     layer: Slug | None = None
+    holdout: Literal["respect", "exempt"] = "respect"
     eligible_roles: tuple[Literal["student", "teacher"], ...] = ("student",)
 
     start: date
@@ -222,6 +229,8 @@ class Brief(Noun):
             raise ValueError(f"arm names must differ: {', '.join(names)}")
         if self.control not in names:
             raise ValueError(f"control {self.control!r} is not one of the arms: {', '.join(names)}")
+        if self.assignment == "table" and self.hash_scheme == "none":
+            raise ValueError("hash_scheme is needed for units that come after the table was drawn: none")
         total = sum(arm.share for arm in self.arms)
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"arm shares must add up to 1, they add up to {total:g}")

@@ -16,6 +16,15 @@ from exp_pipeline.transform.identity import hmac_of
 
 # A slice file per event day is written; rows whose clock is further off than any lateness setting share one.
 OLDEST_LATE_DAYS = 60
+# What the table `buckets` gives for a unit of an experiment (see `steps.unit_buckets`).
+BUCKET_COLUMNS: Mapping[str, str] = {
+    "arm_bucket": "BIGINT",
+    "traffic_bucket": "BIGINT",
+    "bucket_scheme": "VARCHAR",
+    "layer_bucket": "BIGINT",
+    "holdout_bucket": "BIGINT",
+    "layer_draws": "VARCHAR",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +138,8 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
             )
             value = exp.func("coalesce", own, locale)
         inner.append("expressions", value.as_(name, quoted=True))
-    inner.append("expressions", exp.column("arm_bucket", table="buckets"))
-    inner.append("expressions", exp.column("traffic_bucket", table="buckets"))
+    for name in BUCKET_COLUMNS:
+        inner.append("expressions", exp.column(name, table="buckets"))
     inner.from_(exp.to_table("typed").as_("t"), copy=False)
     for name in shape.identifiers:
         inner.join(
@@ -207,7 +216,6 @@ def landed_columns(shape: DoorShape) -> dict[str, str]:
         "occurred_at": "TIMESTAMP",
         "clock_skewed": "BOOLEAN",
         **shape.types,
-        "arm_bucket": "BIGINT",
-        "traffic_bucket": "BIGINT",
+        **BUCKET_COLUMNS,
         "extra": "VARCHAR",
     }

@@ -359,16 +359,6 @@ def test_two_metrics_with_one_name(tmp_path: Path) -> None:
     assert len(lines_of(root)) == 3
 
 
-def test_experiments_of_one_layer_share_its_traffic(tmp_path: Path) -> None:
-    first = BRIEF + "layer: hints\ntraffic: 0.6\n"
-    second = first.replace("quick", "slow").replace("traffic: 0.6", "traffic: 0.5")
-    root = write_catalog(tmp_path, **{"experiments__quick-hints": first, "experiments__slow-hints": second})
-    assert lines_of(root) == [
-        "experiments/slow-hints.yaml:28: traffic: layer hints has 0.4 free from 2026-03-09, "
-        "beside quick-hints (0.6) (value: 0.5)"
-    ]
-
-
 def test_policies_are_one_file(tmp_path: Path) -> None:
     root = write_catalog(tmp_path, policies__other="time: {}\n")
     assert lines_of(root) == [

@@ -126,6 +126,22 @@ def buckets() -> tuple[Column, Column]:
     )
 
 
+def draws() -> tuple[Column, Column, Column, Column]:
+    """What a unit's buckets were drawn by, and its buckets in the layer and the holdout of the experiment."""
+    limits = MappingProxyType({"ge": 0, "le": 9_999})
+    return (
+        Column("bucket_scheme", "VARCHAR", "Hash that drew arm_bucket and traffic_bucket.", True),
+        Column("layer_bucket", "BIGINT", "Bucket (0 to 9,999) in the experiment's layer.", True, limits),
+        Column("holdout_bucket", "BIGINT", "Bucket (0 to 9,999) in the global holdout.", True, limits),
+        Column(
+            "layer_draws",
+            "VARCHAR",
+            "Hash and salt that drew layer_bucket and holdout_bucket, as `hash:salt|hash:salt`.",
+            True,
+        ),
+    )
+
+
 def on_its_day(moment_column: str, day_column: str = "event_date") -> RowRule:
     """The day of a row is the UTC day of one of its moments."""
     return RowRule(

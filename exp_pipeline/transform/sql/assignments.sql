@@ -3,6 +3,7 @@ with ranked as (
   select
     e.experiment, e.experiment_version, e.unit_type, e.unit_id, e.arm, e.event_date, e.occurred_at, e.event_id,
     e.learner_key, e.assignment_source, e.stratum, e.ramp_stage, e.arm_bucket, e.traffic_bucket,
+    e.bucket_scheme, e.layer_bucket, e.holdout_bucket, e.layer_draws,
     e.role, e.platform, e.app_version, e.locale, e.class_id, e.school_id, e.district_id,
     count(*) over (
       partition by e.experiment, e.experiment_version, e.unit_type, e.unit_id, e.arm, e.event_date
@@ -29,6 +30,10 @@ select
   coalesce(assignment_source, 'logged') as source,
   arm_bucket,
   traffic_bucket,
+  bucket_scheme,
+  layer_bucket,
+  holdout_bucket,
+  layer_draws,
   role,
   platform,
   app_version,
