@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exp_pipeline.catalog.documents import Document, Place, choices
 from exp_pipeline.catalog.loading import Catalog
 from exp_pipeline.model.errors import Problem
-from exp_pipeline.model.metrics import Measure
+from exp_pipeline.model.metrics import Measure, Metric
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -40,7 +40,7 @@ _SYNTAX: Final = frozenset({
     "GTE", "LT", "LTE", "NullSafeEQ", "NullSafeNEQ", "Is", "In", "Between", "Case", "Add", "Sub", "Mul",
     "Div", "IntDiv", "Mod", "Neg", "DPipe", "Like", "ILike", "Interval", "Var", "AtTimeZone", "Bracket",
     "DataType", "DataTypeParam", "ColumnDef", "DateTrunc", "JSONPath", "JSONPathRoot", "JSONPathKey",
-    "JSONPathSubscript",
+    "JSONPathSubscript", "JSONPathWildcard",
 })  # fmt: skip
 TYPES: Final = frozenset({
     "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
@@ -80,6 +80,9 @@ def check_expressions(
         columns = event_columns if measure.over == "events" else session_columns
         problems += _measure_problems(measure, origin.document, origin.place, columns)
     if context_columns is not None:
+        for name, metric in catalog.metrics.items():
+            origin = catalog.origins["metric", name]
+            problems += _metric_problems(metric, origin.document, origin.place, context_columns)
         for name in catalog.briefs:
             problems += _context_problems(catalog.origins["brief", name].document, context_columns)
     return tuple(problems)
@@ -141,6 +144,11 @@ def _forbidden(expression: exp.Expr, functions: Mapping[str, str]) -> tuple[str,
             name = node.sql(dialect="duckdb").partition("(")[0].lower()
             if isinstance(node, exp.Func) and name.isidentifier():
                 return _no_function(name, functions)
+            if kind == "Lambda":
+                return (
+                    "uses a lambda: within a call, -> is one",
+                    "json_extract(column, '$.name') instead of ->",
+                )
             return f"uses {_spoken(kind)}, which is not allowed here", _EXAMPLES
         waiting += [(child, depth + 1) for child in node.iter_expressions()]
     return None
@@ -227,10 +235,28 @@ def _measure_problems(
             yield document.problem(
                 at, f"is {kind}, not a condition", allowed="true or false, such as correct"
             )
-        if field == "of" and measure.aggregate in ("sum", "max", "values") and kind in _NO_NUMBERS:
+        if (
+            field == "of"
+            and measure.aggregate in ("sum", "max", "min", "values", "histogram")
+            and kind in _NO_NUMBERS
+        ):
             yield document.problem(
                 at, f"is {kind}, and {measure.aggregate} needs a number", allowed="a number"
             )
+
+
+def _metric_problems(
+    metric: Metric, document: Document, place: Place, context_columns: Collection[str]
+) -> Iterator[Problem]:
+    columns = dict.fromkeys(sorted(context_columns), "VARCHAR")
+    for field, text in (("include", metric.include), ("exclude", metric.exclude)):
+        if text is None:
+            continue
+        fault = expression_fault(text, columns)
+        if fault is None and _type_of(text, columns) not in (None, "BOOLEAN"):
+            fault = "is not a condition", "true or false, such as platform = 'web'"
+        if fault is not None:
+            yield document.problem((*place, field), fault[0], allowed=fault[1])
 
 
 def _context_problems(document: Document, context_columns: Collection[str]) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -90,9 +90,9 @@ class Source(Filling):
     """A glob of files in the landing folder and the mapping of their rows to canonical events.
 
     `columns` names the raw columns that are read, with their types; a column that is not named is kept in
-    `extra`. With `identity: true` the file already holds canonical events and nothing is mapped. With
-    `history: true` the files bring an older log: lateness is judged by each row's own `received_at`, not by
-    the day on which the file landed.
+    `extra`. A CSV or Parquet file must have them all, but for those in `optional`. With `identity: true` the
+    file already holds canonical events and nothing is mapped. With `history: true` the files bring an older
+    log: lateness is judged by each row's own `received_at`, not by the day on which the file landed.
 
     Two columns are ours to fill, and expressions may use them once `columns` declares them: `row_number`, the
     row's place in its file (from 1), and, with `unnest`, `item`. `unnest` is an expression that gives a list;
@@ -102,8 +102,9 @@ class Source(Filling):
     A row makes the event that `event_names` gives for its value of the expression `event_name`, and one for
     each rule of `events` whose `when` holds. A row that makes none is quarantined as `no_event_rule`, unless
     a rule of `ignore` leaves it out on purpose. `constants` and `fields` fill the fields of every event;
-    `values` then replaces what a field holds by our word for it, where the value is listed. Times without a
-    zone are read in `time_zone`, or in the zone that `time_zones` gives for that field.
+    `values` then replaces what a field holds by our word for it: the one listed for it, or the one for `*`
+    (any other value), or else it stays. Times without a zone are read in `time_zone`, or in the zone that
+    `time_zones` gives for that field.
     """
 
     name: SourceName
@@ -116,6 +117,7 @@ class Source(Filling):
     history: bool = False
     unnest: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
+    optional: tuple[str, ...] = ()
     time_zone: str = "UTC"
     time_zones: dict[Identifier, str] = Field(default_factory=dict)
     ignore: tuple[IgnoreRule, ...] = ()
@@ -154,6 +156,8 @@ class Source(Filling):
             raise ValueError(f"csv is for format: csv, and this source has format {self.format}")
         if self.unnest is not None and ITEM not in self.columns:
             raise ValueError("`unnest` needs the type of one element: declare `item` in `columns`")
+        if stray := [name for name in self.optional if name not in self.file_columns()]:
+            raise ValueError(f"optional names what `columns` does not declare: {', '.join(stray)}")
         taken = [name for name in self.columns if name.lower() in _RESERVED]
         if taken:
             raise ValueError(
@@ -166,6 +170,12 @@ class Source(Filling):
         """The declared columns that a file must hold, with their types."""
         ours = {ROW_NUMBER} if self.unnest is None else {ROW_NUMBER, ITEM}
         return {name: kind for name, kind in self.columns.items() if name not in ours}
+
+    def missing_from(self, present: Collection[str]) -> tuple[str, ...]:
+        """The declared columns that a table has to have and lacks, in order."""
+        return tuple(
+            name for name in self.file_columns() if name not in present and name not in self.optional
+        )
 
     def zone_of(self, field: str) -> str:
         """The time zone of a canonical time field whose value names none."""

@@ -19,6 +19,7 @@ from exp_pipeline.transform.raw_expressions import expression
 RAW_COLUMNS = (ROW_NUMBER, "byte_offset", "reason", "extra")
 # The row's place while the file's own columns, whatever their names, stand beside it.
 ROW_PLACE = "#row"
+ANY_OTHER = "*"
 # `part` tells apart the rows that one raw row became, and is a SMALLINT.
 MOST_PARTS = 32_767
 
@@ -232,11 +233,18 @@ def _values(source: Source, shape: DoorShape, rule: EventRule | None) -> dict[st
 
 
 def _replaced(value: exp.Expr, replacements: Mapping[str, Constant]) -> exp.Expr:
-    """A text with the listed values put in other words; what is not listed stays."""
+    """A text with the listed values put in other words; any other stays, or gets the word for `*`."""
+
+    def word(ours: Constant) -> exp.Expr:
+        return exp.Literal.string(str(ours).lower() if isinstance(ours, bool) else str(ours))
+
     chain = exp.Case(this=value, default=value.copy())
+    if ANY_OTHER in replacements:
+        present = exp.not_(value.copy().is_(exp.null()))
+        chain.set("default", exp.Case().when(present, word(replacements[ANY_OTHER])))
     for raw, ours in replacements.items():
-        word = str(ours).lower() if isinstance(ours, bool) else str(ours)
-        chain = chain.when(exp.Literal.string(raw), exp.Literal.string(word), copy=False)
+        if raw != ANY_OTHER:
+            chain = chain.when(exp.Literal.string(raw), word(ours), copy=False)
     return chain
 
 
