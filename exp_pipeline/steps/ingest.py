@@ -19,6 +19,7 @@ from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
 
+_JUDGED = ("suspicious", "busy_minutes", "refusals", "duplicates", "fates")
 # A day's events go to one file up to this many rows, then to 2, 4, 8 … files by the learner key's top bits.
 BUCKET_ROWS = 2_000_000
 
@@ -40,13 +41,26 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
     days may be done in any order, one by one or together, with the same result.
     """
     engine, policies = bench.engine, bench.catalog.policies
-    shape = bench.shape()
     around = window.widened(policies.time.lateness_days, policies.time.lateness_days)
     manifests = landed_for(bench, around)
     bench.read("landed", "landed", manifests, tags=[day.isoformat() for day in around.days()])
+    judge(bench, window)
+    texts = _day_texts(landed_columns(bench.shape()))
+    written = [one for day in window.days() for one in _write_day(bench, day, manifests, texts)]
+    for name in _JUDGED:
+        engine.drop(name)
+    return written
+
+
+def judge(bench: Workbench, window: Window) -> None:
+    """Say why rows of table `landed` become no event: tables `refusals`, `duplicates` and `fates`.
+
+    Rows of the window's event days are judged; rows around them serve to find duplicates.
+    """
+    engine, policies = bench.engine, bench.catalog.policies
     calls = {
         "contract_refusal": rejection_expression(),
-        "payload_digest": payload_digest(shape),
+        "payload_digest": payload_digest(bench.shape()),
         "exclusion_by_agent": _by_agent(policies.exclusion),
     }
     parameters = {
@@ -57,14 +71,9 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
         "excluded_learners": _excluded(bench, policies.exclusion),
         "events_per_minute": policies.exclusion.superhuman_events_per_minute,
     }
-    for name in ("suspicious", "busy_minutes", "refusals", "duplicates", "fates"):
+    for name in _JUDGED:
         text = queries.query_text(queries.with_calls(queries.load(name), calls))
         engine.build(name, text, {key: value for key, value in parameters.items() if f"${key}" in text})
-    texts = _day_texts(landed_columns(shape))
-    written = [one for day in window.days() for one in _write_day(bench, day, manifests, texts)]
-    for name in ("suspicious", "busy_minutes", "refusals", "duplicates", "fates"):
-        engine.drop(name)
-    return written
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from functools import cache
 
 from exp_pipeline.model.errors import ExpError, SourceError
-from exp_pipeline.model.sources import Source
+from exp_pipeline.model.sources import IGNORED, Source
 from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
 from exp_pipeline.steps.identity import name_people
 from exp_pipeline.steps.unit_buckets import UNITS_AT_THE_DOOR, unit_buckets
@@ -54,7 +54,7 @@ def land(bench: Workbench, received: date) -> Written:
             unclaimed.append(file.relative)
             continue
         try:
-            for count in _raw_batches(bench, file, source):
+            for count in raw_batches(bench, file, source):
                 raw_rows += count
                 _through_the_door(bench, file, source, names)
         except _UnreadableFile as trouble:
@@ -75,7 +75,10 @@ def land(bench: Workbench, received: date) -> Written:
             path,
         )
         new_files.append(NewFile(path, day, rows))
-    unused = engine.row("select count(*) from landed_rows where reason is not null")[0]
+    (unused,) = engine.row(
+        "select count(*) from landed_rows where reason is not null and not starts_with(reason, $ignored)",
+        {"ignored": IGNORED},
+    )
     engine.drop("landed_rows")
     return bench.commit(
         "landed",
@@ -162,8 +165,11 @@ def _refuse_file(
     bench.engine.connection.execute(f"insert into landed_rows select {values}")
 
 
-def _raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterator[int]:
-    """Fill table `raw` batch by batch; yields the number of raw rows in each."""
+def raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterator[int]:
+    """Read a file into table `raw`, batch by batch; yields the number of raw rows in each.
+
+    Raises SourceError where the source names a column that the file lacks.
+    """
     import duckdb
 
     engine, shape = bench.engine, bench.shape()
