@@ -14,6 +14,7 @@ from exp_pipeline.contracts.fields import FIELDS, raw_text, reduced_texts, sql_t
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.sources import ROW_NUMBER, Source
 from exp_pipeline.store.engine import quote
+from exp_pipeline.transform.queries import query_text
 from exp_pipeline.transform.raw_expressions import expression
 
 _Place = tuple[str | int, ...]
@@ -71,14 +72,14 @@ def _unbound(source: Source) -> Iterator[tuple[_Place, str, str]]:
     import duckdb
 
     columns = {**source.columns, ROW_NUMBER: source.columns.get(ROW_NUMBER, "BIGINT")}
-    nothing = ", ".join(f"null::{kind} as {quote(name)}" for name, kind in columns.items())
+    nothing = exp.select(*(_null(kind).as_(name, quoted=True) for name, kind in columns.items()))
     times = [name for name, kind in event_fields().types.items() if kind == "TIMESTAMP"]
     texts = dict(source.expressions())
     with duckdb.connect(":memory:") as connection:
 
         def types_of(places: list[_Place]) -> list[str]:
             shown = exp.select(*(expression(texts[place], source).as_("x") for place in places))
-            query = f"describe {shown.sql(dialect='duckdb')} from (select {nothing})"
+            query = "describe " + query_text(shown.from_(nothing.subquery("raw")))
             return [str(row[1]) for row in connection.execute(query).fetchall()]
 
         for place in texts:
@@ -95,6 +96,10 @@ def _unbound(source: Source) -> Iterator[tuple[_Place, str, str]]:
                 yield place, f"is {kind}, not a list", "a list, or JSON that holds one"
             elif place[-2:-1] == ("fields",) and place[-1] in times and _no_time(kind):
                 yield place, f"is {kind}, and {place[-1]} is a time", _WANTED_TIME
+
+
+def _null(kind: str) -> exp.Expr:
+    return exp.cast(exp.null(), exp.DataType.build(kind, dialect="duckdb"))
 
 
 def _no_time(kind: str) -> bool:
