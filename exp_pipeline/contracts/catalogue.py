@@ -109,7 +109,8 @@ def _event_doc(spec: EventSpec, metrics: tuple[str, ...]) -> EventDoc:
     for field in chosen:
         if field.name not in spec.required and field.name not in spec.own:
             continue
-        value = spec.sample.get(field.name, field.sample)
+        changed = spec.changed.get(field.name)
+        value = spec.sample.get(field.name, changed.sample if changed is not None else field.sample)
         if value is not None:
             sample[field.name] = value
     sample |= {"event_name": spec.name, "schema_version": f"{spec.major}.{spec.minor}"}

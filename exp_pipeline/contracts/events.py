@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from threading import RLock
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from exp_pipeline.contracts.canonical.columns import CanonicalColumn
     from exp_pipeline.contracts.models.row import CanonicalEvent
 
 
@@ -30,7 +32,10 @@ class EventSpec:
     `required` are the columns it must fill, `optional` those it may fill, envelope included in both; `own`
     are those of either that have a meaning particular to it; all in column order. `rules` are the cross-field
     rules it must keep. `sample` overrides the columns' sample values where those do not fit together (None:
-    left out). `sunset` is the last day (ISO) of a deprecated event.
+    left out). `changed` are columns with another meaning than in the canonical row, and `reads` gives for
+    each the SQL expression, over the columns as sent, that is the canonical one. `deprecated` maps columns to
+    the last day (ISO) they should be sent, `sunset` is that day of the version itself, `replaced_by` says
+    what to send instead.
     """
 
     name: str
@@ -44,15 +49,24 @@ class EventSpec:
     since: Mapping[str, str]
     rules: tuple[RuleSpec, ...]
     sample: Mapping[str, str | int | float | bool | datetime | None]
+    changed: Mapping[str, CanonicalColumn]
+    reads: Mapping[str, str]
+    deprecated: Mapping[str, str]
     sunset: str | None
+    replaced_by: str | None
+
+    @property
+    def version(self) -> str:
+        """The newest version, major.minor."""
+        return f"{self.major}.{self.minor}"
 
 
 @cache
 def _models() -> dict[tuple[str, int], type[CanonicalEvent]]:
-    from exp_pipeline.contracts.models import base, v1
+    from exp_pipeline.contracts.models import base, v1, v2
 
     models: dict[tuple[str, int], type[CanonicalEvent]] = {}
-    for model in v1.EVENTS:
+    for model in (*v1.EVENTS, *v2.EVENTS):
         stated = base.facts(model)
         key = (stated["name"], stated["major"])
         if key in models:
@@ -75,6 +89,22 @@ def event_model(event_name: str, major: int = 1) -> type[CanonicalEvent]:
     raise ValueError(f"event_name {event_name!r} is not in the taxonomy; allowed: {', '.join(event_names())}")
 
 
+_READING = RLock()
+_SCHEMAS: dict[type, Any] = {}
+
+
+def schema_of(model: type[Any]) -> Any:
+    """Which pandera schema is this model? Read once, by one thread, and shared by all.
+
+    Pandera reads a model's checks from the class and removes them there while it does; two threads that read
+    one model for the first time would each get a part.
+    """
+    with _READING:
+        if model not in _SCHEMAS:
+            _SCHEMAS[model] = model.to_schema()
+        return _SCHEMAS[model]
+
+
 @cache
 def event_names() -> tuple[str, ...]:
     """Which events are in the taxonomy, in its order?"""
@@ -95,12 +125,18 @@ def event_spec(event_name: str, major: int = 1) -> EventSpec:
     from exp_pipeline.contracts.models.base import facts
 
     model = event_model(event_name, major)
-    schema, stated = model.to_schema(), facts(model)
+    schema, stated = schema_of(model), facts(model)
     envelope = set(_envelope())
     optional = {name for name in stated["also"]} | envelope
     unknown = optional - set(schema.columns)
     if unknown:
         raise ValueError(f"event {event_name}: {sorted(unknown)} are no canonical columns")
+    strange = {*stated["changed"]} ^ {*stated["reads"]} | {*stated["deprecated"]} - optional
+    if strange:
+        raise ValueError(
+            f"event {event_name} {major}: {sorted(strange)} must be columns of the event, and what "
+            "is changed must say how it is read"
+        )
     return EventSpec(
         name=event_name,
         major=major,
@@ -116,9 +152,14 @@ def event_spec(event_name: str, major: int = 1) -> EventSpec:
         rules=tuple(
             RuleSpec(check.name.removeprefix("rule:"), check.statistics["sql"], check.description)
             for check in schema.checks
+            if check.name.startswith("rule:")
         ),
         sample=stated["sample"],
+        changed=stated["changed"],
+        reads=stated["reads"],
+        deprecated=stated["deprecated"],
         sunset=stated["sunset"],
+        replaced_by=stated["replaced_by"],
     )
 
 
@@ -131,4 +172,4 @@ def event_specs() -> tuple[EventSpec, ...]:
 def _envelope() -> tuple[str, ...]:
     from exp_pipeline.contracts.models.row import Envelope
 
-    return tuple(Envelope.to_schema().columns)
+    return tuple(schema_of(Envelope).columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exp_pipeline.contracts.events import event_model
+from exp_pipeline.contracts.events import event_model, schema_of
 from exp_pipeline.model.errors import ContractError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _validated(
     collected = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
     try:
         with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
-            model.validate(collected, lazy=True)
+            schema_of(model).validate(collected, lazy=True)
     except pandera.errors.SchemaErrors as errors:
         raise ContractError(table, partition, _told(errors.failure_cases, collected, key)) from errors
     return collected

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from sqlglot import exp
 
-from exp_pipeline.contracts.predicates import rejection_expression
+from exp_pipeline.contracts.predicates import read_expressions, rejection_expression
 from exp_pipeline.model.policies import ExclusionPolicy
 from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day, received_day
 from exp_pipeline.steps.day_files import write_alone
@@ -90,9 +90,15 @@ class _DayTexts:
 def _day_texts(columns: Mapping[str, str]) -> _DayTexts:
     # Only the day's own slices are opened for these; the window's view served the search for duplicates.
     renamed = {"landed": "landed_day"}
+    read = read_expressions("l")
     events = queries.with_columns(
         _on(queries.load("events"), renamed),
-        [exp.column(name, table="l", quoted=True) for name in event_columns(columns)],
+        [
+            exp.alias_(read[name], name, quoted=True)
+            if name in read
+            else exp.column(name, table="l", quoted=True)
+            for name in event_columns(columns)
+        ],
     )
     return _DayTexts(
         session_cuts=queries.query_text(_on(queries.load("session_cuts"), renamed)),

@@ -35,9 +35,24 @@ TAXONOMY = [
 ]
 
 
-def test_taxonomy_holds_every_event_in_version_1() -> None:
+def test_taxonomy_holds_every_event_in_version_1_and_what_changed_beside_it() -> None:
     assert list(event_names()) == TAXONOMY
-    assert all(event_majors(name) == (1,) for name in event_names())
+    later = {name: event_majors(name) for name in event_names() if event_majors(name) != (1,)}
+    assert later == {"feedback_given": (1, 2)}
+
+
+def test_an_event_counts_its_minor_versions() -> None:
+    answered = event_spec("answer_attempted")
+    assert (answered.version, answered.since["mastery_points"]) == ("1.1", "1.1")
+    assert set(answered.since) <= set(answered.optional) & set(answered.own)
+    assert event_spec("goal_reached").version == "1.0"
+    assert event_spec("feedback_given", 2).version == "2.0"
+
+
+def test_a_version_that_ends_says_when_and_what_follows() -> None:
+    for spec in event_specs():
+        assert (spec.sunset is None) == (spec.replaced_by is None)
+    assert event_spec("feedback_given").replaced_by == "feedback_given 2.0"
 
 
 def test_every_event_has_an_owner_a_meaning_and_something_of_its_own() -> None:

@@ -242,7 +242,25 @@ STATEMENT = (
     column(
         "rater_kind", "string", "Whether a person or a model rated.", sample="human", isin=("human", "model")
     ),
-    column("rating", "float", "Rating given.", unit="1 to 5", sample=4.0, ge=1.0, le=5.0),
+    column("rating", "float", "Rating given, 5 the best.", unit="1 to 5", sample=4.0, ge=1.0, le=5.0),
+    column(
+        "rating_min",
+        "float",
+        "Worst rating that could be given, where the producer rates on a scale of its own.",
+        unit="producer's scale",
+        sample=0.0,
+        ge=-1e6,
+        le=1e6,
+    ),
+    column(
+        "rating_max",
+        "float",
+        "Best rating that could be given, where the producer rates on a scale of its own.",
+        unit="producer's scale",
+        sample=10.0,
+        ge=-1e6,
+        le=1e6,
+    ),
     column("preferred", "string", "Which of two answers was preferred.", sample="a", isin=("a", "b", "tie")),
     column("helpful", "boolean", "Whether the learner found the answer helpful.", sample=True),
     column(

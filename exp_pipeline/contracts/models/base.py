@@ -12,7 +12,7 @@ import pandera.polars as pa
 import polars as pl
 from pandera.api.dataframe.model_components import FieldInfo
 
-from exp_pipeline.contracts.canonical.columns import Sample
+from exp_pipeline.contracts.canonical.columns import CanonicalColumn, Sample
 from exp_pipeline.model.names import IDENTIFIER
 
 
@@ -65,8 +65,26 @@ def column(
     )
 
 
-def rule_check(rule: Rule) -> Any:
-    """How pandera asks a rule of a whole frame: by polars' SQL, a column that is not there being NULL."""
+def schema_column(one: CanonicalColumn) -> Any:
+    """Which pandera field is a column that was declared as plain data?"""
+    return column(
+        one.description,
+        sample=one.sample,
+        unit=one.unit,
+        always=one.always,
+        identifier=one.identifier,
+        derived=one.derived,
+        reduces=one.reduces,
+        sunset=one.sunset,
+        **one.checks,
+    )
+
+
+def rule_check(rule: Rule, *, name: str | None = None) -> Any:
+    """How pandera asks a rule of a whole frame: by polars' SQL, a column that is not there being NULL.
+
+    `name` is what a broken rule is called, `rule:<name>` where none is given.
+    """
     expression = pl.sql_expr(rule.expression)
     if not isinstance(expression, pl.Expr):
         raise TypeError(f"rule {rule.name}: {rule.expression!r} is not one expression")
@@ -80,12 +98,12 @@ def rule_check(rule: Rule) -> Any:
         return frame.select(expression.fill_null(True))
 
     return pa.dataframe_check(
-        name=f"rule:{rule.name}", description=rule.meaning, statistics={"sql": rule.expression}
+        name=name or f"rule:{rule.name}", description=rule.meaning, statistics={"sql": rule.expression}
     )(holds)
 
 
 def facts(model: type[pa.DataFrameModel]) -> dict[str, Any]:
-    """What a model of an event says beside its columns: name, major, owner, always, also, sample, sunset."""
+    """What a model of an event says beside its columns: name, major, minor, owner, always, also, ..."""
     if model.Config.metadata is None:
         raise TypeError(f"{model.__name__} is no model of an event")
     return {"name": model.Config.name, **model.Config.metadata}
@@ -101,11 +119,21 @@ def add_rules(set_attribute: Callable[[str, Any], None], rules: Iterable[Rule]) 
 
 def inherited(model: type, name: str) -> tuple[Any, FieldInfo]:
     """What the models above `model` say about a column: type and field. Raises ValueError if nothing."""
-    for base in model.__mro__[1:]:
+    for base in model.__mro__:
         annotations = inspect.get_annotations(base, eval_str=True) if name in vars(base) else {}
         if name in annotations and isinstance(vars(base)[name], FieldInfo):
             return annotations[name], vars(base)[name]
     raise ValueError(f"{model.__name__}: {name!r} is no canonical column; declare it in CanonicalEvent first")
+
+
+def redefine(model: type, name: str, field: Any, annotation: Any) -> None:
+    """Let a column that `model` inherits mean something else in it, of the same type."""
+    known, _ = inherited(model, name)
+    if known is not annotation:
+        raise ValueError(f"{model.__name__}: {name!r} must stay of type {known}, or be another column")
+    model.__annotations__ = {**inspect.get_annotations(model), name: annotation}
+    field.__set_name__(model, name)
+    setattr(model, name, field)
 
 
 def require(model: type, names: Sequence[str]) -> None:

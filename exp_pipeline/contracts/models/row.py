@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import pandera.polars as pa
@@ -11,7 +13,15 @@ import polars as pl
 from exp_pipeline.contracts.canonical.columns import CanonicalColumn, ColumnType, Sample
 from exp_pipeline.contracts.canonical.envelope import ENVELOPE
 from exp_pipeline.contracts.canonical.statement import STATEMENT
-from exp_pipeline.contracts.models.base import Rule, add_rules, column, require
+from exp_pipeline.contracts.models.base import (
+    Rule,
+    add_rules,
+    column,
+    redefine,
+    require,
+    rule_check,
+    schema_column,
+)
 
 Timestamp = Annotated[pl.Datetime, "us", None]
 
@@ -23,10 +33,14 @@ _TYPES: dict[ColumnType, Any] = {
     "timestamp": Timestamp,
 }
 
+VERSION_PATTERN = "^(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$"
+PAST_SUNSET = "past_sunset"
+
 ROW_RULES = (
     Rule(
         "occurred_before_received",
-        "received_at >= occurred_at - INTERVAL '5 minutes'",
+        # The first half says nothing new: it spares nearly every row the arithmetic of the second.
+        "received_at >= occurred_at OR received_at >= occurred_at - INTERVAL '5 minutes'",
         "An event happened at most five minutes after the server received it, once the skew rule is applied.",
     ),
     Rule(
@@ -41,20 +55,16 @@ def _types(columns: Iterable[CanonicalColumn]) -> dict[str, Any]:
 
 
 def _fields(columns: Iterable[CanonicalColumn]) -> dict[str, Any]:
-    return {
-        one.name: column(
-            one.description,
-            sample=one.sample,
-            unit=one.unit,
-            always=one.always,
-            identifier=one.identifier,
-            derived=one.derived,
-            reduces=one.reduces,
-            sunset=one.sunset,
-            **one.checks,
-        )
-        for one in columns
-    }
+    return {one.name: schema_column(one) for one in columns}
+
+
+def _within(sunset: str) -> Rule:
+    after = date.fromisoformat(sunset) + timedelta(days=1)
+    return Rule(
+        "within_sunset",
+        f"received_at < TIMESTAMP '{after.isoformat()} 00:00:00'",
+        f"A row of this version was received by {sunset}, the version's last day.",
+    )
 
 
 class Envelope(pa.DataFrameModel):
@@ -76,19 +86,30 @@ class CanonicalEvent(Envelope):
         event: str = "",
         major: int = 1,
         owner: str = "",
+        replaced_by: str | None = None,
         always: tuple[str, ...] = (),
         also: tuple[str, ...] = (),
         since: Mapping[int, tuple[str, ...]] | None = None,
+        changed: Mapping[str, CanonicalColumn] | None = None,
+        reads: Mapping[str, str] | None = None,
+        deprecated: Mapping[str, str] | None = None,
         rules: tuple[Rule, ...] = (),
         sample: dict[str, Sample | None] | None = None,
         sunset: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make a model of one event: `always` must be filled, `also` may be, `rules` must hold.
+        """Make a model of one major version of an event.
 
-        `since` tells which further columns each minor version added; those may be filled, never must.
+        `always` must be filled, `also` may be, `rules` must hold. `since` tells which further columns each
+        minor version added; those may be filled, never must. `changed` are columns that mean something else
+        in this version than in the canonical row, and `reads` says how such a column is read as the canonical
+        one: an SQL expression over the columns as sent, so that whoever reads events meets one meaning.
+        `deprecated` maps a column of the event to the last day (ISO) it should be sent. `sunset` is the last
+        day (ISO) on which rows of this version may be received, `replaced_by` what to send instead.
         """
         if event:
+            for changed_name, changed_column in (changed or {}).items():
+                redefine(cls, changed_name, schema_column(changed_column), _TYPES[changed_column.type])
             require(cls, always)
             minors = dict(since or {})
             minor = max(minors, default=0)
@@ -97,6 +118,7 @@ class CanonicalEvent(Envelope):
                 f"Version of this contract: {major}.minor.",
                 sample=f"{major}.{minor}",
                 always=True,
+                str_matches=VERSION_PATTERN,
                 str_startswith=f"{major}.",
             )
             cls.__annotations__ = {**cls.__annotations__, "event_name": str, "schema_version": str}
@@ -104,6 +126,8 @@ class CanonicalEvent(Envelope):
                 field.__set_name__(cls, attribute)
                 setattr(cls, attribute, field)
             add_rules(lambda attribute, check: setattr(cls, attribute, check), (*ROW_RULES, *rules))
+            if sunset is not None:
+                cls.within_sunset = rule_check(_within(sunset), name=PAST_SUNSET)  # type: ignore[attr-defined]
             cls.Config = type(
                 "Config",
                 (CanonicalEvent.Config,),
@@ -118,6 +142,10 @@ class CanonicalEvent(Envelope):
                         "also": (*also, *(name for names in minors.values() for name in names)),
                         "since": {name: f"{major}.{n}" for n, names in minors.items() for name in names},
                         "sample": dict(sample or {}),
+                        "changed": MappingProxyType(dict(changed or {})),
+                        "reads": MappingProxyType(dict(reads or {})),
+                        "deprecated": MappingProxyType(dict(deprecated or {})),
+                        "replaced_by": replaced_by,
                         "sunset": sunset,
                     },
                 },

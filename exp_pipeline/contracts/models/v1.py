@@ -35,6 +35,11 @@ JUDGE_NAMED = Rule(
     "rater_kind <> 'model' OR (model_name IS NOT NULL AND model_version IS NOT NULL)",
     "A rating by a model says which model and version gave it.",
 )
+FEEDBACK_SAYS_SOMETHING = Rule(
+    "feedback_says_something",
+    "helpful IS NOT NULL OR rating IS NOT NULL OR feedback_hmac IS NOT NULL",
+    "Feedback carries a thumb, a rating or a text.",
+)
 
 
 class TutorSessionStarted(
@@ -182,7 +187,9 @@ class RubricScored(
     ),
     since={1: ("passed",)},
     rules=(JUDGE_NAMED,),
-    sample={"rater_kind": "model", "rater_id": "judge-02"},
+    # Score over max_score says the same on the rubric's own scale.
+    deprecated={"rating": "2027-12-31"},
+    sample={"rater_kind": "model", "rater_id": "judge-02", "rating": None},
 ):
     """A person or a judge model scored one dimension of a rubric."""
 
@@ -205,15 +212,11 @@ class FeedbackGiven(
     owner="learning-data",
     also=("helpful", "rating", "turn_id", *TURN, "feedback_hmac", "feedback_chars", "feedback_language"),
     since={1: ("resolved",)},
-    rules=(
-        Rule(
-            "feedback_says_something",
-            "helpful IS NOT NULL OR rating IS NOT NULL OR feedback_hmac IS NOT NULL",
-            "Feedback carries a thumb, a rating or a text.",
-        ),
-    ),
+    rules=(FEEDBACK_SAYS_SOMETHING,),
+    sunset="2027-12-31",
+    replaced_by="feedback_given 2.0",
 ):
-    """A learner or teacher said what they thought of an answer."""
+    """A learner or teacher said what they thought of an answer, on a scale from 1 to 5."""
 
 
 class ContentGenerated(
@@ -265,7 +268,7 @@ class SafetyAppealed(
     always=("appeal_outcome",),
     also=("turn_id", *TURN, "severity", "origin", "safety_policy_version"),
 ):
-    """Somebody contested a safety flag, or the appeal was decided."""
+    """Somebody contested a safety flag (pending), or the appeal was decided (upheld, overturned)."""
 
 
 class TeacherOverrode(

@@ -1,0 +1,63 @@
+"""Versions of a contract in one landing file: what is kept, how it is read, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+from exp_pipeline.contracts.validation import validate_table
+from exp_pipeline.steps.context import Window, Workbench
+from exp_pipeline.steps.ingest import conform
+from exp_pipeline.steps.landing import land
+from exp_pipeline_tests.steps.conftest import rows_of
+
+DAY = date(2026, 3, 10)
+
+
+def feedback(number: int, version: str, **more: object) -> dict[str, object]:
+    at = f"2026-03-10T09:00:{number:02d}Z"
+    return {
+        "event_id": f"e{number}",
+        "event_name": "feedback_given",
+        "schema_version": version,
+        "client_ts": at,
+        "received_at": at,
+        "learner_id": f"learner-{number}",
+        "role": "student",
+        "platform": "web",
+        "app_version": "1",
+        **more,
+    }
+
+
+def test_versions_of_one_event_stand_in_one_table_with_one_meaning(bench: Workbench) -> None:
+    sent = [
+        feedback(1, "1.0", rating=4),
+        feedback(2, "2.0", rating=7.5, rating_min=0, rating_max=10),
+        feedback(3, "1.7", rating=2, mood="sunny"),
+        feedback(4, "1.0", rating=8),
+        feedback(5, "2.0", rating=8),
+        feedback(6, "3.0", rating=8),
+        feedback(7, "two", rating=3),
+    ]
+    path = bench.home.landing / f"received_date={DAY}" / "feedback.ndjson"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in sent))
+    land(bench, DAY)
+    conform(bench, Window.of(DAY, DAY))
+
+    kept = rows_of(bench, "events", "event_id, schema_version, rating, rating_max, extra", "event_id")
+    assert kept == [
+        ("e1", "1.0", 4.0, None, None),
+        ("e2", "2.0", 4.0, 10.0, None),
+        ("e3", "1.7", 2.0, None, '{"mood":"sunny"}'),
+    ]
+    assert rows_of(bench, "landed", "event_id, rating", "event_id")[1] == ("e2", 7.5)
+    assert rows_of(bench, "quarantine", "row_number, reason", "row_number") == [
+        (4, "out_of_range:rating"),
+        (5, "rule:rating_names_its_scale"),
+        (6, "unsupported_version"),
+        (7, "malformed_version"),
+    ]
+    bench.read("kept_events", "events", bench.lake.manifests("events", bench.lake.partitions("events")))
+    validate_table("events", bench.engine.frame("select * from kept_events"), str(DAY))
