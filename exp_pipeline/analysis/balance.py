@@ -9,6 +9,7 @@ from exp_pipeline.analysis.sample_ratios import counts_by_arm
 from exp_pipeline.analysis.units import PRE, MetricUnits, Units
 from exp_pipeline.analysis.wording import listed, p_in_words, share_in_words
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.evidence import Exposures
 from exp_pipeline.model.readout import IntegrityCheck, Verdict
 from exp_pipeline.stats.clusters import clustered_difference
 from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
@@ -24,8 +25,12 @@ HIGH_DIFFERENTIAL_LOSS = 0.05
 NOTABLE_IMBALANCE = 0.1
 
 
-def exposure_check(units: Units, brief: Brief) -> IntegrityCheck:
-    """Were the assigned units exposed, alike in each arm, after their assignment and only then?"""
+def exposure_check(units: Units, brief: Brief, detail: Exposures | None = None) -> IntegrityCheck:
+    """Were the assigned units exposed, alike in each arm, after their assignment, to their arm and only then?
+
+    `detail` counts what the dataset of assigned units cannot hold: learners exposed without an assignment or
+    to another arm, and the days and surfaces where that happened.
+    """
     name, title = "exposure", "Exposure"
     frame = units.frame
     if not frame.height:
@@ -39,11 +44,13 @@ def exposure_check(units: Units, brief: Brief) -> IntegrityCheck:
         )
     exposed = frame.filter(pl.col("exposed").fill_null(False))
     early = exposed.filter(pl.col("first_exposed_at") < pl.col("assigned_at")).height
-    stray = early + units.unassigned
+    unassigned = units.unassigned if detail is None else max(units.unassigned, detail.not_assigned)
+    crossed = 0 if detail is None else detail.other_arm
+    stray = early + unassigned + crossed
     assigned, seen = counts_by_arm(frame, brief), counts_by_arm(exposed, brief)
     numbers: dict[str, float | int | str] = {f"exposed_{arm}": count for arm, count in seen.items()}
     numbers |= {"not_exposed": frame.height - exposed.height, "exposed_before_assignment": early}
-    numbers["exposed_not_assigned"] = units.unassigned
+    numbers |= {"exposed_not_assigned": unassigned, "exposed_to_other_arm": crossed}
     if not exposed.height:
         evidence = (
             f"None of the {frame.height:,} assigned units was ever exposed: there is nothing to compare."
@@ -59,9 +66,16 @@ def exposure_check(units: Units, brief: Brief) -> IntegrityCheck:
     if stray:
         verdict = "warn"
         sentences.append(
-            f"{units.unassigned:,} units were exposed without an assignment and {early:,} before theirs."
+            f"{unassigned:,} units were exposed without an assignment and {early:,} before theirs."
         )
-    if stray > brief.contamination_limit * (frame.height + units.unassigned):
+        if crossed:
+            sentences.append(f"{crossed:,} met an arm that is not theirs.")
+        if detail is not None and detail.stray_days:
+            worst = detail.stray_days[0]
+            sentences.append(
+                f"Most without an assignment came on {worst.event_date} on {worst.surface} ({worst.units:,})."
+            )
+    if stray > brief.contamination_limit * (frame.height + unassigned):
         verdict = "fail"
         sentences.append(f"That is above the limit of {100 * brief.contamination_limit:g} %.")
     return IntegrityCheck(

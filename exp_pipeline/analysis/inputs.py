@@ -9,6 +9,7 @@ from datetime import date
 import polars as pl
 
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.evidence import Exposures, Fidelity
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance
 
@@ -18,11 +19,12 @@ class ReadoutInputs:
     """Which facts does a readout need, and nothing else?
 
     mad: one row a unit (see `frame_of_units` for its columns). days: unit_id, event_date and one additive
-    column a measure, after assignment; None for tables from elsewhere. as_of: the last complete event day in
-    the data. fidelity_*: units whose logged arm was compared with the brief's own hash, and how many
-    differed. receipts: arm, field, value, responses. completeness: arm, event_name, events, units.
-    late_share: share of events that arrived after their day was closed. history_units_per_day: units that
-    entered a day before the experiment.
+    column a measure, after assignment; None for tables from elsewhere. as_of: the last complete event day
+    in the data. fidelity_*: units whose logged arm was compared with the brief's own hash, and how many
+    differed; `fidelity` and `exposures` say more of both, where the data hold it. receipts: arm, field,
+    value, responses. completeness: arm, event_name, events, units. late_share: share of events that
+    arrived after their day was closed. history_units_per_day: units that entered a day before the
+    experiment.
     """
 
     brief: Brief
@@ -40,6 +42,8 @@ class ReadoutInputs:
     exclusions: tuple[ExclusionCount, ...] = ()
     unblinded_because: str = ""
     history_units_per_day: float | None = None
+    fidelity: Fidelity | None = None
+    exposures: Exposures | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in self.brief.metric_names() if name not in self.metrics]

@@ -12,6 +12,7 @@ from exp_pipeline.analysis.sample_ratios import counts_by_arm, sample_ratio_chec
 from exp_pipeline.analysis.units import MetricUnits, Units
 from exp_pipeline.analysis.wording import listed, p_in_words, share_in_words
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.evidence import Fidelity
 from exp_pipeline.model.readout import IntegrityCheck, LockState, Verdict
 from exp_pipeline.stats.means import difference_in_proportions
 from exp_pipeline.stats.results import Effect
@@ -26,6 +27,12 @@ SKELETON_EVENTS = frozenset(
 )
 # A skeleton event that reaches fewer than half as many units in one arm is missing, not rare.
 HALF = 0.5
+_FAULTS = {
+    "held_out": "belong to the global holdout",
+    "outside_layer": "lie outside the experiment's part of its layer",
+    "outside_traffic": "lie outside the share of traffic",
+    "other_arm": "are in another arm",
+}
 LATE_WARN, LATE_FAIL = 0.01, 0.10
 
 
@@ -36,9 +43,9 @@ def integrity_checks(inputs: ReadoutInputs, units: Units, primary: MetricUnits) 
         lock_check(inputs.lock),
         receipt_check(inputs.receipts, brief),
         *sample_ratio_checks(units, primary, brief),
-        fidelity_check(inputs.fidelity_checked, inputs.fidelity_mismatched, brief),
+        fidelity_check(inputs.fidelity_checked, inputs.fidelity_mismatched, brief, inputs.fidelity),
         contamination_check(units, brief),
-        exposure_check(units, brief),
+        exposure_check(units, brief, inputs.exposures),
         completeness_check(inputs.completeness, units, brief),
         freshness_check(inputs),
         attrition_check(units, primary, inputs.days, brief),
@@ -166,8 +173,14 @@ def _one_sided(arms: dict[str, dict[str, int]], value: str) -> bool:
     )
 
 
-def fidelity_check(checked: int | None, mismatched: int | None, brief: Brief) -> IntegrityCheck:
-    """Is each unit in the arm that the brief's own hash gives it?"""
+def fidelity_check(
+    checked: int | None, mismatched: int | None, brief: Brief, detail: Fidelity | None = None
+) -> IntegrityCheck:
+    """Is each unit in the arm that the brief's own rules give it?
+
+    Fails above the brief's contamination limit and is a warning below it; also where the buckets of layer or
+    holdout are not known, or a unit's ramp stage tells no share. `detail` adds reasons and where they gather.
+    """
     name, title = "fidelity", "Assignment fidelity"
     if checked is None or mismatched is None or checked == 0:
         evidence = "No logged arm could be compared with the brief's own assignment."
@@ -176,7 +189,33 @@ def fidelity_check(checked: int | None, mismatched: int | None, brief: Brief) ->
     verdict: Verdict = "pass" if not mismatched else "fail" if wrong > brief.contamination_limit else "warn"
     evidence = f"{share_in_words(mismatched, checked)} logged arms differ from the brief's hash."
     numbers: dict[str, float | int | str] = {"checked": checked, "mismatched": mismatched}
+    if detail is not None:
+        more, unsure = _fidelity_in_words(detail)
+        evidence = " ".join([evidence, *more])
+        numbers |= {f"fault_{fault}": count for fault, count in detail.faults.items()}
+        numbers |= {f"not_compared_{why}": count for why, count in detail.not_compared.items()}
+        numbers |= {"layer_unknown": detail.layer_unknown, "stage_unknown": detail.stage_unknown}
+        verdict = "warn" if unsure and verdict == "pass" else verdict
     return IntegrityCheck(name=name, title=title, verdict=verdict, evidence=evidence, numbers=numbers)
+
+
+def _fidelity_in_words(detail: Fidelity) -> tuple[list[str], bool]:
+    said = []
+    if detail.faults:
+        parts = [f"{count:,} {_FAULTS[fault]}" for fault, count in detail.faults.items()]
+        said.append(f"Of these {listed(parts)}.")
+    for group in detail.suspects():
+        column = group.column.replace("_", " ")
+        share = share_in_words(group.mismatched, detail.mismatched)
+        said.append(f"{share} of them have {column} {group.value}, as have {group.checked:,} units compared.")
+    if detail.not_compared:
+        parts = [f"{count:,} ({why.replace('_', ' ')})" for why, count in detail.not_compared.items()]
+        said.append(f"Not compared: {listed(parts)}.")
+    if detail.layer_unknown:
+        said.append(f"Of {detail.layer_unknown:,} units it is not known whether layer and holdout have them.")
+    if detail.stage_unknown:
+        said.append(f"{detail.stage_unknown:,} units have a ramp stage that tells no share of traffic.")
+    return said, bool(detail.layer_unknown or detail.stage_unknown)
 
 
 def contamination_check(units: Units, brief: Brief) -> IntegrityCheck:

@@ -3,100 +3,33 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 
-from exp_pipeline.model.brief import Brief
-from exp_pipeline.steps.context import Window, Workbench, Written
+from exp_pipeline.steps.context import Workbench, Written
 from exp_pipeline.steps.experiment import brief_of
+from exp_pipeline.steps.fidelity import COLUMNS, assigned_units
 from exp_pipeline.store.files import digest_of_file, replace_file, temporary_beside
-from exp_pipeline.transform.assignment import BUCKETS, arm_at
+
+__all__ = ["COLUMNS", "TABLE", "assignment_table", "path_of", "write_assignment_table"]
 
 TABLE = "assignment_table"
-COLUMNS: dict[str, pl.DataType] = {
-    "experiment": pl.String(),
-    "version": pl.Int64(),
-    "unit_type": pl.String(),
-    "unit_id": pl.String(),
-    "arm": pl.String(),
-    "assigned_at": pl.Datetime("us"),
-    "stratum": pl.String(),
-    "source": pl.String(),
-    "arm_bucket": pl.Int64(),
-    "traffic_bucket": pl.Int64(),
-    "hash_arm": pl.String(),
-    "agrees": pl.Boolean(),
-    "contaminated": pl.Boolean(),
-}
 
 
-def assignment_table(bench: Workbench, experiment: str) -> pl.DataFrame:
-    """Which arm is every randomised unit in, and is it the arm that the brief's own hash gives?
+def assignment_table(bench: Workbench, experiment: str, *, until: date | None = None) -> pl.DataFrame:
+    """Which arm is every randomised unit in, and is it the arm that the brief's own rules give?
 
-    One row per unit of the brief's kind (learner or class) with an assignment in the experiment's window,
-    ordered by unit; columns as in `COLUMNS`. `arm` and `assigned_at` are of the first assignment logged, ids
-    are pseudonyms, and a unit logged in two arms is `contaminated`. `hash_arm` is null where the traffic
-    share leaves the unit out, and where it cannot be computed: no bucket logged, or a scheme of buckets we do
-    not know. `agrees` compares logged arms only, and is null where nothing can be compared. Raises ExpError
-    for an unknown experiment.
+    One row per unit of the brief's kind (learner or class) with an assignment in the experiment's window
+    (before `until`, if given), ordered by unit; columns as in `COLUMNS`. `arm` and `assigned_at` are of the
+    first assignment logged (of two at one moment, neither arm is favoured), ids are pseudonyms, and a unit
+    logged in two arms is `contaminated`. `hash_arm` is null where the brief's rules leave the unit out, and
+    where it cannot be computed; `fault` says which rule a logged unit breaks (held_out, outside_layer,
+    outside_traffic, other_arm) and `not_compared` why nothing can be told of it. Raises ExpError for an
+    unknown experiment.
     """
-    brief = brief_of(bench, experiment)
-    bench.read_days("logged_assignments", "assignments", Window(brief.start, brief.end))
-    first = bench.engine.frame(
-        "select experiment, version, unit_type, unit_id, arm, assigned_at, stratum, source, arm_bucket, "
-        "traffic_bucket, lowest_arm <> highest_arm as contaminated from (select *, "
-        "row_number() over (partition by unit_id order by assigned_at, arm) as place, "
-        "min(arm) over (partition by unit_id) as lowest_arm, "
-        "max(arm) over (partition by unit_id) as highest_arm "
-        "from logged_assignments where experiment = $experiment and version = $version "
-        "and unit_type = $unit_type and assigned_at >= $start and assigned_at < $end) "
-        "where place = 1 order by unit_id",
-        {
-            "experiment": brief.name,
-            "version": brief.version,
-            "unit_type": brief.randomisation_unit,
-            "start": brief.start,
-            "end": brief.end,
-        },
-    )
-    return with_hash(brief, first)
-
-
-def with_hash(brief: Brief, units: pl.DataFrame) -> pl.DataFrame:
-    """The units with `hash_arm` and `agrees`, from their buckets by the brief's scheme.
-
-    units: the columns of `COLUMNS` but those two, one row per randomised unit.
-    """
-    known = pl.all_horizontal(pl.col("arm_bucket", "traffic_bucket").is_not_null())
-    if brief.hash_scheme == "none":
-        return units.with_columns(
-            pl.lit(None, pl.String).alias("hash_arm"), pl.lit(None, pl.Boolean).alias("agrees")
-        ).select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
-    buckets = pl.DataFrame(
-        {"arm_bucket": range(BUCKETS), "bucket_arm": _arms_of_buckets(brief)},
-        schema={"arm_bucket": pl.Int64, "bucket_arm": pl.String},
-    )
-    inside = pl.col("traffic_bucket") < brief.traffic * BUCKETS - 1e-9
-    logged = pl.col("source") == "logged"
-    return (
-        units.with_columns(pl.col("arm_bucket").cast(pl.Int64))
-        .join(buckets, on="arm_bucket", how="left", maintain_order="left")
-        .with_columns(pl.when(known & inside).then("bucket_arm").alias("hash_arm"))
-        .with_columns(
-            pl.when(known & logged).then(pl.col("hash_arm").eq_missing(pl.col("arm"))).alias("agrees")
-        )
-        .select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
-    )
-
-
-def _arms_of_buckets(brief: Brief) -> list[str]:
-    """The arm of each of the 10,000 buckets by the brief's scheme."""
-    shares = brief.shares()
-    if brief.hash_scheme == "percent-v1":
-        turned = dict(reversed(list(shares.items())))
-        return [arm_at((bucket % 100) / 100, turned) for bucket in range(BUCKETS)]
-    return [arm_at(bucket / BUCKETS, shares) for bucket in range(BUCKETS)]
+    return assigned_units(bench, brief_of(bench, experiment), until=until)
 
 
 def path_of(bench: Workbench, experiment: str) -> Path:
@@ -132,6 +65,12 @@ def write_assignment_table(bench: Workbench, experiment: str) -> Written:
         facts={
             "compared_with_hash": compared.len(),
             "not_as_hashed": int((~compared).sum()),
+            **{f"fault_{fault}": count for fault, count in _counts(frame, "fault")},
+            **{f"not_compared_{why}": count for why, count in _counts(frame, "not_compared")},
             "contaminated": int(frame["contaminated"].sum()),
         },
     )
+
+
+def _counts(frame: pl.DataFrame, column: str) -> list[tuple[str, int]]:
+    return list(frame.drop_nulls(column).group_by(column).len().sort(column).iter_rows())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import date
 
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
@@ -58,10 +59,11 @@ def _whole(bench: Workbench, table: str, source_table: str, name: str) -> list[W
     return [bench.commit(table, WHOLE, [NewFile(path, "all", rows)], started)]
 
 
-def build_units(bench: Workbench, names: Sequence[str] | None = None) -> None:
+def build_units(bench: Workbench, names: Sequence[str] | None = None, *, until: date | None = None) -> None:
     """Keep in the engine, as table `units`, who is in which arm of each experiment (all, or those named).
 
     Table `experiments` beside it holds their windows. A learner in two arms stays in the first and is marked.
+    Nothing from the day `until` on is looked at, so that a snapshot never knows of later days.
     """
     import polars as pl
 
@@ -75,7 +77,7 @@ def build_units(bench: Workbench, names: Sequence[str] | None = None) -> None:
         "version": [brief.version for brief in briefs],
         "unit_type": [brief.randomisation_unit for brief in briefs],
         "first_day": [brief.start for brief in briefs],
-        "last_day": [brief.end for brief in briefs],
+        "last_day": [brief.end if until is None else min(brief.end, until) for brief in briefs],
     }
     schema = {
         "experiment": pl.String,
@@ -93,7 +95,12 @@ def build_units(bench: Workbench, names: Sequence[str] | None = None) -> None:
     lake = bench.lake
     first = min((brief.start for brief in briefs), default=None)
     known = lake.partitions("assignments")
-    wanted = [name for name in known if first is not None and name >= event_day(first)]
+    beyond = None if until is None else event_day(until)
+    wanted = [
+        name
+        for name in known
+        if first is not None and name >= event_day(first) and (beyond is None or name < beyond)
+    ]
     bench.read("assignments", "assignments", lake.manifests("assignments", wanted))
     bench.read("enrollments", "enrollments", lake.manifests("enrollments", [WHOLE]))
     bench.engine.build("units", queries.query_text(queries.load("units")))

@@ -20,7 +20,8 @@ from exp_pipeline.steps.opening import open_catalog
 from exp_pipeline.store.engine import Engine
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.lake import NewFile
-from exp_pipeline.transform.assignment import arm_bucket, arm_of, traffic_bucket
+from exp_pipeline.transform.assignment import arm_of
+from exp_pipeline.transform.hashing import buckets_of, hash_of_scheme
 
 CATALOG = Path(__file__).parents[2] / "data" / "catalog"
 
@@ -44,6 +45,7 @@ def assigned(brief: Brief, unit: str, **changes: Any) -> dict[str, Any]:
     moment = datetime(brief.start.year, brief.start.month, brief.start.day, 9)
     hashed = brief.hash_scheme != "none"
     scheme = brief.hash_scheme if hashed else "sha256-v1"
+    buckets = buckets_of(scheme, brief.name, brief.version, unit)
     row: dict[str, Any] = {
         "experiment": brief.name,
         "version": brief.version,
@@ -52,8 +54,9 @@ def assigned(brief: Brief, unit: str, **changes: Any) -> dict[str, Any]:
         "arm": arm_of(brief.name, brief.version, unit, brief.shares(), scheme=scheme, traffic=brief.traffic),
         "assigned_at": moment,
         "source": "logged",
-        "arm_bucket": arm_bucket(brief.name, brief.version, unit) if hashed else None,
-        "traffic_bucket": traffic_bucket(brief.name, brief.version, unit) if hashed else None,
+        "arm_bucket": buckets.arm if hashed else None,
+        "traffic_bucket": buckets.traffic if hashed else None,
+        "bucket_scheme": hash_of_scheme(scheme) if hashed else None,
         "n_logged": 1,
     } | changes
     return row | {"event_date": row["assigned_at"].date()}

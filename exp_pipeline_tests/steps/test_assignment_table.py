@@ -16,13 +16,12 @@ from exp_pipeline.steps.assignment_table import (
     COLUMNS,
     assignment_table,
     path_of,
-    with_hash,
     write_assignment_table,
 )
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.experiment import fidelity
-from exp_pipeline.steps.exposure import build_units
-from exp_pipeline.transform.assignment import arm_bucket, arm_of, traffic_bucket
+from exp_pipeline.steps.fidelity import fidelity_of, with_hash
+from exp_pipeline.transform.assignment import arm_of
+from exp_pipeline.transform.hashing import SCHEMES, bucket_columns, hash_of_scheme
 from exp_pipeline_tests.analysis.builders import brief_of
 from exp_pipeline_tests.steps.benches import assigned, bench_in, commit_rows, later
 
@@ -67,10 +66,11 @@ def test_the_table_and_fidelity_say_the_same(bench: Workbench) -> None:
     rows = [assigned(brief(), f"unit-{number}") for number in range(40)]
     rows[7] |= {"arm": other(rows[7]["arm"])}
     commit_rows(bench, "assignments", rows)
-    compared = assignment_table(bench, "worked-example")["agrees"].drop_nulls()
-    build_units(bench, ["worked-example"])
-    checked, wrong = fidelity(brief(), bench.engine.frame("select * from units"))
-    assert (compared.len(), int((~compared).sum())) == (checked, wrong) == (40, 1)
+    table = assignment_table(bench, "worked-example")
+    compared = table["agrees"].drop_nulls()
+    found = fidelity_of(brief(), table)
+    assert found is not None
+    assert (compared.len(), int((~compared).sum())) == (found.checked, found.mismatched) == (40, 1)
 
 
 def test_the_first_arm_stays_and_a_second_contaminates(bench: Workbench) -> None:
@@ -113,11 +113,12 @@ def test_classes_are_the_rows_where_classes_are_randomised(tmp_path: Path) -> No
     assert table["agrees"].all()
 
 
-@pytest.mark.parametrize("scheme", ["sha256-v1", "percent-v1"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("traffic", [1.0, 0.25])
 def test_every_scheme_gives_the_arm_that_producers_compute(scheme: str, traffic: float) -> None:
     shaped = brief(arms=THREE, hash_scheme=scheme, traffic=traffic)
     names = [f"learner-{number}" for number in range(3000)]
+    buckets = bucket_columns(scheme, shaped.name, 1, names)
     units = pl.DataFrame(
         {
             "experiment": shaped.name,
@@ -128,8 +129,13 @@ def test_every_scheme_gives_the_arm_that_producers_compute(scheme: str, traffic:
             "assigned_at": datetime(2026, 3, 2, 9),
             "stratum": None,
             "source": "logged",
-            "arm_bucket": [arm_bucket(shaped.name, 1, name) for name in names],
-            "traffic_bucket": [traffic_bucket(shaped.name, 1, name) for name in names],
+            "ramp_stage": None,
+            "arm_bucket": buckets.arm,
+            "traffic_bucket": buckets.traffic,
+            "bucket_scheme": hash_of_scheme(scheme),
+            "layer_bucket": None,
+            "holdout_bucket": None,
+            "layer_draws": None,
             "contaminated": False,
         }
     )
@@ -144,7 +150,8 @@ def test_the_published_example_holds() -> None:
     published = brief(name="refund-query-rewrite", hash_scheme="percent-v1")
     names = ["customer-014", "customer-231", "customer-844"]
     rows = [assigned(published, name) for name in names]
-    units = pl.DataFrame(rows).with_columns(stratum=pl.lit(None), contaminated=pl.lit(False))
+    empty = pl.lit(None, pl.String)
+    units = pl.DataFrame(rows).with_columns(ramp_stage=empty, layer_draws=empty)
     assert with_hash(published, units)["hash_arm"].to_list() == ["treatment", "control", "control"]
 
 

@@ -3,7 +3,8 @@ with logged as (
   select
     a.*,
     row_number() over (
-      partition by a.experiment, a.version, a.unit_type, a.unit_id order by a.assigned_at, a.arm
+      partition by a.experiment, a.version, a.unit_type, a.unit_id
+      order by a.assigned_at, md5(a.unit_id || ':' || a.arm), a.arm
     ) as place,
     min(a.arm) over (partition by a.experiment, a.version, a.unit_type, a.unit_id) as lowest_arm,
     max(a.arm) over (partition by a.experiment, a.version, a.unit_type, a.unit_id) as highest_arm
