@@ -223,7 +223,8 @@ def check_sorted(bench: Workbench, day: date) -> int:
     bench.read("events_in_file_order", "events", [manifest])
     (misplaced,) = bench.engine.row(
         "select count(*) from (select place, lag(place) over () as before from (select "
-        f"(learner_key, occurred_at, event_name = '{_END}', event_id) as place from events_in_file_order)) "
+        "(learner_key, occurred_at, case event_name when 'experiment_assigned' then 0 "
+        f"when '{_END}' then 2 else 1 end, event_id) as place from events_in_file_order)) "
         "where before > place"
     )
     return int(misplaced)

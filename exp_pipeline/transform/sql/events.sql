@@ -1,4 +1,4 @@
--- One row per kept event of one day, in the order of learner, time, ends after the rest, event id; columns are appended in code.
+-- One row per kept event of one day, in the order of learner, time, rank (assignment first, end of session last), event id; columns are appended in code.
 select
   coalesce(c.objective_changed, false) as objective_changed,
   coalesce(c.device_handover, false) as device_handover
@@ -8,4 +8,8 @@ left join fates as f
 left join session_cuts as c
   on l.received_date = c.received_date and l.file = c.file and l.row_number = c.row_number and l.part = c.part
 where l.event_date = $day and f.file is null
-order by l.learner_key, l.occurred_at, l.event_name = 'tutor_session_ended', l.event_id
+order by
+  l.learner_key,
+  l.occurred_at,
+  case l.event_name when 'experiment_assigned' then 0 when 'tutor_session_ended' then 2 else 1 end,
+  l.event_id
