@@ -10,12 +10,11 @@ from typing import Literal
 from exp_pipeline.catalog.digest import digest_of_metrics
 from exp_pipeline.catalog.documents import Document, Place, choices, read_document
 from exp_pipeline.catalog.layers import brief_layer_problems, layer_problems
+from exp_pipeline.catalog.metric_rules import metric_company, metric_references, metric_sense
 from exp_pipeline.catalog.references import (
     brief_references,
     brief_sense,
     measure_references,
-    metric_references,
-    metric_sense,
     source_references,
 )
 from exp_pipeline.catalog.wording import parse_noun
@@ -59,11 +58,17 @@ class Catalog:
             return {}
         return {name: self.metrics[name] for name in brief.metric_names()}
 
+    def dataset_metrics(self, brief: Brief) -> dict[str, Metric]:
+        """The metrics that a brief's dataset holds: those its readout shows, then parts of composites."""
+        shown = self.metrics_of(brief)
+        parts = [part.metric for metric in shown.values() for part in metric.parts]
+        return {**shown, **{name: self.metrics[name] for name in parts if name not in shown}}
+
     def measures_of(self, brief: Brief) -> dict[str, Measure]:
         """The measures a brief needs, each once: those of its metrics, then its covariates."""
         if brief.table is not None:
             return {}
-        names = [name for metric in self.metrics_of(brief).values() for name in metric.measures()]
+        names = [name for metric in self.dataset_metrics(brief).values() for name in metric.measures()]
         return {name: self.measures[name] for name in (*names, *brief.variance_reduction.covariates)}
 
     def limits_of(self, brief: Brief) -> Limits:
@@ -77,7 +82,7 @@ class Catalog:
 
     def metrics_digest(self, brief: Brief) -> str:
         """Which definitions of metrics and measures a brief's numbers rest on, as one digest."""
-        return digest_of_metrics(brief, self.metrics_of(brief), self.measures_of(brief))
+        return digest_of_metrics(brief, self.dataset_metrics(brief), self.measures_of(brief))
 
 
 def load_catalog(root: Path, strict: bool = True, *, event_names: Collection[str] | None = None) -> Catalog:
@@ -134,6 +139,9 @@ def without(catalog: Catalog, problems: Iterable[Problem]) -> Catalog:
         name: one
         for name, one in catalog.metrics.items()
         if ("metric", name) not in hit and all(measure in measures for measure in one.measures())
+    }
+    metrics = {
+        name: one for name, one in metrics.items() if all(part.metric in metrics for part in one.parts)
     }
     briefs = {
         name: one
@@ -299,6 +307,16 @@ class _Reader:
                 broken = next((one for one in metric.measures() if ("measure", one) in self.broken), None)
                 if broken is not None:
                     self.broken.setdefault(key, self.broken["measure", broken])
+        for document, place, name in declared:
+            if name is None or name not in self.metrics:
+                continue
+            metric = self.metrics[name]
+            self._report(("metric", name), metric_company(metric, document, place, self.metrics))
+            lost = next(
+                (part.metric for part in metric.parts if ("metric", part.metric) in self.broken), None
+            )
+            if lost is not None:
+                self.broken.setdefault(("metric", name), self.broken["metric", lost])
 
     def _names(self, kind: Kind) -> set[str]:
         return {name for found, name in self.origins if found == kind}

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from zoneinfo import available_timezones
 
 from exp_pipeline.catalog.documents import Document, Place, choices
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import Problem
-from exp_pipeline.model.metrics import Aggregate, Measure, Metric, MetricType
+from exp_pipeline.model.metrics import Aggregate, Measure
 
 # How the path of every landed file begins, below the landing folder.
 RECEIVED = "received_date="
-# What a measure must give for each type of metric; `values` are single values, kept for quantiles only.
-_NUMERATORS: Mapping[MetricType, tuple[Aggregate, ...]] = {
-    "mean": ("count", "sum", "max", "distinct"),
-    "proportion": ("count", "sum", "max", "distinct"),
-    "ratio": ("count", "sum", "distinct"),
-    "count_rate": ("count", "sum", "distinct"),
-    "quantile": ("values",),
-}
-_DENOMINATORS: tuple[Aggregate, ...] = ("count", "sum", "distinct")
-_COVARIATES: tuple[Aggregate, ...] = ("count", "sum")
+_COVARIATES: tuple[Aggregate, ...] = (
+    "count", "sum", "max", "min", "first", "last", "distinct", "values",
+)  # fmt: skip
 
 
 def unknown_name(document: Document, place: Place, kind: str, known: Iterable[str]) -> Problem | None:
@@ -33,7 +26,8 @@ def unknown_name(document: Document, place: Place, kind: str, known: Iterable[st
     return document.problem(place, f"unknown {kind}{hint}", allowed=allowed)
 
 
-def _entries(document: Document, place: Place) -> Iterator[Place]:
+def entries(document: Document, place: Place) -> Iterator[Place]:
+    """The places of a list's entries; none where no list stands there."""
     given = document.at(place)
     if isinstance(given, list):
         yield from ((*place, position) for position in range(len(given)))
@@ -56,10 +50,10 @@ def brief_references(
             [column for column in columns if isinstance(column, str)] if isinstance(columns, list) else ()
         )
         covariate = "column among table.covariates"
-    places = [("primary",), *_entries(document, ("secondary",))]
-    places += [(*guardrail, "metric") for guardrail in _entries(document, ("guardrails",))]
+    places = [("primary",), *entries(document, ("secondary",))]
+    places += [(*guardrail, "metric") for guardrail in entries(document, ("guardrails",))]
     found = [unknown_name(document, place, "metric", metrics) for place in places]
-    covariates = _entries(document, ("variance_reduction", "covariates"))
+    covariates = entries(document, ("variance_reduction", "covariates"))
     found += [unknown_name(document, place, covariate, measures) for place in covariates]
     return [problem for problem in found if problem is not None]
 
@@ -108,43 +102,9 @@ def brief_sense(brief: Brief, document: Document, measures: Mapping[str, Measure
             if measure is not None and measure.aggregate not in _COVARIATES:
                 yield document.problem(
                     ("variance_reduction", "covariates", position),
-                    f"a covariate is summed over days, and {name} has aggregate {measure.aggregate}",
-                    allowed=f"measures with aggregate {' or '.join(_COVARIATES)}",
+                    f"a covariate is one number a unit, and {name} has aggregate {measure.aggregate}",
+                    allowed=f"measures with aggregate {', '.join(_COVARIATES)}",
                 )
-
-
-
-def metric_references(
-    document: Document, place: Place, metrics: Collection[str], measures: Collection[str]
-) -> list[Problem]:
-    """Names in a metric that point nowhere: its measures and its counter-metric."""
-    found = [
-        unknown_name(document, (*place, name), "measure", measures) for name in ("numerator", "denominator")
-    ]
-    found.append(unknown_name(document, (*place, "counter_metric"), "metric", metrics))
-    return [problem for problem in found if problem is not None]
-
-
-def metric_sense(
-    metric: Metric, document: Document, place: Place, measures: Mapping[str, Measure]
-) -> Iterator[Problem]:
-    """Measures that do not give what the metric's type needs."""
-    numerator = measures.get(metric.numerator)
-    denominator = measures.get(metric.denominator) if metric.denominator is not None else None
-    if numerator is not None and numerator.aggregate not in _NUMERATORS[metric.type]:
-        yield document.problem(
-            (*place, "numerator"),
-            f"type {metric.type} cannot be made of {numerator.name}, with aggregate {numerator.aggregate}",
-            allowed=f"measures with aggregate {', '.join(_NUMERATORS[metric.type])}",
-        )
-    if denominator is not None and denominator.aggregate not in _DENOMINATORS:
-        yield document.problem(
-            (*place, "denominator"),
-            f"{denominator.name} has aggregate {denominator.aggregate}, which cannot be divided by",
-            allowed=f"measures with aggregate {', '.join(_DENOMINATORS)}",
-        )
-    if metric.counter_metric == metric.name:
-        yield document.problem((*place, "counter_metric"), "a metric cannot be its own counter-metric")
 
 
 def measure_references(
@@ -154,8 +114,7 @@ def measure_references(
     if event_names is None:
         return []
     found = [
-        unknown_name(document, entry, "event", event_names)
-        for entry in _entries(document, (*place, "events"))
+        unknown_name(document, entry, "event", event_names) for entry in entries(document, (*place, "events"))
     ]
     return [problem for problem in found if problem is not None]
 

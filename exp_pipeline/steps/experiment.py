@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,21 +15,13 @@ from exp_pipeline.catalog import LockedBrief, lock_record, lock_state
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
-from exp_pipeline.model.metrics import Measure
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
-from exp_pipeline.steps.behaviour import event_measures, session_measures
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
-from exp_pipeline.steps.exposure import WHOLE, build_units
-from exp_pipeline.steps.facts import build_learner_days
-from exp_pipeline.store.engine import quote
+from exp_pipeline.steps.dataset import MAD_FILES, fill_snapshot, pre_days
+from exp_pipeline.steps.exposure import WHOLE
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.state import StateLog
-from exp_pipeline.transform import measures as measure_sql
-from exp_pipeline.transform import metrics as metric_sql
-from exp_pipeline.transform import queries
 from exp_pipeline.transform.assignment import arm_at, arm_of_buckets
-
-MAD_FILES = ("mad", "days", "receipts", "completeness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +113,12 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
         "exclusions": [count.model_dump() for count in _exclusions(bench, brief, newest)],
         "inputs": inputs,
     }
-    made = marts.add(experiment, snapshot, record, lambda folder: _fill(bench, brief, newest, folder))
+    made = marts.add(
+        experiment,
+        snapshot,
+        record,
+        lambda folder: fill_snapshot(bench, brief, days_of(brief, newest), newest, folder),
+    )
     marts.point(experiment, snapshot)
     folder = marts.folder(experiment, snapshot)
     rows = pl.scan_parquet(folder / "mad.parquet").select(pl.len()).collect().item()
@@ -133,24 +129,12 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     return Snapshot(experiment, snapshot, newest, folder, rows, made, written)
 
 
-def _covariates(bench: Workbench, brief: Brief) -> tuple[Measure, ...]:
-    """Measures of the pre-period: those the brief names, else those of its metrics that can be added up."""
-    if brief.variance_reduction.method == "none":
-        return ()
-    named = brief.variance_reduction.covariates
-    everything = bench.catalog.measures_of(brief)
-    chosen = [everything[name] for name in named] if named else list(everything.values())
-    return measure_sql.in_order(
-        {measure for measure in chosen if measure.aggregate in ("count", "sum", "max")}
-    )
-
-
 def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
     lake = bench.lake
     window = days_of(brief, newest)
     tables: dict[str, object] = {}
     if window is not None:
-        before = window.widened(brief.variance_reduction.pre_days, 0)
+        before = window.widened(pre_days(bench.catalog, brief), 0)
         for table, days in (
             ("unit_days", window),
             ("assignments", window),
@@ -172,81 +156,6 @@ def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, ob
         "as_of": newest.isoformat(),
         "tables": tables,
     }
-
-
-def _fill(bench: Workbench, brief: Brief, newest: date, folder: Path) -> None:
-    engine = bench.engine
-    window = days_of(brief, newest)
-    build_units(bench, [brief.name])
-    engine.build(
-        "units_here",
-        "select *, assigned_date - cast($pre_days as integer) as pre_start from units "
-        "where assigned_date <= $newest",
-        {"pre_days": brief.variance_reduction.pre_days, "newest": newest},
-    )
-    engine.build("units", "select * from units_here")
-    engine.drop("units_here")
-    shown = window or Window.of(brief.start, brief.start)
-    all_measures = measure_sql.in_order((*event_measures(bench), *session_measures(bench)))
-    bench.read_days("unit_days_all", "unit_days", shown, more=measure_sql.column_types(all_measures))
-    own = measure_sql.in_order(bench.catalog.measures_of(brief).values())
-    names = ", ".join(quote(measure.name) for measure in own)
-    engine.build(
-        "unit_days",
-        f"select unit_id, unit_key, event_date{', ' + names if names else ''} from unit_days_all "
-        "where experiment = $experiment and version = $version",
-        {"experiment": brief.name, "version": brief.version},
-    )
-    bench.read_days("all_exposures", "exposures", shown)
-    engine.build(
-        "exposures",
-        "select x.* from all_exposures as x inner join units as u on x.unit_key = u.unit_key "
-        "where x.experiment = $experiment and x.version = $version",
-        {"experiment": brief.name, "version": brief.version},
-    )
-    covariates = _covariates(bench, brief)
-    _pre_period(bench, brief, shown, covariates)
-    metrics = list(bench.catalog.metrics_of(brief).values())
-    query = queries.with_slots(
-        queries.load("mad"),
-        {
-            "sums": metric_sql.metric_sums(metrics, bench.catalog.measures),
-            "covariate_sums": metric_sql.covariate_sums(covariates),
-            "metrics": metric_sql.metric_columns(metrics),
-            "covariates": metric_sql.covariate_columns(covariates),
-        },
-    )
-    text = queries.query_text(query)
-    engine.write(
-        text, folder / "mad.parquet", {"known_until": newest + DAY} if "$known_until" in text else {}
-    )
-    engine.write(
-        f"select unit_id, event_date{', ' + names if names else ''} from unit_days "
-        "order by unit_id, event_date",
-        folder / "days.parquet",
-    )
-    bench.read_days("events", "events", shown)
-    for name in ("receipts", "completeness"):
-        engine.write(queries.query_text(queries.load(name)), folder / f"{name}.parquet")
-    for name in ("units", "unit_days", "exposures", "learner_days", "session_days", "pre_days"):
-        engine.drop(name)
-
-
-def _pre_period(bench: Workbench, brief: Brief, shown: Window, covariates: Sequence[Measure]) -> None:
-    """Table `learner_days`: the covariates by learner and day, from the first pre-period day on."""
-    build_learner_days(bench, shown.widened(brief.variance_reduction.pre_days, 0))
-    columns = ["d.unit_key", "d.event_date"]
-    for measure in covariates:
-        table = "l" if measure.over == "events" else "s"
-        columns.append(f"{table}.{quote(measure.name)}")
-    bench.engine.build(
-        "pre_days",
-        f"select {', '.join(columns)} from (select unit_key, event_date from learner_days "
-        "union select unit_key, event_date from session_days) as d "
-        "left join learner_days as l on d.unit_key = l.unit_key and d.event_date = l.event_date "
-        "left join session_days as s on d.unit_key = s.unit_key and d.event_date = s.event_date",
-    )
-    bench.engine.build("learner_days", "select * from pre_days")
 
 
 def _late_share(bench: Workbench, brief: Brief, newest: date) -> float | None:

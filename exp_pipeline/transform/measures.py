@@ -11,7 +11,22 @@ from exp_pipeline.model.metrics import Aggregate, Measure
 
 # Sums of floats depend on their order, sums of decimals do not: a partition is always the same bytes. What
 # the contract allows (up to 1e9) must fit with room for expressions, or one odd event would stop a day.
-_EXACT = "decimal(28, 9)"
+EXACT = "decimal(28, 9)"
+
+
+_TYPES: dict[Aggregate, str] = {
+    "count": "BIGINT",
+    "sum": "DOUBLE",
+    "max": "DOUBLE",
+    "min": "DOUBLE",
+    "first": "TIMESTAMP",
+    "last": "TIMESTAMP",
+    "distinct": "VARCHAR[]",
+    "values": "DOUBLE[]",
+    "histogram": "STRUCT(bin SMALLINT, n BIGINT)[]",
+}
+# The time of a row, by the table a measure looks over.
+_MOMENT = {"events": "occurred_at", "sessions": "started_at"}
 
 
 def _parse(text: str) -> exp.Expr:
@@ -38,28 +53,69 @@ def _condition(measure: Measure, codes: Mapping[str, int] | None) -> exp.Expr | 
 
 
 def column_type(measure: Measure) -> str:
-    """SQL type of a measure's column: counts are BIGINT, sums and maxima DOUBLE, collections lists."""
-    types: dict[Aggregate, str] = {
-        "count": "BIGINT",
-        "sum": "DOUBLE",
-        "max": "DOUBLE",
-        "distinct": "VARCHAR[]",
-        "values": "DOUBLE[]",
-    }
-    return types[measure.aggregate]
+    """SQL type of a measure's column: counts are BIGINT, sums and extremes DOUBLE, collections lists.
+
+    A histogram is a list of bins with how many values fell into each, empty bins left out: bin 0 lies below
+    the first edge, bin i from edge i to edge i + 1 (edges counted from 1). A bin may stand in it more than
+    once, each time with another part's count.
+    """
+    return _TYPES[measure.aggregate]
+
+
+def _bin_of(value: exp.Expr, edges: Sequence[float], below: int = 0) -> exp.Expr:
+    """The number of a value's bin (how many edges are not above it), by halving: exact on every engine."""
+    if not edges:
+        return exp.Literal.number(below)
+    middle = len(edges) // 2
+    return (
+        exp.Case()
+        .when(
+            exp.LT(this=value.copy(), expression=exp.cast(exp.Literal.number(repr(edges[middle])), "double")),
+            _bin_of(value, edges[:middle], below),
+        )
+        .else_(_bin_of(value, edges[middle + 1 :], below + middle + 1))
+    )
 
 
 def _aggregate(measure: Measure) -> exp.Expr:
     if measure.aggregate == "count":
         return exp.Count(this=exp.Star())
+    if measure.aggregate == "first":
+        return exp.Min(this=exp.column(_MOMENT[measure.over]))
+    if measure.aggregate == "last":
+        return exp.Max(this=exp.column(_MOMENT[measure.over]))
     of = exp.paren(_parse(measure.of or ""))
     if measure.aggregate == "sum":
-        return exp.Sum(this=exp.cast(of, _EXACT))
+        return exp.Sum(this=exp.cast(of, EXACT))
     if measure.aggregate == "max":
         return exp.Max(this=exp.cast(of, "double"))
+    if measure.aggregate == "min":
+        return exp.Min(this=exp.cast(of, "double"))
+    if measure.aggregate == "histogram":
+        edges = measure.bins.boundaries() if measure.bins is not None else ()
+        return exp.ArrayAgg(this=exp.cast(_bin_of(exp.cast(of, "double"), edges), "smallint"))
     kind = "varchar" if measure.aggregate == "distinct" else "double"
-    collected = exp.cast(of, kind)
-    return exp.ArrayAgg(this=collected)
+    return exp.ArrayAgg(this=exp.cast(of, kind))
+
+
+def _counted(bins: exp.Expr) -> exp.Expr:
+    """A list of bin numbers as a list of (bin, n), each bin once."""
+    same = exp.Lambda(
+        this=exp.column("x").eq(exp.column("b")), expressions=[exp.to_identifier("x")], colon=True
+    )
+    entry = exp.Struct(
+        expressions=[
+            exp.PropertyEQ(this=exp.to_identifier("bin"), expression=exp.column("b")),
+            exp.PropertyEQ(
+                this=exp.to_identifier("n"),
+                expression=exp.ArraySize(this=exp.ArrayFilter(this=bins.copy(), expression=same)),
+            ),
+        ]
+    )
+    return exp.Transform(
+        this=exp.func("list_distinct", bins, dialect="duckdb"),
+        expression=exp.Lambda(this=entry, expressions=[exp.to_identifier("b")], colon=True),
+    )
 
 
 def over_rows(measure: Measure, codes: Mapping[str, int] | None = None) -> exp.Expr:
@@ -69,7 +125,7 @@ def over_rows(measure: Measure, codes: Mapping[str, int] | None = None) -> exp.E
     """
     aggregate: exp.Expr = _aggregate(measure)
     condition = _condition(measure, codes)
-    collection = measure.aggregate in ("distinct", "values")
+    collection = measure.aggregate in ("distinct", "values", "histogram")
     if collection:
         present = exp.paren(_parse(measure.of or "")).is_(exp.null()).not_()
         condition = present if condition is None else exp.and_(condition, present)
@@ -78,6 +134,8 @@ def over_rows(measure: Measure, codes: Mapping[str, int] | None = None) -> exp.E
     if measure.aggregate == "distinct":
         # Cheaper than an aggregate that keeps a set for each group.
         aggregate = exp.func("list_distinct", aggregate, dialect="duckdb")
+    elif measure.aggregate == "histogram":
+        aggregate = _counted(aggregate)
     if collection:
         aggregate = exp.func("list_sort", aggregate, dialect="duckdb")
     elif measure.aggregate == "sum":
@@ -93,9 +151,11 @@ def added_up(measure: Measure, table: str) -> exp.Expr:
             exp.func("coalesce", exp.Sum(this=column), exp.Literal.number(0)), "bigint"
         )
     elif measure.aggregate == "sum":
-        value = exp.cast(exp.Sum(this=exp.cast(column, _EXACT)), "double")
-    elif measure.aggregate == "max":
+        value = exp.cast(exp.Sum(this=exp.cast(column, EXACT)), "double")
+    elif measure.aggregate in ("max", "last"):
         value = exp.Max(this=column)
+    elif measure.aggregate in ("min", "first"):
+        value = exp.Min(this=column)
     else:
         gathered = exp.func("flatten", exp.ArrayAgg(this=column), dialect="duckdb")
         if measure.aggregate == "distinct":
@@ -133,6 +193,8 @@ def read_columns(measures: Sequence[Measure], known: Mapping[str, str]) -> set[s
     """Which of the known columns the measures read."""
     found: set[str] = set()
     for measure in measures:
+        if measure.aggregate in ("first", "last"):
+            found.add(_MOMENT[measure.over])
         for text in (measure.where, measure.of):
             if text is not None:
                 found.update(column.name for column in _parse(text).find_all(exp.Column))

@@ -148,13 +148,6 @@ BRIEF_MISTAKES = {
         "26: variance_reduction.covariates[0]: unknown measure; did you mean `right_answers` or `answers`? "
         "(value: right_answer); allowed: answers, latency, minutes_spent, right_answers",
     ),
-    "covariate that cannot be summed": (
-        "[right_answers]",
-        "[latency]",
-        "26: variance_reduction.covariates[0]: a covariate is summed over days, and latency has "
-        "aggregate values "
-        "(value: latency); allowed: measures with aggregate count or sum",
-    ),
     "looks out of order": (
         "primary: accuracy",
         "looks: [2026-03-20, 2026-03-15]\nprimary: accuracy",
@@ -201,9 +194,9 @@ METRIC_MISTAKES = {
     "wrong type": (
         "type: ratio",
         "type: ration",
-        "24: metrics[0].type: is not one of the choices; did you mean `ratio` or `proportion`? "
-        "(value: ration); "
-        "allowed: count_rate, mean, proportion, quantile, ratio",
+        "24: metrics[0].type: is not one of the choices; did you mean `ratio` or "
+        "`retention` or `proportion`? (value: ration); allowed: composite, cost_per_outcome, count_rate, "
+        "first_time_to, funnel, gain, mean, proportion, quantile, ratio, retention",
     ),
     "ratio without denominator": (
         "    denominator: answers\n",
@@ -233,7 +226,7 @@ METRIC_MISTAKES = {
         "numerator: answers",
         "36: metrics[1].numerator: type quantile cannot be made of answers, with aggregate "
         "count (value: answers); "
-        "allowed: measures with aggregate values",
+        "allowed: measures with aggregate values, histogram",
     ),
     "aggregate without a column": (
         "    aggregate: sum\n    of: minutes\n",

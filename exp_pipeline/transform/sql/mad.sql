@@ -21,10 +21,12 @@ totals as (
 before as (
   select
     u.unit_key,
-    slot('covariate_sums')
+    slot('before_sums')
   from units as u
-  inner join learner_days as p
-    on u.unit_key = p.unit_key and u.assigned_date > p.event_date and u.pre_start <= p.event_date
+  inner join pre_days as p
+    on u.unit_key = p.unit_key and u.assigned_date >= p.event_date and u.first_pre_day <= p.event_date
+  left join unit_days as f
+    on p.unit_key = f.unit_key and p.event_date = f.event_date
   group by u.unit_key
 )
 
