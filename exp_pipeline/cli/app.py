@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from exp_pipeline.cli import doctor, experiments, homes, runs, sample, status, tables, units
+from exp_pipeline.cli import doctor, experiments, homes, quality, runs, sample, status, tables, units
 from exp_pipeline.cli.terminal import ExplainedGroup, Verbose
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ for command in (
     runs.run,
     experiments.plan,
     status.status,
+    quality.quality,
     experiments.readout,
     experiments.unblind,
     tables.analyze,

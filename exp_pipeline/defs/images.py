@@ -23,6 +23,28 @@ def svg_image(title: str, svg: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
 
 
+def trend(title: str, values: Sequence[tuple[int, float]], limit: float | None) -> dg.MarkdownMetadataValue:
+    """Numbers by day (as ordinals) as a line small enough to stand in the page, the limit dashed."""
+    heights = [value for _, value in values] + ([limit] if limit is not None else [])
+    low, high = min(heights), max(heights)
+    first, last = values[0][0], values[-1][0]
+
+    def across(day: int) -> int:
+        return round(4 + 292 * (day - first) / ((last - first) or 1))
+
+    def up(value: float) -> int:
+        return round(56 - 50 * (value - low) / ((high - low) or 1.0))
+
+    path = "L".join(f"{across(day)} {up(value)}" for day, value in values)
+    dashed = f"<path stroke-dasharray='3' d='M4 {up(limit)}H296'/>" if limit is not None else ""
+    svg = (
+        "<svg xmlns='http://www.w3.org/2000/svg' width='300' height='60' fill='none' stroke='#357'>"
+        f"<path d='M{path}'/>{dashed}<path stroke-width='7' stroke-linecap='round' "
+        f"d='M{across(last)} {up(values[-1][1])}h0'/></svg>"
+    )
+    return dg.MetadataValue.md(f"![{title}](data:image/svg+xml,{quote(svg, safe='=:/,+')})")
+
+
 def glance(estimates: Sequence[Estimate]) -> dg.MarkdownMetadataValue | None:
     """The primary effects as a picture small enough to stand in the page: one interval an arm, zero dashed.
 

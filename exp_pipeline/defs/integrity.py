@@ -7,9 +7,10 @@ import dagster as dg
 import polars as pl
 
 from exp_pipeline.defs import partitions as parts
+from exp_pipeline.defs import quality_checks
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import report, spec, window_of
-from exp_pipeline.steps import daily, watch
+from exp_pipeline.steps import daily, quality, watch
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
 
 
@@ -36,11 +37,12 @@ from exp_pipeline.steps.context import Window, Workbench, Written, event_day
         spec(
             "data_quality",
             group="integrity",
-            description="Volume, answered turns, duplicates, quarantine and late rows of the day "
-            "against their limits.",
+            description="Every data-quality rule of the day against its line, with the groups that carry "
+            "it: volume, responses, empty fields, duplicates, quarantine, orphans, arrival, receipts. "
+            "Compares with the same weekday of earlier weeks.",
             table="data_quality",
             partitions=parts.event_days,
-            deps=["events", "quarantine", "turns"],
+            deps=["events", "quarantine", "turns", "sessions", "assignments"],
         ),
     ],
     name="judge_days",
@@ -59,9 +61,7 @@ from exp_pipeline.steps.context import Window, Workbench, Written, event_day
             asset="guardrails_daily",
             description="No guardrail is breached and no kill rule acts.",
         ),
-        dg.AssetCheckSpec(
-            "quality", asset="data_quality", description="Every data-quality rule of the day passes."
-        ),
+        *quality_checks.SPECS,
     ],
 )
 def judged(
@@ -72,7 +72,9 @@ def judged(
     with pipeline.open(context) as bench:
         for name in wanted:
             report(context, _JUDGES[name][0](bench, window))
-        checks = [_JUDGES[name][1](bench, window) for name in wanted]
+        if quality_checks.ASSET in wanted:
+            quality_checks.publish_pages(context, bench, window)
+        checks = [one for name in wanted for one in _JUDGES[name][1](bench, window)]
         now = datetime.now(UTC)
         locked = watch.lock_started(bench, now)
         followed = watch.follow_verdicts(bench, window, now)
@@ -111,7 +113,7 @@ def _result(
     )
 
 
-def _srm(bench: Workbench, window: Window) -> dg.AssetCheckResult:
+def _srm(bench: Workbench, window: Window) -> list[dg.AssetCheckResult]:
     frame = _newest(bench, "srm_daily", window)
     failed = []
     for row in (
@@ -125,12 +127,11 @@ def _srm(bench: Workbench, window: Window) -> dg.AssetCheckResult:
             failed.append(
                 f"{brief.name} on {row['event_date']}: sequential p = {p:.2g}, below {brief.srm_alpha:g}"
             )
-    return _result(
-        "srm_daily", "sample_ratio", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR
-    )
+    severity = dg.AssetCheckSeverity.ERROR
+    return [_result("srm_daily", "sample_ratio", failed, looked_at=frame.height, severity=severity)]
 
 
-def _guardrails(bench: Workbench, window: Window) -> dg.AssetCheckResult:
+def _guardrails(bench: Workbench, window: Window) -> list[dg.AssetCheckResult]:
     frame = _newest(bench, "guardrails_daily", window)
     failed = [
         f"{row['experiment']} / {row['arm']} on {row['event_date']}: {row['metric']} {row['status']}"
@@ -138,28 +139,17 @@ def _guardrails(bench: Workbench, window: Window) -> dg.AssetCheckResult:
         for row in (frame.iter_rows(named=True) if frame.height else ())
         if row["status"] == "fail" or row["kill_triggered"]
     ]
-    return _result(
-        "guardrails_daily", "guardrails", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.ERROR
-    )
-
-
-def _quality(bench: Workbench, window: Window) -> dg.AssetCheckResult:
-    frame = _newest(bench, "data_quality", window)
-    failed = [
-        f"{row['event_date']}: {row['rule']}: {row['evidence']}"
-        for row in (frame.iter_rows(named=True) if frame.height else ())
-        if row["verdict"] in ("warn", "fail")
-    ]
-    return _result(
-        "data_quality", "quality", failed, looked_at=frame.height, severity=dg.AssetCheckSeverity.WARN
-    )
+    severity = dg.AssetCheckSeverity.ERROR
+    return [_result("guardrails_daily", "guardrails", failed, looked_at=frame.height, severity=severity)]
 
 
 _JUDGES: dict[
     str,
-    tuple[Callable[[Workbench, Window], list[Written]], Callable[[Workbench, Window], dg.AssetCheckResult]],
+    tuple[
+        Callable[[Workbench, Window], list[Written]], Callable[[Workbench, Window], list[dg.AssetCheckResult]]
+    ],
 ] = {
     "srm_daily": (daily.judge_sample_ratios, _srm),
     "guardrails_daily": (daily.judge_guardrails, _guardrails),
-    "data_quality": (daily.judge_quality, _quality),
+    "data_quality": (quality.judge_quality, quality_checks.check_results),
 }

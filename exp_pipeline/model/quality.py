@@ -306,12 +306,15 @@ class QualityPolicy(Noun):
     """How days are judged.
 
     A number is over its line only where it would still be at the chosen `certainty` (one-sided, divided by
-    the number of groups looked at), rows coming in clumps of `clustering` rows. History is the same weekday
-    of up to `weeks` weeks before, at least `minimum_weeks` of them.
+    the number of groups looked at), rows coming in clumps of `clustering` rows. Numbers of events are taken
+    to vary `volume_dispersion` times as much as Poisson counts, until the past says otherwise. History is the
+    same weekday of up to `weeks` weeks before, at least `minimum_weeks` of them. `runbooks_at` is the address
+    under which `docs/runbooks/` is served; without one pages name the file.
     """
 
     certainty: float = Field(default=0.999, ge=0.9, lt=1)
     clustering: float = Field(default=4.0, ge=1, le=100)
+    volume_dispersion: float = Field(default=16.0, ge=1, le=10_000)
     weeks: int = Field(default=6, ge=2, le=12)
     minimum_weeks: int = Field(default=2, ge=1, le=12)
     volume_leaves_out: tuple[str, ...] = ("experiment_assigned", "experiment_exposed")
@@ -328,6 +331,7 @@ class QualityPolicy(Noun):
     turn_lookback_days: int = Field(default=3, ge=0, le=14)
     flag_lookback_days: int = Field(default=28, ge=0, le=90)
     gateway: GatewayTotals | None = None
+    runbooks_at: str = Field(default="", pattern=r"^(https?://[!-~]+/)?$")
     rules: dict[QualityRuleName, QualityLimits] = Field(default_factory=lambda: dict(DEFAULT_LIMITS))
 
     @field_validator("rules", mode="before")
@@ -408,3 +412,37 @@ class QualityFinding(Noun):
     opens: Opens = "none"
     evidence: str
     carriers: tuple[Carrier, ...] = ()
+
+
+class QualityPoint(Noun):
+    """What a rule said of one past day."""
+
+    day: date
+    verdict: Verdict
+    value: float | None = None
+    threshold: float | None = None
+
+
+class QualityLine(Noun):
+    """One rule on a day's page: the finding that stands, its history, and since when it has failed.
+
+    `finding` is the day's own, or for a rule that waits for late data the newest that could be told. `since`
+    is the first day of the present run of warnings and failures; days that cannot be told do not break it.
+    """
+
+    finding: QualityFinding
+    history: tuple[QualityPoint, ...]
+    since: date | None = None
+
+
+class QualityPage(Noun):
+    """Every rule on one day, worst first; `history_days` is how far back the history goes."""
+
+    day: date
+    lines: tuple[QualityLine, ...]
+    history_days: int
+    runbooks_at: str = ""
+
+    def with_verdict(self, *verdicts: Verdict) -> tuple[QualityLine, ...]:
+        """The lines with one of these verdicts, in order."""
+        return tuple(line for line in self.lines if line.finding.verdict in verdicts)

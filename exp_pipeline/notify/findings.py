@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
 from exp_pipeline.model.incidents import RULES, Finding, RuleName, Severity
+from exp_pipeline.model.quality import QUALITY_RULES, QualityRuleName
 from exp_pipeline.model.readout import Verdict
 
 UNOWNED = "nobody"
@@ -128,8 +129,9 @@ def _guardrail_evidence(row: Mapping[str, Any]) -> str:
 def _quality(frame: pl.DataFrame, owners: Mapping[str, str]) -> list[Finding]:
     found = []
     for row in frame.sort("event_date", "rule", "subject").iter_rows(named=True):
-        rule: RuleName = row["rule"] if row["rule"] in RULES else "data_quality"
-        subject = row["subject"] if row["rule"] in RULES else f"{row['rule']}:{row['subject']}"
+        own = RULES.get(row["rule"])
+        rule: RuleName = "data_quality" if own is None else own.name
+        subject = row["subject"] if own is not None else f"{row['rule']}:{row['subject']}"
         value, threshold = row["value"], row["threshold"]
         failed = row["verdict"] in ("warn", "fail")
         past = abs(value - threshold) / abs(threshold) if failed and value is not None and threshold else 0.0
@@ -138,15 +140,22 @@ def _quality(frame: pl.DataFrame, owners: Mapping[str, str]) -> list[Finding]:
                 rule=rule,
                 subject=_subject(f"{subject}@{row['event_date']}" if RULES[rule].per_day else subject),
                 day=row["event_date"],
-                verdict=row["verdict"],
+                verdict="cannot_tell" if failed and row["opens"] == "none" else row["verdict"],
+                severity="warn" if row["opens"] == "warn" else "page",
                 evidence=row["evidence"],
                 number=value,
                 threshold=threshold,
                 badness=past if math.isfinite(past) else 0.0,
-                owner=_owner(owners, row["subject"]),
+                owner=row["owner"] or _owner(owners, row["subject"]),
+                runbook=_runbook(row["rule"]),
             )
         )
     return found
+
+
+def _runbook(rule: str) -> str | None:
+    known = QUALITY_RULES.get(cast("QualityRuleName", rule))
+    return None if known is None else known.runbook
 
 
 def _subject(text: str) -> str:

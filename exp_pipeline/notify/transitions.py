@@ -120,7 +120,7 @@ def _opened(finding: Finding, severity: Severity, at: datetime) -> Incident:
         hurt=rule.hurt,
         first_action=rule.first_action,
         owner=finding.owner,
-        runbook=rule.runbook,
+        runbook=finding.runbook or rule.runbook,
         revision=1,
     )
 

@@ -1,10 +1,10 @@
-"""What is judged every day: sample ratios, guardrails, data quality."""
+"""What is judged every day of experiments: sample ratios and guardrails (`quality` judges the data)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
@@ -12,20 +12,12 @@ from exp_pipeline.analysis.daily import daily_guardrails, daily_sample_ratio
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.steps.behaviour import event_measures, session_measures
-from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.steps.context import Window, Workbench, Written, event_day
 from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.steps.exposure import build_units
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform import measures as measure_sql
-
-# Against the same weekday a week before: a fall to under half is more than a quiet day.
-VOLUME_FALL = 0.5
-# A turn whose answer never came: more than this share says that responses are lost.
-ANSWERED_SHARE = 0.95
-DUPLICATE_SHARE = 0.05
-QUARANTINE_SHARE = 0.02
-LATE_SHARE = 0.05
 
 
 def judge_sample_ratios(bench: Workbench, window: Window) -> list[Written]:
@@ -113,130 +105,6 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
                     }
                 )
     return _write(bench, "guardrails_daily", rows, window, started)
-
-
-def judge_quality(bench: Workbench, window: Window) -> list[Written]:
-    """For each day: volume against the same weekday, answered turns, duplicates, quarantine, late rows."""
-    started = time.monotonic()
-    rows: list[dict[str, object]] = []
-    for day in window.days():
-        rows += _quality_of(bench, day)
-    return _write(bench, "data_quality", rows, window, started)
-
-
-def _quality_of(bench: Workbench, day: date) -> list[dict[str, object]]:
-    lake = bench.lake
-    manifest = lake.manifest("events", event_day(day))
-    if manifest is None:
-        return []
-    sources = manifest.facts.get("by_source")
-    counts: dict[str, int] = {}
-    for source in (sources if isinstance(sources, dict) else {}).values():
-        for fate, rows in source.items():
-            counts[fate] = counts.get(fate, 0) + int(rows)
-    landed, kept = counts.get("landed", 0), counts.get("kept", 0)
-    before = lake.manifest("events", event_day(day - timedelta(days=7)))
-    found = [
-        _below(
-            day,
-            "volume_against_last_week",
-            kept,
-            None if before is None else before.rows,
-            VOLUME_FALL,
-            "events, of those on the same weekday a week before",
-        ),
-        _above(
-            day,
-            "duplicate_share",
-            counts.get("retry", 0),
-            landed,
-            DUPLICATE_SHARE,
-            "landed rows that were sent before",
-        ),
-        _above(
-            day,
-            "quarantine_share",
-            counts.get("quarantined", 0),
-            landed,
-            QUARANTINE_SHARE,
-            "landed rows in quarantine",
-        ),
-        _above(
-            day,
-            "late_share",
-            _late(bench, day),
-            landed,
-            LATE_SHARE,
-            "landed rows that came more than a day after their day",
-        ),
-    ]
-    turns = lake.manifest("turns", event_day(day))
-    if turns is not None:
-        bench.read("turns_of_day", "turns", [turns])
-        answered, asked = bench.engine.row(
-            "select count(*) filter (where outcome = 'answered'), "
-            "count(*) filter (where outcome <> 'no_submission') from turns_of_day"
-        )
-        found.append(
-            _below(day, "answered_turn_share", answered, asked, ANSWERED_SHARE, "turns that were answered")
-        )
-    return found
-
-
-def _late(bench: Workbench, day: date) -> int:
-    late = 0
-    names = [
-        name for name in bench.lake.partitions("landed") if name > f"received_date={(day + DAY).isoformat()}"
-    ]
-    for manifest in bench.lake.manifests("landed", names):
-        late += sum(file.rows for file in manifest.files if file.tag == day.isoformat())
-    return late
-
-
-def _row(
-    day: date, rule: str, value: float | None, threshold: float, verdict: str, evidence: str
-) -> dict[str, object]:
-    return {
-        "event_date": day,
-        "rule": rule,
-        "subject": "all sources",
-        "value": value,
-        "threshold": threshold,
-        "verdict": verdict,
-        "evidence": evidence,
-    }
-
-
-def _below(
-    day: date, rule: str, part: int, whole: int | None, threshold: float, what: str
-) -> dict[str, object]:
-    if not whole:
-        return _row(day, rule, None, threshold, "cannot_tell", "there is nothing to compare with")
-    share = part / whole
-    verdict = "warn" if share < threshold else "pass"
-    return _row(
-        day,
-        rule,
-        share,
-        threshold,
-        verdict,
-        f"{part:,} of {whole:,} {what}; at least {threshold:.0%} is expected",
-    )
-
-
-def _above(day: date, rule: str, part: int, whole: int, threshold: float, what: str) -> dict[str, object]:
-    if not whole:
-        return _row(day, rule, None, threshold, "cannot_tell", "no row landed for this day")
-    share = part / whole
-    verdict = "warn" if share > threshold else "pass"
-    return _row(
-        day,
-        rule,
-        share,
-        threshold,
-        verdict,
-        f"{part:,} of {whole:,} {what}; at most {threshold:.0%} is expected",
-    )
 
 
 def _briefs(bench: Workbench) -> list[Brief]:

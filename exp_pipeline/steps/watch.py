@@ -12,7 +12,7 @@ from exp_pipeline.steps.experiment import lock_if_started
 from exp_pipeline.steps.incidents import deliver, findings_of_day, open_incidents, record_findings
 from exp_pipeline.store.state import StateLog
 
-TABLES = ("srm_daily", "guardrails_daily", "data_quality")
+TABLES = ("srm_daily", "guardrails_daily")
 
 
 def lock_started(bench: Workbench, now: datetime) -> list[str]:
@@ -31,6 +31,7 @@ def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str
     twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
     """
     frames = {table: _newest(bench, table, window) for table in TABLES}
+    frames["data_quality"] = newest_judged(bench, window)
     briefs = bench.catalog.briefs
     findings = findings_of_day(
         frames["srm_daily"],
@@ -49,6 +50,21 @@ def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str
         "waiting": done.waiting,
         "open": len(open_incidents(state)),
     }
+
+
+def newest_judged(bench: Workbench, window: Window) -> pl.DataFrame:
+    """Of each data-quality rule and subject, the row of the newest day of the window that could be told.
+
+    Rules on late data judge a day only when it is ripe; their newest verdict is some days older than others'.
+    """
+    bench.read_days("quality_of_days", "data_quality", window)
+    frame = bench.engine.frame("select * from quality_of_days order by event_date, rule, subject")
+    told = pl.col("verdict") != "cannot_tell"
+    return (
+        frame.sort(told, "event_date")
+        .unique(["rule", "subject"], keep="last", maintain_order=True)
+        .sort("rule", "subject")
+    )
 
 
 def _newest(bench: Workbench, table: str, window: Window) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from exp_pipeline.store.state import StateLog
 from exp_pipeline.transform.assignment import arm_of
 
 COMMANDS = (
-    "demo", "init", "validate", "run", "plan", "status", "readout", "unblind", "analyze", "assign",
+    "demo", "init", "validate", "run", "plan", "status", "quality", "readout", "unblind", "analyze", "assign",
     "simulate", "doctor",
 )  # fmt: skip
 

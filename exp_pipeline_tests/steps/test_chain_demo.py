@@ -14,11 +14,12 @@ from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
 from exp_pipeline.steps.behaviour import build_bouts, build_sessions, build_turns, check_sorted
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.daily import judge_guardrails, judge_quality, judge_sample_ratios
+from exp_pipeline.steps.daily import judge_guardrails, judge_sample_ratios
 from exp_pipeline.steps.exposure import build_assignments, build_content, build_enrollments, build_exposures
 from exp_pipeline.steps.facts import build_unit_days
 from exp_pipeline.steps.ingest import conform
 from exp_pipeline.steps.landing import land_days
+from exp_pipeline.steps.quality import judge_quality
 from exp_pipeline.store.landing import received_days
 from exp_pipeline_tests.steps.conftest import Opened, lake_bytes, rows_of, with_catalog
 
