@@ -90,7 +90,7 @@ def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest:
     bench.read_days("events", "events", shown)
     for name in ("receipts", "completeness"):
         engine.write(queries.query_text(queries.load(name)), folder / f"{name}.parquet")
-    for name in ("units", "unit_days", "exposures", "learner_days", "session_days", "pre_days", "weeks"):
+    for name in ("units", "unit_days", "exposures", "pre_days", "weeks"):
         engine.drop(name)
     files: tuple[File, ...] = ("mad", WEEKS, "days")
     columns = {name: file_columns(bench, folder / f"{name}.parquet") for name in files}
@@ -137,29 +137,23 @@ def _experiment_days(bench: Workbench, brief: Brief, shown: Window, own: Sequenc
 
 
 def _pre_period(bench: Workbench, look: Window, wanted: Sequence[Measure]) -> None:
-    """Table `pre_days`: the measures asked for by learner and day, in one pass over bouts and sessions."""
-    engine = bench.engine
-    days: dict[str, object] = {"first_day": look.first, "end_day": look.end}
+    """Table `pre_days`: the measures asked for by unit and day, in one pass over bouts and sessions."""
     over_events = measure_sql.in_order(wanted, "events")
     over_sessions = measure_sql.in_order(wanted, "sessions")
     bench.read_days("bouts", "bouts", look, more=measure_sql.column_types(over_events))
-    from_bouts = queries.with_columns(
-        queries.load("learner_days"), [measure_sql.added_up(measure, "b") for measure in over_events]
-    )
-    engine.build("learner_days", queries.query_text(from_bouts), days)
     bench.read_days("sessions", "sessions", look)
-    from_sessions = queries.with_columns(
-        queries.load("session_days"), [measure_sql.over_rows(measure) for measure in over_sessions]
-    )
-    engine.build("session_days", queries.query_text(from_sessions), days)
-    both = queries.with_columns(
+    query = queries.with_slots(
         queries.load("pre_days"),
-        [
-            metric_sql.own(measure.name, "l" if measure.over == "events" else "z")
-            for measure in (*over_events, *over_sessions)
-        ],
+        {
+            "event_sums": [measure_sql.added_up(measure, "b") for measure in over_events],
+            "session_sums": [measure_sql.over_rows(measure) for measure in over_sessions],
+            "columns": [
+                metric_sql.own(measure.name, "l" if measure.over == "events" else "z")
+                for measure in (*over_events, *over_sessions)
+            ],
+        },
     )
-    engine.build("pre_days", queries.query_text(both))
+    bench.engine.build("pre_days", queries.query_text(query))
 
 
 def _weeks(bench: Workbench, brief: Brief, shown: Window, newest: date, folder: Path) -> None:
