@@ -105,6 +105,14 @@ class Marts:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    def remove(self, experiment: str, snapshot: str) -> None:
+        """Take a snapshot away for good; for erasure only."""
+        folder = self.folder(experiment, snapshot)
+        (folder / RECORD).unlink(missing_ok=True)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            fsync_folder(folder.parent)
+
     def point(self, experiment: str, snapshot: str) -> None:
         """Say which snapshot is current."""
         write_text(self.folder(experiment) / POINTER, json.dumps({"snapshot": snapshot}) + "\n")
