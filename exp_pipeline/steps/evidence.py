@@ -28,6 +28,16 @@ class Evidence:
     exposures: Exposures | None = None
 
 
+def inputs_of_assignment(bench: Workbench, brief: Brief) -> dict[str, object]:
+    """What decides who belongs where and stands in no brief: layer and holdout, where there are any."""
+    limits = bench.catalog.limits_of(brief)
+    return {
+        name: one.digest()
+        for name, one in (("layer", limits.layer), ("holdout", limits.holdout))
+        if one is not None
+    }
+
+
 def write_evidence(bench: Workbench, brief: Brief, newest: date, folder: Path) -> None:
     """Write `assigned`, `exposure_units` and `exposure_dose` (Parquet) of one experiment into a folder.
 

@@ -18,10 +18,10 @@ from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
 from exp_pipeline.steps.dataset import MAD_FILES, fill_snapshot, pre_days
+from exp_pipeline.steps.evidence import inputs_of_assignment, read_evidence, write_evidence
 from exp_pipeline.steps.exposure import WHOLE
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.state import StateLog
-from exp_pipeline.transform.assignment import arm_at, arm_of_buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +113,12 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
         "exclusions": [count.model_dump() for count in _exclusions(bench, brief, newest)],
         "inputs": inputs,
     }
-    made = marts.add(
-        experiment,
-        snapshot,
-        record,
-        lambda folder: fill_snapshot(bench, brief, days_of(brief, newest), newest, folder),
-    )
+
+    def fill(folder: Path) -> None:
+        fill_snapshot(bench, brief, days_of(brief, newest), newest, folder)
+        write_evidence(bench, brief, newest, folder)
+
+    made = marts.add(experiment, snapshot, record, fill)
     marts.point(experiment, snapshot)
     folder = marts.folder(experiment, snapshot)
     rows = pl.scan_parquet(folder / "mad.parquet").select(pl.len()).collect().item()
@@ -151,6 +151,7 @@ def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, ob
         tables["enrollments"] = enrollments.content_digest[:16] if enrollments else None
     return {
         "brief": brief.digest(),
+        **inputs_of_assignment(bench, brief),
         "metrics": bench.catalog.metrics_digest(brief),
         "code": bench.code_version,
         "as_of": newest.isoformat(),
@@ -210,7 +211,8 @@ def readout_inputs(
         )
     folder = marts.folder(experiment, name)
     frames = {part: pl.read_parquet(folder / f"{part}.parquet") for part in MAD_FILES}
-    checked, mismatched = fidelity(brief, frames["mad"])
+    evidence = read_evidence(brief, folder)
+    compared = evidence.fidelity
     late = record["late_share"]
     tables = json.dumps(record["inputs"], sort_keys=True)
     exclusions = record["exclusions"]
@@ -231,8 +233,10 @@ def readout_inputs(
             source="minimal analytic dataset",
             inputs={"inputs_digest": digest_of([tables])[:16]},
         ),
-        fidelity_checked=checked,
-        fidelity_mismatched=mismatched,
+        fidelity_checked=None if compared is None else compared.checked,
+        fidelity_mismatched=None if compared is None else compared.mismatched,
+        fidelity=compared,
+        exposures=evidence.exposures,
         receipts=frames["receipts"],
         completeness=frames["completeness"],
         late_share=late if isinstance(late, float) else None,
@@ -241,28 +245,6 @@ def readout_inputs(
         else (),
         unblinded_because=unblinded_because,
     )
-
-
-def fidelity(brief: Brief, mad: pl.DataFrame) -> tuple[int | None, int | None]:
-    """How many randomised units were compared with the brief's own hash, and how many were in another arm.
-
-    None where the brief's scheme is not one that can be computed from the unit's buckets.
-    """
-    if brief.hash_scheme == "none" or mad.is_empty():
-        return None, None
-    unit = "unit_id" if brief.randomisation_unit == brief.analysis_unit else "cluster_id"
-    rows = mad.filter(pl.col("arm_bucket").is_not_null() & (pl.col("source") == "logged")).unique(
-        unit, keep="first", maintain_order=True
-    )
-    shares = brief.shares()
-    wrong = 0
-    for traffic, bucket, arm in rows.select("traffic_bucket", "arm_bucket", "arm").iter_rows():
-        if brief.hash_scheme == "percent-v1":
-            expected: str | None = arm_at((bucket % 100) / 100, dict(reversed(list(shares.items()))))
-        else:
-            expected = arm_of_buckets(traffic, bucket, shares, traffic_share=brief.traffic)
-        wrong += expected != arm
-    return rows.height, wrong
 
 
 def compute_readout(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
