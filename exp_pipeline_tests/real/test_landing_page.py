@@ -244,4 +244,4 @@ def test_one_run_over_the_range_writes_the_same_bytes(
         {path.name: path.read_bytes() for path in folder.glob("*.parquet")} for folder in snapshots
     )
     assert own == others
-    assert len(own) == 4
+    assert {"mad.parquet", "days.parquet", "assigned.parquet", "exposure_dose.parquet"} <= set(own)
