@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 
 from exp_pipeline.contracts.canonical import CANONICAL
-from exp_pipeline.contracts.canonical.columns import ColumnType
+from exp_pipeline.contracts.canonical.columns import CanonicalColumn, ColumnType
 from exp_pipeline.contracts.canonical.envelope import ENVELOPE
 
 FieldType = ColumnType
@@ -36,7 +36,7 @@ class FieldSpec:
     `required`: no event may leave it empty. `identifier`: an id of a person or an organisation, which the
     door replaces by an HMAC. `derived`: computed by the pipeline, a producer does not send it. `reduces`: the
     raw text of which the column keeps a hash, a length or a language. `allowed`: the values that may stand in
-    it, empty where it is free. `range`: its bounds, such as ">= 0 and <= 1". `sunset`: last day (ISO) of a
+    it, empty where it is free. `range`: its bounds, such as "0 to 1". `sunset`: last day (ISO) of a
     deprecated column.
     """
 
@@ -55,6 +55,27 @@ class FieldSpec:
     sunset: str | None = None
 
 
+def allowed_values(column: CanonicalColumn) -> tuple[str, ...]:
+    """Which values may stand in a column; empty where it is free."""
+    return tuple(column.checks.get("isin", ()))
+
+
+def range_of(column: CanonicalColumn) -> str:
+    """The bounds of a column in words, such as `0 to 1` or `> 0 and <= 1`; empty where it has none."""
+    bounds = {name: _shown(value) for name, value in column.checks.items() if name in _BOUNDS}
+    if set(bounds) == {"ge", "le"}:
+        return f"{bounds['ge']} to {bounds['le']}"
+    return " and ".join(
+        f"{_BOUNDS[name]} {value}" for name, value in bounds.items()
+    )
+
+
+def _shown(bound: object) -> str:
+    if isinstance(bound, datetime):
+        return f"{bound:%Y-%m-%d}"
+    return f"{bound:,.10g}" if isinstance(bound, int | float) else str(bound)
+
+
 @cache
 def _specs() -> dict[str, FieldSpec]:
     envelope = {column.name for column in ENVELOPE}
@@ -70,10 +91,8 @@ def _specs() -> dict[str, FieldSpec]:
             identifier=column.identifier,
             derived=column.derived,
             reduces=column.reduces,
-            allowed=tuple(column.checks.get("isin", ())),
-            range=" and ".join(
-                f"{_BOUNDS[name]} {value}" for name, value in column.checks.items() if name in _BOUNDS
-            ),
+            allowed=allowed_values(column),
+            range=range_of(column),
             sunset=column.sunset,
         )
         for column in CANONICAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -15,7 +16,7 @@ from exp_pipeline.contracts.models.row import CanonicalEvent
 from exp_pipeline.contracts.predicates import read_expressions
 
 
-def read(rows: list[tuple[str, str, float | None, float | None, float | None]]) -> list[Any]:
+def read(rows: Sequence[tuple[str, str, float | None, float | None, float | None]]) -> list[Any]:
     landed = pl.DataFrame(
         rows,
         schema=["event_name", "schema_version", "rating", "rating_min", "rating_max"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from types import MappingProxyType
@@ -56,6 +57,12 @@ def _types(columns: Iterable[CanonicalColumn]) -> dict[str, Any]:
 
 def _fields(columns: Iterable[CanonicalColumn]) -> dict[str, Any]:
     return {one.name: schema_column(one) for one in columns}
+
+
+def _paragraphs(model: type) -> str:
+    """What a model's docstring says, one line for each paragraph, an empty line between."""
+    text = inspect.cleandoc(model.__doc__ or "")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _within(sunset: str) -> Rule:
@@ -133,7 +140,7 @@ class CanonicalEvent(Envelope):
                 (CanonicalEvent.Config,),
                 {
                     "name": event,
-                    "description": (cls.__doc__ or "").strip(),
+                    "description": _paragraphs(cls),
                     "metadata": {
                         "major": major,
                         "minor": minor,
