@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -10,9 +10,11 @@ import numpy as np
 import polars as pl
 
 from exp_pipeline.analysis.estimates import always_valid
+from exp_pipeline.analysis.increments import daily_parts, refusal
 from exp_pipeline.analysis.methods import Answer, scaled
 from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.metrics import Measure
 from exp_pipeline.model.readout import CumulativePoint
 from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
 from exp_pipeline.stats.moments import Moments
@@ -34,21 +36,27 @@ class DayEffect:
 
 
 def effects_by_day(
-    units: MetricUnits, days: pl.DataFrame, brief: Brief, *, clustered: bool, upto: date, level: float
+    units: MetricUnits,
+    days: pl.DataFrame,
+    brief: Brief,
+    *,
+    clustered: bool,
+    upto: date,
+    level: float,
+    measures: Mapping[str, Measure] | None = None,
 ) -> tuple[DayEffect, ...]:
     """How did a metric's effect come about, day by day?
 
     Only units of `units` count, each from its day of assignment on and within the metric's window, so the
     last day agrees with the unadjusted estimate. Clusters are compared by their sums (a ratio of sums over
-    clusters, delta method). Squares grow by what each day adds, so cost goes with the rows of `days`. Empty
-    for quantiles, which have no daily sums, and where `days` lacks a measure of the metric.
+    clusters, delta method). Squares grow by what each day adds, so cost goes with the rows of `days`.
+    measures: the definitions behind the columns of `days`; without one, a list holds different values and a
+    number adds up. Empty where the metric has no daily parts (see `increments.refusal`).
     """
-    metric = units.metric
-    if metric.type == "quantile" or any(name not in days.columns for name in metric.measures()):
+    metric, known = units.metric, measures or {}
+    if refusal(metric, days, known) or not units.frame.height:
         return ()
-    if not units.frame.height:
-        return ()
-    sums = _sums_by_day(units, days, clustered=clustered, upto=upto)
+    sums = _sums_by_day(units, days, known, clustered=clustered, upto=upto)
     first = units.frame["assigned_date"].drop_nulls().min()
     if not isinstance(first, date):
         return ()
@@ -102,25 +110,16 @@ def cumulative_points(effects: Sequence[DayEffect], brief: Brief) -> tuple[Cumul
     return tuple(points)
 
 
-def _sums_by_day(units: MetricUnits, days: pl.DataFrame, *, clustered: bool, upto: date) -> pl.DataFrame:
+def _sums_by_day(
+    units: MetricUnits, days: pl.DataFrame, measures: Mapping[str, Measure], *, clustered: bool, upto: date
+) -> pl.DataFrame:
     """What does each day add, by arm, to the sums over units or clusters, and to those of products?"""
     metric = units.metric
     own = units.frame.select(
         "unit_id", "arm", "cluster", pl.col("assigned_date").alias("enrolled")
     ).drop_nulls("enrolled")
-    numerator = pl.col(metric.numerator).cast(pl.Float64).fill_null(0.0)
-    base = pl.col(metric.denominator).cast(pl.Float64).fill_null(0.0) if metric.denominator else pl.lit(0.0)
-    facts = days.select(
-        pl.col("unit_id").cast(pl.String),
-        pl.col("event_date").alias("day"),
-        numerator.alias("num"),
-        base.alias("den"),
-    ).join(own, on="unit_id", how="inner")
-    facts = facts.filter((pl.col("day") >= pl.col("enrolled")) & (pl.col("day") <= upto))
-    if metric.window_days is not None:
-        facts = facts.filter(pl.col("day") < pl.col("enrolled") + pl.duration(days=metric.window_days))
-    facts = facts.sort("unit_id", "day")
-    if metric.type == "proportion":
+    facts = daily_parts(metric, own, days.filter(pl.col("event_date") <= upto), measures)
+    if metric.estimand == "proportion":
         so_far = pl.col("num").cum_sum().over("unit_id")
         facts = facts.with_columns(
             ((so_far > 0).cast(pl.Float64) - (so_far - pl.col("num") > 0).cast(pl.Float64)).alias("num")
@@ -179,7 +178,7 @@ def _effect(
     clustered: bool,
     level: float,
 ) -> Answer:
-    kind = units.metric.type
+    kind = units.metric.estimand
     if kind == "proportion" and not clustered:
         return difference_in_proportions(
             round(control[1]), round(control[0]), round(treatment[1]), round(treatment[0]), level=level

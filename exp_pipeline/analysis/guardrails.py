@@ -107,6 +107,6 @@ def all_the_same(units: MetricUnits, arms: tuple[str, str]) -> bool:
     numbers = []
     for arm in arms:
         part = frame.filter(frame["arm"] == arm)
-        values = part["values"].explode() if units.metric.type == "quantile" else part["num"]
+        values = part["values"].explode() if units.metric.estimand == "quantile" else part["num"]
         numbers.append(set(values.unique().to_list()))
     return len(numbers[0]) == 1 and numbers[0] == numbers[1]

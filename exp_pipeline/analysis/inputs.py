@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import polars as pl
 
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.evidence import Exposures, Fidelity
-from exp_pipeline.model.metrics import Metric
+from exp_pipeline.model.metrics import Measure, Metric
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance
 
 
@@ -19,8 +19,9 @@ class ReadoutInputs:
     """Which facts does a readout need, and nothing else?
 
     mad: one row a unit (see `frame_of_units` for its columns). days: unit_id, event_date and one additive
-    column a measure, after assignment; None for tables from elsewhere. as_of: the last complete event day
-    in the data. fidelity_*: units whose logged arm was compared with the brief's own hash, and how many
+    column a measure, after assignment; None for tables from elsewhere. measures: how those columns are to be
+    read. weeks: unit_id, week since assignment and every metric's parts in it. as_of: the last complete event
+    day in the data. fidelity_*: units whose logged arm was compared with the brief's own hash, and how many
     differed; `fidelity` and `exposures` say more of both, where the data hold it. receipts: arm, field,
     value, responses. completeness: arm, event_name, events, units. late_share: share of events that
     arrived after their day was closed. history_units_per_day: units that entered a day before the
@@ -42,6 +43,8 @@ class ReadoutInputs:
     exclusions: tuple[ExclusionCount, ...] = ()
     unblinded_because: str = ""
     history_units_per_day: float | None = None
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    weeks: pl.DataFrame | None = None
     fidelity: Fidelity | None = None
     exposures: Exposures | None = None
 

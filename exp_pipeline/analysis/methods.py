@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from exp_pipeline.analysis.histograms import difference_in_binned_quantiles, is_binned
 from exp_pipeline.analysis.units import MetricUnits
-from exp_pipeline.model.metrics import MetricType
+from exp_pipeline.model.metrics import Estimand, Metric, MetricType, step_column
 from exp_pipeline.stats.adjustment import adjusted_difference, adjusted_ratio
 from exp_pipeline.stats.clusters import clustered_difference
 from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
@@ -162,6 +163,10 @@ def _clustered_quantiles(arms: TwoArms) -> Answer:
 
 
 def _quantiles_by(arms: TwoArms, owner: str) -> Answer:
+    if is_binned(arms.control):
+        return difference_in_binned_quantiles(
+            arms.control, arms.treatment, owner, quantile=arms.quantile, level=arms.level
+        )
     control, treatment = (
         frame.select(owner, "values").explode("values") for frame in (arms.control, arms.treatment)
     )
@@ -204,8 +209,8 @@ _CLUSTERED_RATIO_ADJUSTED = Method(
 )
 _CLUSTERED_QUANTILE = Method("Difference of quantiles, interval by randomised cluster.", _clustered_quantiles)
 
-# Metric type, clusters randomised?, covariates?
-METHODS: dict[tuple[MetricType, bool, bool], Method] = {
+# What is compared, clusters randomised?, covariates?
+METHODS: dict[tuple[Estimand, bool, bool], Method] = {
     ("mean", False, False): _MEAN,
     ("mean", False, True): _MEAN_ADJUSTED,
     ("mean", True, False): _CLUSTERED,
@@ -218,12 +223,19 @@ METHODS: dict[tuple[MetricType, bool, bool], Method] = {
     ("ratio", False, True): _RATIO_ADJUSTED,
     ("ratio", True, False): _CLUSTERED_RATIO,
     ("ratio", True, True): _CLUSTERED_RATIO_ADJUSTED,
-    ("count_rate", False, False): _RATIO,
-    ("count_rate", False, True): _RATIO_ADJUSTED,
-    ("count_rate", True, False): _CLUSTERED_RATIO,
-    ("count_rate", True, True): _CLUSTERED_RATIO_ADJUSTED,
     ("quantile", False, False): _QUANTILE,
     ("quantile", True, False): _CLUSTERED_QUANTILE,
+}
+
+
+# What the number of one unit is, where the name of the estimator does not tell.
+_OF_ONE_UNIT: dict[MetricType, str] = {
+    "retention": "A unit counts when it was active on any day from the first that counts to the last.",
+    "funnel": "A unit counts when it took every step in order within the window; all units are in the base.",
+    "first_time_to": "Time restricted at the window: units that never got there count all of it.",
+    "gain": "Only units with both scores have a gain, and who has them may depend on the arm.",
+    "composite": "A unit's number is the weighted mean of its parts, each on its declared scale.",
+    "cost_per_outcome": "All costs count, also of units without an outcome.",
 }
 
 
@@ -253,7 +265,7 @@ def compare(
     if use and n < UNITS_PER_COVARIATE * (len(units.covariates) + 1):
         use = False
         flags = (*flags, f"not adjusted: {n} units are too few for {len(units.covariates)} covariates")
-    method = METHODS[metric.type, clustered, use]
+    method = METHODS[metric.estimand, clustered, use]
     arms = TwoArms(
         control=frames[0],
         treatment=frames[1],
@@ -262,7 +274,32 @@ def compare(
         quantile=metric.quantile or 0.5,
         level=level,
     )
-    return Comparison(scaled(method.estimate(arms), metric.per), method.sentence, use, flags)
+    answer = _without_outcome(metric, arms) or scaled(method.estimate(arms), metric.per)
+    sentence = " ".join((method.sentence, *_OF_ONE_UNIT.get(metric.type, "").splitlines()))
+    return Comparison(answer, sentence, use, (*flags, *units.reasons, *_steps_taken(metric, frames)))
+
+
+def _steps_taken(metric: Metric, frames: Sequence[pl.DataFrame]) -> tuple[str, ...]:
+    """How far units of control and treatment got in a funnel, in words."""
+    names = [step_column(metric.name, place) for place in range(1, len(metric.steps) + 1)]
+    if not names or any(name not in frame.columns for frame in frames for name in names):
+        return ()
+    told = [
+        f"{step} {' and '.join(f'{frame[name].sum():,} of {frame.height:,}' for frame in frames)}"
+        for step, name in zip(metric.steps, names, strict=True)
+    ]
+    return (f"units that got to each step, control and treatment: {'; '.join(told)}",)
+
+
+def _without_outcome(metric: Metric, arms: TwoArms) -> NotEstimable | None:
+    """Why a cost per outcome cannot be told: an arm with no outcome has no cost of one."""
+    if metric.type != "cost_per_outcome":
+        return None
+    for name, frame in (("control", arms.control), ("treatment", arms.treatment)):
+        if frame.height and float(frame["den"].sum()) == 0.0:
+            reason = f"there is no outcome ({metric.denominator}) in the {name} arm, so no cost of one"
+            return NotEstimable("ratio-delta", reason, arms.control.height, arms.treatment.height)
+    return None
 
 
 def scaled(answer: Answer, per: float) -> Answer:

@@ -10,7 +10,13 @@ import polars as pl
 from exp_pipeline.analysis.estimates import Setting
 from exp_pipeline.analysis.methods import Answer, compare, moments_of, scaled
 from exp_pipeline.analysis.units import MetricUnits, Units
-from exp_pipeline.model.metrics import Metric
+from exp_pipeline.model.metrics import (
+    Metric,
+    denominator_column,
+    included_column,
+    numerator_column,
+    values_column,
+)
 from exp_pipeline.model.readout import NoveltyContrast, NoveltyPoint
 from exp_pipeline.stats.clusters import clustered_difference
 from exp_pipeline.stats.means import difference_in_means
@@ -31,7 +37,13 @@ class Novelty:
 
 
 def novelty_of(
-    setting: Setting, units: Units, primary: MetricUnits, days: pl.DataFrame, *, upto: date
+    setting: Setting,
+    units: Units,
+    primary: MetricUnits,
+    days: pl.DataFrame,
+    *,
+    upto: date,
+    weeks: pl.DataFrame | None = None,
 ) -> Novelty:
     """What is the primary effect in each week since assignment, and is the last week unlike the first?
 
@@ -40,13 +52,17 @@ def novelty_of(
     it or not, so later weeks hold fewer; weeks that reach beyond the metric's window are left out. In a week
     a share counts units whose numerator is above zero in that week. Estimators are those of the unadjusted
     estimate. The contrast takes the same units in both weeks and the variance of what changed within them
-    (ratios by the delta method). Measures must add up over days: quantiles and distinct counts do not, and
-    are said to be not estimable. Empty where no unit has an assignment day.
+    (ratios by the delta method). weeks: unit_id, week and the metric's parts in it, as in the snapshot; they
+    serve every metric that has weeks. Without them measures must add up over days: quantiles and distinct
+    counts do not, and are said to be not estimable. Empty where no unit has an assignment day.
     """
     metric = primary.metric
     arms = [arm.name for arm in setting.brief.treatments()]
-    refusal = _refusal(metric, days)
+    parts = _parts_of_weeks(metric, weeks)
+    refusal = "" if parts is not None else _refusal(metric, days)
     enrolled = units.frame.drop_nulls("assigned_date")
+    if included_column(metric.name) in enrolled.columns:
+        enrolled = enrolled.filter(pl.col(included_column(metric.name)).fill_null(False))
     if enrolled.is_empty():
         return Novelty()
     if refusal:
@@ -54,13 +70,14 @@ def novelty_of(
             tuple(_not_estimable_point(arm, refusal) for arm in arms),
             tuple(_no_contrast(arm, refusal) for arm in arms),
         )
-    weeks = _weeks(units, primary, enrolled, days, upto)
+    done = parts if parts is not None else _parts_of_days(metric, enrolled, days, upto)
+    had = _weeks(primary, enrolled, done, upto)
     points, contrasts = [], []
     for arm in arms:
-        for week, part in enumerate(weeks):
+        for week, part in enumerate(had):
             points.append(_point(setting, part, arm, week))
-        contrasts.append(_contrast(setting, weeks, arm))
-    if not weeks:
+        contrasts.append(_contrast(setting, had, arm))
+    if not had:
         reason = "no unit has had a whole week since its assignment"
         if metric.window_days is not None and metric.window_days < WEEK:
             reason = f"the metric's window of {metric.window_days} days is shorter than a week"
@@ -69,8 +86,10 @@ def novelty_of(
 
 
 def _refusal(metric: Metric, days: pl.DataFrame) -> str:
-    if metric.type == "quantile":
+    if metric.estimand == "quantile":
         return "quantiles of a week cannot be had from daily sums"
+    if not metric.adds_up:
+        return f"a {metric.type.replace('_', ' ')} is one number a unit, not one a week"
     for name in metric.measures():
         if name not in days.columns:
             return f"the days hold no measure {name}"
@@ -79,9 +98,44 @@ def _refusal(metric: Metric, days: pl.DataFrame) -> str:
     return ""
 
 
-def _weeks(
-    units: Units, primary: MetricUnits, enrolled: pl.DataFrame, days: pl.DataFrame, upto: date
-) -> list[MetricUnits]:
+def _parts_of_weeks(metric: Metric, weeks: pl.DataFrame | None) -> pl.DataFrame | None:
+    """unit_id, week, num, den, values from a snapshot's weeks; None where they do not hold the metric."""
+    if weeks is None:
+        return None
+    quantile = metric.estimand == "quantile"
+    held = values_column(metric.name) if quantile else numerator_column(metric.name)
+    base = denominator_column(metric.name)
+    if held not in weeks.columns or (metric.denominator is not None and base not in weeks.columns):
+        return None
+    none = pl.lit(None, dtype=pl.Float64)
+    return weeks.select(
+        pl.col("unit_id").cast(pl.String),
+        pl.col("week").cast(pl.Int64),
+        (none if quantile else pl.col(held).cast(pl.Float64)).alias("num"),
+        (pl.col(base).cast(pl.Float64) if metric.denominator is not None else none).alias("den"),
+        (pl.col(held) if quantile else none.cast(pl.List(pl.Float64))).alias("values"),
+    )
+
+
+def _parts_of_days(metric: Metric, enrolled: pl.DataFrame, days: pl.DataFrame, upto: date) -> pl.DataFrame:
+    """unit_id, week, num, den, values as sums over days."""
+    number = pl.col(metric.numerator or "").cast(pl.Float64).fill_null(0.0)
+    base = pl.col(metric.denominator).cast(pl.Float64).fill_null(0.0) if metric.denominator else pl.lit(0.0)
+    age = (pl.col("event_date").cast(pl.Date) - pl.col("assigned_date")).dt.total_days()
+    return (
+        days.select(pl.col("unit_id").cast(pl.String), "event_date", number.alias("num"), base.alias("den"))
+        .join(enrolled.select("unit_id", "assigned_date"), on="unit_id", how="inner")
+        .with_columns(age.alias("age"))
+        .filter((pl.col("age") >= 0) & (pl.col("event_date") <= upto))
+        .with_columns((pl.col("age") // WEEK).alias("week"))
+        .sort("unit_id", "event_date")
+        .group_by("unit_id", "week", maintain_order=True)
+        .agg(pl.col("num").sum(), pl.col("den").sum())
+        .with_columns(pl.lit(None, dtype=pl.List(pl.Float64)).alias("values"))
+    )
+
+
+def _weeks(primary: MetricUnits, enrolled: pl.DataFrame, done: pl.DataFrame, upto: date) -> list[MetricUnits]:
     """The units of each week with what they did in it, week 0 first; the last has at least one unit."""
     metric = primary.metric
     stratum = pl.col("stratum").fill_null("").rank("dense") if primary.stratified else pl.lit(0)
@@ -90,42 +144,25 @@ def _weeks(
         "arm",
         "cluster",
         stratum.cast(pl.Int64).alias("layer"),
-        "assigned_date",
         ((pl.lit(upto) - pl.col("assigned_date")).dt.total_days() + 1).alias("days_had"),
-        pl.lit(None, dtype=pl.List(pl.Float64)).alias("values"),
-    )
-    base = pl.col(metric.denominator).cast(pl.Float64).fill_null(0.0) if metric.denominator else pl.lit(0.0)
-    age = (pl.col("event_date").cast(pl.Date) - pl.col("assigned_date")).dt.total_days()
-    done = (
-        days.select(
-            pl.col("unit_id").cast(pl.String),
-            "event_date",
-            pl.col(metric.numerator).cast(pl.Float64).fill_null(0.0).alias("num"),
-            base.alias("den"),
-        )
-        .join(own.select("unit_id", "assigned_date"), on="unit_id", how="inner")
-        .with_columns(age.alias("age"))
-        .filter((pl.col("age") >= 0) & (pl.col("event_date") <= upto))
-        .with_columns((pl.col("age") // WEEK).alias("week"))
-        .sort("unit_id", "event_date")
-        .group_by("unit_id", "week", maintain_order=True)
-        .agg(pl.col("num").sum(), pl.col("den").sum())
     )
     longest = own["days_had"].max()
     whole = int(longest) // WEEK if isinstance(longest, int) else 0
     if metric.window_days is not None:
         whole = min(whole, metric.window_days // WEEK)
-    number = (pl.col("num") > 0).cast(pl.Float64) if metric.type == "proportion" else pl.col("num")
+    number = (pl.col("num") > 0).cast(pl.Float64) if metric.estimand == "proportion" else pl.col("num")
     found = []
     for week in range(whole):
-        frame = (
-            own.filter(pl.col("days_had") >= WEEK * (week + 1))
-            .join(done.filter(pl.col("week") == week).drop("week"), on="unit_id", how="left")
-            .with_columns(pl.col("num").fill_null(0.0), pl.col("den").fill_null(0.0))
-            .with_columns(number.alias("num"), *([] if metric.denominator else [pl.lit(1.0).alias("den")]))
-            .sort("unit_id")
+        frame = own.filter(pl.col("days_had") >= WEEK * (week + 1)).join(
+            done.filter(pl.col("week") == week).drop("week"), on="unit_id", how="left"
         )
-        found.append(replace(primary, frame=frame, covariates=(), notes=()))
+        if metric.estimand == "quantile":
+            frame = frame.filter(pl.col("values").list.len().fill_null(0) > 0)
+        else:
+            frame = frame.with_columns(
+                pl.col("num").fill_null(0.0), pl.col("den").fill_null(0.0)
+            ).with_columns(number.alias("num"), *([] if metric.denominator else [pl.lit(1.0).alias("den")]))
+        found.append(replace(primary, frame=frame.sort("unit_id"), covariates=(), notes=(), reasons=()))
     return found
 
 
@@ -195,6 +232,9 @@ def _contrast(setting: Setting, weeks: list[MetricUnits], arm: str) -> NoveltyCo
 
 def _change(setting: Setting, early: MetricUnits, late: MetricUnits, arm: str) -> Answer:
     """The arms' difference in what changed within a unit from one week to another."""
+    if early.metric.estimand == "quantile":
+        sizes = [_size(late, side) for side in (setting.brief.control, arm)]
+        return NotEstimable("within units", "a quantile over units has no value within one", *sizes)
     sides = []
     for name in (setting.brief.control, arm):
         frames = [part.frame.filter(pl.col("arm") == name).sort("unit_id") for part in (early, late)]

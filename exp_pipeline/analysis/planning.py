@@ -151,7 +151,7 @@ def _clustered(brief: Brief) -> bool:
 
 
 def _sizes(brief: Brief, metric: Metric, baseline: Baseline, mde: float, icc: float) -> _Sizes:
-    share = metric.type == "proportion"
+    share = metric.estimand == "proportion"
     if not share and baseline.sd is None:
         raise ValueError(f"baseline.sd must be given for a metric of type {metric.type}, got None")
     if _clustered(brief) and baseline.cluster_size is None:

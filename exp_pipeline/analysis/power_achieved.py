@@ -65,7 +65,7 @@ def _planned_units(
     clustered = cluster_size is not None
     sign = 1.0 if metric.direction == "increase" else -1.0
     baseline = sd = None
-    if metric.type == "proportion":
+    if metric.estimand == "proportion":
         baseline = row.mean_control
     else:
         # The spread of one unit, read back from the standard error of independent units.

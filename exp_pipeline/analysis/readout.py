@@ -77,10 +77,16 @@ def read_out(inputs: ReadoutInputs) -> Readout:
     novelty = Novelty()
     if days is not None and not blinding.blinded:
         by_day = effects_by_day(
-            primary, days, brief, clustered=units.clustered, upto=inputs.as_of, level=setting.level
+            primary,
+            days,
+            brief,
+            clustered=units.clustered,
+            upto=inputs.as_of,
+            level=setting.level,
+            measures=inputs.measures,
         )
         cumulative = cumulative_points(by_day, brief)
-        novelty = novelty_of(setting, units, primary, days, upto=inputs.as_of)
+        novelty = novelty_of(setting, units, primary, days, upto=inputs.as_of, weeks=inputs.weeks)
     return Readout(
         experiment=brief.name,
         brief=brief,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -11,9 +11,11 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import (
     Metric,
     denominator_column,
+    included_column,
     mature_column,
     numerator_column,
     pre_column,
+    score_column,
     values_column,
 )
 from exp_pipeline.stats.adjustment import fill_missing
@@ -59,9 +61,11 @@ class Units:
 class MetricUnits:
     """Which units have a value of one metric, ready for an estimator?
 
-    frame: unit_id, arm, cluster, layer (stratum as a number, 0 where none), num, den, values, one column
-    "covariate__<name>" for each covariate (gaps filled), and what `Units.frame` holds beside. waiting: units
-    by arm whose window is not over. without_value: mature units by arm that have no value.
+    frame: unit_id, arm, cluster, layer (stratum as a number, 0 where none), num, den, values (numbers, or
+    bins with low, high and n), one column "covariate__<name>" for each covariate (gaps filled), and what
+    `Units.frame` holds beside. left_out: units by arm that the metric does not include. waiting: units by arm
+    whose window is not over. without_value: mature units by arm that have no value. notes: what adjustment
+    could not do. reasons: which units do not count and why, in words.
     """
 
     metric: Metric
@@ -71,6 +75,8 @@ class MetricUnits:
     waiting: dict[str, int]
     without_value: dict[str, int]
     notes: tuple[str, ...]
+    left_out: dict[str, int] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
 
 
 def frame_of_units(mad: pl.DataFrame, brief: Brief) -> Units:
@@ -116,7 +122,7 @@ def covariate_columns(
     Those the brief names; a brief that asks for adjustment and names none means the metric's own measures.
     Only columns of the pre-period can be named, so nothing measured after assignment can get in.
     """
-    if brief.variance_reduction.method == "none" or metric.type == "quantile":
+    if brief.variance_reduction.method == "none" or metric.estimand == "quantile":
         return (), ()
     named: tuple[str, ...] = brief.variance_reduction.covariates
     if not named and brief.table is not None:
@@ -129,20 +135,32 @@ def covariate_columns(
 def units_of_metric(units: Units, metric: Metric, brief: Brief) -> MetricUnits:
     """Which units have a value of this metric, and what is it?
 
-    A proportion counts a unit as one when its numerator is above zero. Raises ValueError when the dataset has
-    rows and lacks a column of the metric.
+    Units that the metric does not include are left out first (by what was known at assignment, so arms stay
+    comparable), then those whose window is not over. A share counts a unit as one when its numerator is above
+    zero. Raises ValueError when the dataset has rows and lacks a column of the metric.
     """
     frame = units.frame
-    mature = mature_column(metric.name)
-    is_mature = pl.col(mature).cast(pl.Boolean).fill_null(False) if mature in frame.columns else pl.lit(True)
-    values = _value_columns(metric, frame)
-    frame = frame.with_columns(is_mature.alias("mature"), *values)
+    flags = {
+        "included": included_column(metric.name),
+        "mature": mature_column(metric.name),
+    }
+    frame = frame.with_columns(
+        *(
+            (pl.col(name).cast(pl.Boolean).fill_null(False) if name in frame.columns else pl.lit(True)).alias(
+                flag
+            )
+            for flag, name in flags.items()
+        ),
+        *_value_columns(metric, frame),
+    )
     observed = pl.col("num").is_not_null() & pl.col("den").is_not_null()
-    if metric.type == "quantile":
+    if metric.estimand == "quantile":
         observed = pl.col("values").list.len().fill_null(0) > 0
+    left_out = _by_arm(frame.filter(~pl.col("included")), brief)
+    frame = frame.filter("included")
     waiting = _by_arm(frame.filter(~pl.col("mature")), brief)
     frame = frame.filter("mature")
-    without = _by_arm(frame.filter(~observed), brief)
+    unobserved = frame.filter(~observed)
     frame = frame.filter(observed)
     found, missing = covariate_columns(brief, metric, frame.columns)
     frame, covariates = _with_covariates(frame, found)
@@ -154,7 +172,41 @@ def units_of_metric(units: Units, metric: Metric, brief: Brief) -> MetricUnits:
         .alias("layer")
     )
     notes = tuple(f"no column {name} in the data: not adjusted for it" for name in missing)
-    return MetricUnits(metric, frame, covariates, stratified, waiting, without, notes)
+    reasons = (*_scope(metric, sum(left_out.values())), *_why_without(metric, unobserved))
+    return MetricUnits(
+        metric, frame, covariates, stratified, waiting, _by_arm(unobserved, brief), notes, left_out, reasons
+    )
+
+
+def _scope(metric: Metric, left_out: int) -> tuple[str, ...]:
+    """Which units does the metric speak of, where not of all?"""
+    told = [f"where {metric.include}"] if metric.include is not None else []
+    told += [f"not where {metric.exclude}"] if metric.exclude is not None else []
+    if not told and not left_out:
+        return ()
+    of = " and ".join(told) or "that its parts include"
+    return (f"only units {of}: {left_out:,} are left out",)
+
+
+def _why_without(metric: Metric, frame: pl.DataFrame) -> tuple[str, ...]:
+    """Why do mature units have no value? Counted over all arms."""
+    if not frame.height:
+        return ()
+    if metric.type == "composite":
+        return (f"{frame.height:,} units lack a value of one of the parts and do not count",)
+    names = score_column(metric.name, "pre"), score_column(metric.name, "post")
+    if metric.type != "gain" or not set(names) <= set(frame.columns):
+        return ()
+    pre, post = (pl.col(name) for name in names)
+    first = frame.filter(pre.is_null()).height
+    second = frame.filter(pre.is_not_null() & post.is_null()).height
+    full = frame.height - first - second
+    counted = (
+        (first, "have no first score"),
+        (second, "have no second score"),
+        (full, f"had {metric.highest:g} or more at first, so nothing left to gain"),
+    )
+    return tuple(f"{count:,} units {what} and do not count" for count, what in counted if count)
 
 
 def _value_columns(metric: Metric, frame: pl.DataFrame) -> list[pl.Expr]:
@@ -165,22 +217,26 @@ def _value_columns(metric: Metric, frame: pl.DataFrame) -> list[pl.Expr]:
         values_column(metric.name),
     )
     none = pl.lit(None, dtype=pl.Float64)
-    needed = [lists] if metric.type == "quantile" else [num] + [den] * (metric.denominator is not None)
+    quantile = metric.estimand == "quantile"
+    needed = [lists] if quantile else [num] + [den] * (metric.denominator is not None)
     absent = [name for name in needed if name not in frame.columns]
     if absent and not empty:
         raise ValueError(f"mad has no column {', '.join(absent)} for metric {metric.name!r}")
-    if absent or metric.type == "quantile":
-        held = (
-            none.cast(pl.List(pl.Float64))
-            if absent
-            else pl.col(lists).cast(pl.List(pl.Float64)).list.drop_nulls()
-        )
+    if absent or quantile:
+        held = none.cast(pl.List(pl.Float64)) if absent else _held(frame.schema[lists], lists)
         return [none.alias("num"), none.alias("den"), held.alias("values")]
     number = pl.col(num).cast(pl.Float64).fill_nan(None)
-    if metric.type == "proportion":
+    if metric.estimand == "proportion":
         number = (number > 0).cast(pl.Float64)
     base = pl.col(den).cast(pl.Float64).fill_nan(None) if metric.denominator is not None else pl.lit(1.0)
     return [number.alias("num"), base.alias("den"), none.cast(pl.List(pl.Float64)).alias("values")]
+
+
+def _held(kind: pl.DataType, column: str) -> pl.Expr:
+    """Single values as numbers; bins as they are."""
+    if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
+        return pl.col(column)
+    return pl.col(column).cast(pl.List(pl.Float64)).list.drop_nulls()
 
 
 def _with_covariates(frame: pl.DataFrame, columns: tuple[str, ...]) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -271,11 +271,11 @@ class Metric(Noun):
             if getattr(self, field) in (None, ()):
                 raise ValueError(f"type {self.type} needs {_MEANING[field]}")
         for field in _SHAPING:
-            if field in self.model_fields_set and field not in (*needed, *_ALLOWED[self.type]):
+            given = field in self.model_fields_set and getattr(self, field) not in (None, ())
+            if given and field not in (*needed, *_ALLOWED[self.type]):
                 if field == "denominator":
                     raise ValueError(f"type {self.type} has no denominator; use ratio or count_rate")
-                if getattr(self, field) not in (None, ()):
-                    raise ValueError(f"`{field}` has no meaning for type {self.type}; leave it out")
+                raise ValueError(f"`{field}` has no meaning for type {self.type}; leave it out")
         if self.from_day is not None and self.window_days is not None and self.from_day >= self.window_days:
             raise ValueError(
                 f"from_day must lie before the window's end: {self.from_day} of {self.window_days} days"

@@ -141,6 +141,9 @@ def _no_baseline(history: History, metric: Metric) -> str:
         return "there is no history: no day of events lies before the experiment's start"
     if metric.type == "quantile":
         return f"the primary {metric.name} is a quantile, whose spread the history does not tell"
+    if not metric.adds_up or metric.from_day is not None:
+        kind = metric.type.replace("_", " ")
+        return f"the primary {metric.name} ({kind}) counts from assignment, which the history does not have"
     return f"the {history.days} days before the start hold too few units to tell the primary's baseline"
 
 
@@ -163,7 +166,7 @@ def _first_line(why: ValueError) -> str:
 
 
 def _design(brief: Brief, metric: Metric, baseline: Baseline, plan: DurationPlan) -> _Design:
-    share = metric.type == "proportion"
+    share = metric.estimand == "proportion"
     clustered = brief.randomisation_unit != brief.analysis_unit
     effect = plan.mde if metric.direction == "increase" else -plan.mde
     clusters = 0
