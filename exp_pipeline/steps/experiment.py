@@ -17,7 +17,7 @@ from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
-from exp_pipeline.steps.dataset import MAD_FILES, fill_snapshot, pre_days
+from exp_pipeline.steps.dataset import MAD_FILES, WEEKS, fill_snapshot, pre_days
 from exp_pipeline.steps.evidence import inputs_of_assignment, read_evidence, write_evidence
 from exp_pipeline.steps.exposure import WHOLE
 from exp_pipeline.store.marts import Marts
@@ -211,6 +211,7 @@ def readout_inputs(
         )
     folder = marts.folder(experiment, name)
     frames = {part: pl.read_parquet(folder / f"{part}.parquet") for part in MAD_FILES}
+    weeks = folder / f"{WEEKS}.parquet"
     evidence = read_evidence(brief, folder)
     compared = evidence.fidelity
     late = record["late_share"]
@@ -221,6 +222,8 @@ def readout_inputs(
         metrics=bench.catalog.metrics_of(brief),
         mad=frames["mad"],
         days=frames["days"],
+        measures=bench.catalog.measures_of(brief),
+        weeks=pl.read_parquet(weeks) if weeks.is_file() else None,
         as_of=date.fromisoformat(str(record["as_of"])),
         lock=lock_of(bench, brief),
         provenance=Provenance(
