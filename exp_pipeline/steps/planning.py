@@ -87,18 +87,31 @@ def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFram
 
 
 def _with_value(metric: Metric, units: pl.DataFrame) -> int:
-    column = metric.denominator or metric.numerator
-    if metric.type == "quantile":
-        return units.filter(pl.col(metric.numerator).list.len() > 0).height
-    if metric.type in ("proportion", "mean"):
-        return units.filter(pl.col(column).is_not_null()).height
-    return units.filter(pl.col(column).fill_null(0) > 0).height
+    """How many learners of the history did what a metric is made of."""
+    columns = [pl.col(name) for name in (metric.denominator or metric.numerator, *metric.measures()) if name]
+    if not columns:
+        return units.height
+    if metric.estimand == "quantile":
+        return units.filter(columns[0].list.len() > 0).height
+    if metric.type in ("proportion", "mean", "retention"):
+        return units.filter(columns[0].is_not_null()).height
+    if not metric.adds_up:
+        return units.filter(pl.all_horizontal(column.is_not_null() for column in columns)).height
+    return units.filter(columns[0].fill_null(0) > 0).height
 
 
 def _baseline(brief: Brief, metric: Metric, units: pl.DataFrame) -> Baseline | None:
-    """Mean and spread of the primary over the history's learners; None where it cannot be told."""
-    if metric.type == "quantile" or units.height < 2:
+    """Mean and spread of the primary over the history's learners; None where it cannot be told.
+
+    A history of days has no moment of assignment, so metrics that count from it (retention, funnels, times,
+    gains and what is composed of them) have no baseline here, nor have quantiles and lists.
+    """
+    if not metric.adds_up or metric.from_day is not None or metric.numerator is None or units.height < 2:
         return None
+    if isinstance(units.schema[metric.numerator], pl.List):
+        units = units.with_columns(pl.col(metric.numerator).list.len())
+    if metric.denominator is not None and isinstance(units.schema[metric.denominator], pl.List):
+        units = units.with_columns(pl.col(metric.denominator).list.len())
     number = pl.col(metric.numerator).cast(pl.Float64).fill_null(0.0)
     if metric.type == "proportion":
         values = units.select((number > 0).cast(pl.Float64).alias("value"))
