@@ -3,97 +3,143 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from fnmatch import fnmatch
 from functools import cache
 
-from exp_pipeline.model.errors import ExpError, SourceError
+from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import IGNORED, Source
 from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
 from exp_pipeline.steps.identity import name_people
+from exp_pipeline.steps.raw_batches import raw_batches as read
 from exp_pipeline.steps.unit_buckets import UNITS_AT_THE_DOOR, unit_buckets
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
-from exp_pipeline.store.landing import LandingFile, json_lines, landed_on
+from exp_pipeline.store.landing import LandingFile, landed_on
 from exp_pipeline.transform import door, identity, mapping
 from exp_pipeline.transform.queries import query_text
 
+# Rows that wait to be written: a day's slices grow by so many at once.
+_FLUSH_ROWS = 400_000
+
 
 def land(bench: Workbench, received: date) -> Written:
-    """Read every landing file of a received day into the `landed` table; one slice per event day.
+    """Read every landing file of a received day into the `landed` table; slices by event day.
 
     Every raw row becomes at least one landed row, with a reason where it could not be used; a file that no
-    source claims, or that is not in its source's format, becomes one such row. Raises SourceError where a
-    mapping names a column that a file lacks, ExpError where no identity key is set.
+    source claims, or that is not in its source's format, becomes one such row. Rows are read, and slices
+    written, some hundred thousand at a time, in the order of source, file and row: memory does not grow with
+    the day, and the same files give the same bytes. Raises SourceError where a mapping names a column that a
+    file lacks, ExpError where no identity key is set.
     """
     started = time.monotonic()
     if bench.key is None:
         raise ExpError(
             "no identity key: set EXP_HMAC_KEY to a secret text of at least 16 characters (and keep it)"
         )
-    engine, shape = bench.engine, bench.shape()
-    columns = door.landed_columns(shape)
-    empty = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
-    engine.build("landed_rows", f"select {empty} where false")
     known = _landed_before(bench, received)
     here = landed_on(bench.home.landing, received)
     files = [file for file in here if file.digest not in known]
-    again = [file.relative for file in here if file.digest in known]
-    names = ", ".join(f'"{name}"' for name in columns)
-    raw_rows = 0
-    unclaimed: list[str] = []
+    claimed, unclaimed = _by_source(bench, files)
+    slices = _Slices(bench, received)
+    raw_rows = len(unclaimed)
     unreadable: dict[str, str] = {}
-    for file in files:
+    try:
+        for source, own in claimed:
+            for batch in read(bench, source, own):
+                raw_rows += batch.rows
+                unreadable |= batch.unreadable
+                _through_the_door(bench, own, source)
+                slices.flush_if_full()
+        for file in unclaimed:
+            _refuse_file(bench, file, slices.columns)
+        slices.flush()
+        return bench.commit(
+            "landed",
+            received_day(received),
+            slices.files(),
+            started,
+            facts={
+                "files": [{"name": file.relative, "digest": file.digest} for file in files],
+                "raw_rows": raw_rows,
+                "unusable_rows": slices.unusable,
+                "files_without_source": [file.relative for file in unclaimed],
+                "files_unreadable": unreadable,
+                "files_landed_before": [file.relative for file in here if file.digest in known],
+            },
+        )
+    finally:
+        slices.close()
+
+
+def _by_source(
+    bench: Workbench, files: Sequence[LandingFile]
+) -> tuple[list[tuple[Source, list[LandingFile]]], list[LandingFile]]:
+    """The files of each source, by name and digest, and those that nobody claims."""
+    claimed: dict[str, tuple[Source, list[LandingFile]]] = {}
+    unclaimed = []
+    for file in sorted(files, key=lambda one: one.digest):
         source = claiming(bench, file)
         if source is None:
-            raw_rows += 1
-            _refuse_file(bench, file, "unclaimed", "no_source", columns)
-            unclaimed.append(file.relative)
-            continue
-        try:
-            for count in raw_batches(bench, file, source):
-                raw_rows += count
-                _through_the_door(bench, file, source, names)
-        except _UnreadableFile as trouble:
-            raw_rows += 1
-            _refuse_file(bench, file, source.name, "unreadable_file", columns)
-            unreadable[file.relative] = str(trouble).replace(str(file.path), file.relative)
-    slices = engine.connection.execute(
-        "select cast(event_date as varchar), count(*) from landed_rows "
-        "group by event_date order by event_date"
-    ).fetchall()
-    partition = received_day(received)
-    new_files = []
-    for day, rows in slices:
-        path = bench.lake.staging("landed", partition)
-        engine.write(
-            f"select {names} from landed_rows where event_date = {text_literal(day)}::date "
-            "order by source, file, row_number, part",
-            path,
+            unclaimed.append(file)
+        else:
+            claimed.setdefault(source.name, (source, []))[1].append(file)
+    return [claimed[name] for name in sorted(claimed)], unclaimed
+
+
+class _Slices:
+    """Table `landed_rows`, and what of it has been written: files of one event day each, in reading order."""
+
+    def __init__(self, bench: Workbench, received: date) -> None:
+        self.bench, self.partition = bench, received_day(received)
+        self.columns = door.landed_columns(bench.shape())
+        self.written: list[NewFile] = []
+        self.unusable = 0
+        self._empty()
+
+    def _empty(self) -> None:
+        typed = ", ".join(f"null::{kind} as {quote(name)}" for name, kind in self.columns.items())
+        self.bench.engine.build("landed_rows", f"select {typed} where false")
+
+    def flush_if_full(self) -> None:
+        if self.bench.engine.row("select count(*) from landed_rows")[0] >= _FLUSH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, a file for each event day."""
+        engine = self.bench.engine
+        (unusable,) = engine.row(
+            "select count(*) from landed_rows where reason is not null and not starts_with(reason, $ignored)",
+            {"ignored": IGNORED},
         )
-        new_files.append(NewFile(path, day, rows))
-    (unused,) = engine.row(
-        "select count(*) from landed_rows where reason is not null and not starts_with(reason, $ignored)",
-        {"ignored": IGNORED},
-    )
-    engine.drop("landed_rows")
-    return bench.commit(
-        "landed",
-        partition,
-        new_files,
-        started,
-        facts={
-            "files": [{"name": file.relative, "digest": file.digest} for file in files],
-            "raw_rows": raw_rows,
-            "unusable_rows": unused,
-            "files_without_source": unclaimed,
-            "files_unreadable": unreadable,
-            "files_landed_before": again,
-        },
-    )
+        self.unusable += int(unusable)
+        names = ", ".join(map(quote, self.columns))
+        days = engine.connection.execute(
+            "select cast(event_date as varchar), count(*) from landed_rows "
+            "group by event_date order by event_date"
+        ).fetchall()
+        for day, rows in days:
+            path = self.bench.lake.staging("landed", self.partition)
+            self.written.append(NewFile(path, day, rows))
+            engine.write(
+                f"select {names} from landed_rows where event_date = {text_literal(day)}::date "
+                "order by source, file, row_number, part",
+                path,
+            )
+        self._empty()
+
+    def files(self) -> list[NewFile]:
+        """Everything written, day by day, each day in the order of source, file and row."""
+        return sorted(self.written, key=lambda file: file.tag)
+
+    def close(self) -> None:
+        """Forget the table, and files that were not committed."""
+        self.bench.engine.drop("landed_rows")
+        for file in self.written:
+            file.path.unlink(missing_ok=True)
 
 
 def _landed_before(bench: Workbench, received: date) -> frozenset[str]:
@@ -126,39 +172,18 @@ def _said(glob: str) -> int:
     return sum(character not in "*?[]" for character in glob)
 
 
-class _UnreadableFile(Exception):
-    """A whole file that is not in its source's format; no row of it has been landed."""
-
-
-def _blamed(trouble: Exception) -> Exception:
-    """The file's own fault as such; what the machine or our query did wrong as it is."""
-    import duckdb
-
-    not_the_file = (
-        duckdb.OutOfMemoryException,
-        duckdb.InterruptException,
-        duckdb.FatalException,
-        duckdb.InternalException,
-        duckdb.IOException,
-        duckdb.BinderException,
-        duckdb.CatalogException,
-        duckdb.ParserException,
-    )
-    return trouble if isinstance(trouble, not_the_file) else _UnreadableFile(str(trouble).splitlines()[0])
-
-
-def _refuse_file(
-    bench: Workbench, file: LandingFile, source: str, reason: str, columns: dict[str, str]
-) -> None:
+def _refuse_file(bench: Workbench, file: LandingFile, columns: Mapping[str, str]) -> None:
+    """One landed row for a file that no source claims."""
+    day = f"{text_literal(file.received.isoformat())}::date"
     known = {
-        "source": text_literal(source),
+        "source": "'unclaimed'",
         "file": text_literal(file.short_name),
         "row_number": "1",
         "part": "0",
-        "reason": text_literal(reason),
-        "received_date": f"{text_literal(file.received.isoformat())}::date",
-        "arrived_date": f"{text_literal(file.received.isoformat())}::date",
-        "event_date": f"{text_literal(file.received.isoformat())}::date",
+        "reason": "'no_source'",
+        "received_date": day,
+        "arrived_date": day,
+        "event_date": day,
         "clock_skewed": "false",
     }
     values = ", ".join(f"{known.get(name, 'null')}::{kind}" for name, kind in columns.items())
@@ -170,108 +195,69 @@ def raw_batches(bench: Workbench, file: LandingFile, source: Source) -> Iterator
 
     Raises SourceError where the source names a column that the file lacks.
     """
-    import duckdb
-
-    engine, shape = bench.engine, bench.shape()
-    if source.format == "ndjson":
-        for frame in json_lines(file, bench.catalog.policies.landing_line_limit_bytes):
-            engine.offer_frame("raw_lines", frame)
-            engine.build("raw", _texts(source.canonical_json())["raw"])
-            yield frame.height
-        return
-    scan = _scan(str(file.path), source)
-    present = {row[0]: row[1] for row in _described(bench, scan)}
-    missing = () if source.identity else source.missing_from(present)
-    if missing:
-        raise SourceError(
-            f"{file.relative}: source {source.name} names column {', '.join(missing)}, which the file lacks; "
-            f"its columns: {', '.join(present)}"
-        )
-    try:
-        engine.build("raw_table", f"select row_number() over () as {quote(mapping.ROW_PLACE)}, * from {scan}")
-    except duckdb.Error as trouble:
-        raise _blamed(trouble) from None
-    engine.build("raw", query_text(mapping.raw_from_table(source, shape, present)))
-    engine.drop("raw_table")
-    yield int(engine.row("select count(*) from raw")[0])
-
-
-def _scan(path: str, source: Source) -> str:
-    """How the engine reads a file that is a table: each column of a CSV as text."""
-    # The folder's received_date is ours, not a column of the file.
-    if source.format == "parquet":
-        return f"read_parquet({text_literal(path)}, hive_partitioning = false)"
-    written = source.csv
-    if written is None:
-        options = ["header = true"]
-    else:
-        named = isinstance(written.header, bool)
-        options = [
-            f"delim = {text_literal(written.delimiter)}",
-            f"quote = {text_literal(written.quote)}",
-            f"escape = {text_literal(written.escape if written.quote else '')}",
-            f"skip = {written.skip_rows}",
-            f"encoding = {text_literal(written.encoding)}",
-            f"nullstr = [{', '.join(text_literal(text) for text in ('', *written.null_text))}]",
-            f"header = {'true' if named else 'false'}",
-        ]
-        if not isinstance(written.header, bool):
-            options.append(f"names = [{', '.join(text_literal(name) for name in written.header)}]")
-    settings = ", ".join(["all_varchar = true", "auto_detect = true", "hive_partitioning = false", *options])
-    return f"read_csv({text_literal(path)}, {settings})"
-
-
-def _described(bench: Workbench, scan: str) -> list[tuple[str, str]]:
-    import duckdb
-
-    try:
-        rows = bench.engine.connection.execute(f"describe select * from {scan}").fetchall()
-    except duckdb.Error as trouble:
-        raise _blamed(trouble) from None
-    return [(str(row[0]), str(row[1])) for row in rows]
+    for batch in read(bench, source, (file,)):
+        yield batch.rows
 
 
 @cache
-def _texts(source_json: str) -> dict[str, str]:
-    """The door's queries for a source (given as JSON, so that equal sources share one entry)."""
+def _mapped_texts(source_json: str) -> tuple[str, str]:
+    """The queries of a source's mapping (given as JSON, so that equal sources share one entry)."""
     source, shape = Source.model_validate_json(source_json), door_shape()
-    return {
-        "raw": query_text(mapping.raw_from_lines(source, shape)),
-        "items": query_text(mapping.raw_items(source)) if source.unnest is not None else "",
-        "mapped": query_text(mapping.mapped_rows(source, shape)),
-        "typed": query_text(door.typed_rows(source, shape)),
-        "identities": query_text(identity.identities(shape.identifiers)),
-        "landed": query_text(door.pseudonymous_rows(source, shape)),
-    }
+    items = query_text(mapping.raw_items(source)) if source.unnest is not None else ""
+    return items, query_text(mapping.mapped_rows(source, shape))
 
 
-def _through_the_door(bench: Workbench, file: LandingFile, source: Source, names: str) -> None:
+@cache
+def _door_texts(source_json: str, have: tuple[tuple[str, str], ...]) -> tuple[str, str, str]:
+    """The door's queries for rows whose columns have these types; a column without values is left out."""
+    source, shape = Source.model_validate_json(source_json), door_shape()
+    here = door.narrowed(shape, [name for name, _ in have])
+    return (
+        query_text(door.typed_rows(source, here, dict(have))),
+        query_text(identity.identities(here.identifiers)),
+        query_text(door.pseudonymous_rows(source, here)),
+    )
+
+
+def _through_the_door(bench: Workbench, files: Sequence[LandingFile], source: Source) -> None:
     """Table `raw` through mapping, typing and pseudonyms into table `landed_rows`."""
     key = bench.key
     if key is None:
         raise ExpError("no identity key")
-    engine, texts = bench.engine, _texts(source.canonical_json())
-    pads = key.pads()
+    engine, told = bench.engine, source.canonical_json()
+    items, mapped = _mapped_texts(told)
     if source.unnest is not None:
-        engine.build("raw_items", texts["items"])
-        engine.drop("raw")
-    engine.build("mapped", texts["mapped"])
+        engine.build("raw_items", items)
+    engine.connection.execute(f"create or replace temp view mapped as {mapped}")
+    typed, identities, landed = _door_texts(told, _filled(bench, source))
+    engine.build("typed", typed)
+    engine.connection.execute("drop view mapped")
     engine.drop("raw")
     engine.drop("raw_items")
-    engine.build("typed", texts["typed"])
-    engine.drop("mapped")
-    name_people(bench, (file,), texts["identities"])
+    name_people(bench, files, identities)
     engine.offer_frame("buckets", unit_buckets(bench.catalog, engine.frame(UNITS_AT_THE_DOOR)))
+    parameters = {
+        **key.pads(),
+        "source": source.name,
+        "received_date": files[0].received,
+        "skew_microseconds": bench.catalog.policies.time.skew_minutes * 60_000_000,
+        "key_id": key.key_id,
+    }
     engine.connection.execute(
-        f"insert into landed_rows select {names} from ({texts['landed']})",
-        {
-            **pads,
-            "source": source.name,
-            "file": file.short_name,
-            "received_date": file.received,
-            "skew_microseconds": bench.catalog.policies.time.skew_minutes * 60_000_000,
-            "key_id": key.key_id,
-        },
+        f"insert into landed_rows by name {landed}",
+        {name: value for name, value in parameters.items() if f"${name}" in landed},
     )
-    for name in ("typed", "identities", "buckets"):
+    for name in ("typed", "identities", "buckets", "places"):
         engine.drop(name)
+
+
+def _filled(bench: Workbench, source: Source) -> tuple[tuple[str, str], ...]:
+    """Columns of `mapped` that may hold a value in this batch, with their types."""
+    connection = bench.engine.connection
+    types = {str(row[0]): str(row[1]) for row in connection.execute("describe mapped").fetchall()}
+    names = [name for name in bench.shape().accepted() if types[name] != '"NULL"']
+    if source.identity:
+        counted = ", ".join(f"count({quote(name)})" for name in names)
+        counts = bench.engine.row(f"select {counted} from raw")
+        names = [name for name, count in zip(names, counts, strict=True) if count]
+    return tuple((name, types[name]) for name in names)

@@ -7,17 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.store.files import digest_of_file
 
-if TYPE_CHECKING:
-    import polars as pl
-
 RECEIVED = "received_date="
-_READ_BYTES = 8 << 20
-_BATCH_LINES = 500_000
+_READ_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +73,60 @@ def landed_on(landing: Path, received: date) -> tuple[LandingFile, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class Block:
+    """Whole lines of a file, each with its newline, or one line that cannot be read and the reason.
+
+    `offset` counts decompressed bytes.
+    """
+
+    offset: int
     data: bytes
-    trouble: str | None
+    reason: str | None
 
 
-def _raw_chunks(path: Path) -> Iterator[_Chunk]:
-    """Decompressed bytes of a file; a damaged gzip ends with what could be read and the reason."""
-    if path.suffix != ".gz":
-        with path.open("rb") as handle:
-            while data := handle.read(_READ_BYTES):
-                yield _Chunk(data, None)
+def is_gzip(path: Path) -> bool:
+    """Whether a file says, by its name or its first bytes, that it is gzip."""
+    with path.open("rb") as handle:
+        return path.suffix == ".gz" or handle.read(3) == b"\x1f\x8b\x08"
+
+
+def chunks(path: Path) -> Iterator[Block]:
+    """Decompressed bytes of a file, cut anywhere; a damaged gzip ends with what can be read, and why."""
+    if is_gzip(path):
+        yield from _inflated(path)
         return
+    offset = 0
+    with path.open("rb") as handle:
+        while data := handle.read(_READ_BYTES):
+            yield Block(offset, data, None)
+            offset += len(data)
+
+
+def _inflated(path: Path) -> Iterator[Block]:
+    """A sound gzip by the fast way; from where that stops, the careful way says what is wrong."""
+    import pyarrow as pa
+
+    offset = 0
+    try:
+        with pa.input_stream(str(path), compression="gzip", buffer_size=None) as stream:
+            while data := stream.read(_READ_BYTES):
+                yield Block(offset, data, None)
+                offset += len(data)
+        return
+    except (OSError, pa.ArrowInvalid):
+        known = offset
+    offset = 0
+    for block in _carefully_inflated(path):
+        end = block.offset + len(block.data)
+        if block.reason is not None:
+            yield Block(known, b"", block.reason)
+        elif end > known:
+            yield Block(known, block.data[known - block.offset :], None)
+            known = end
+
+
+def _carefully_inflated(path: Path) -> Iterator[Block]:
+    offset = 0
     with path.open("rb") as handle:
         inflate = zlib.decompressobj(wbits=31)
         fresh, members = True, 0
@@ -104,18 +141,20 @@ def _raw_chunks(path: Path) -> Iterator[_Chunk]:
                 try:
                     data = inflate.decompress(packed, _READ_BYTES)
                 except zlib.error:
-                    yield _Chunk(_up_to_damage(before, packed), None)
-                    yield _Chunk(b"", "damaged_gzip")
+                    data = _up_to_damage(before, packed)
+                    yield Block(offset, data, None)
+                    yield Block(offset + len(data), b"", "damaged_gzip")
                     return
                 fresh = False
-                yield _Chunk(data, None)
+                yield Block(offset, data, None)
+                offset += len(data)
                 packed = inflate.unconsumed_tail
                 if inflate.eof:
                     packed = inflate.unused_data
                     # A gzip file may be several members one after the other.
                     inflate, fresh, members = zlib.decompressobj(wbits=31), True, members + 1
         if not fresh:
-            yield _Chunk(b"", "truncated_gzip")
+            yield Block(offset, b"", "truncated_gzip")
 
 
 def _up_to_damage(inflate: zlib._Decompress, packed: bytes) -> bytes:
@@ -133,68 +172,34 @@ def _up_to_damage(inflate: zlib._Decompress, packed: bytes) -> bytes:
     return b"".join(data)
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    offset: int
-    data: bytes
-    trouble: str | None
+def blocks(path: Path, limit: int) -> Iterator[Block]:
+    """A file as whole lines, a few megabytes at a time; memory stays bounded by the line limit.
 
-
-def _lines(path: Path, limit: int) -> Iterator[_Line]:
-    """Lines of a file with their byte offsets; memory stays bounded by the line limit."""
-    pending, offset, overflow = b"", 0, 0
-    for chunk in _raw_chunks(path):
-        if chunk.trouble is not None:
-            yield _Line(offset, b"", chunk.trouble)
-            return
-        *complete, rest = (pending + chunk.data).split(b"\n")
-        for data in complete:
-            size = len(data) + overflow
-            yield _Line(offset, data, None) if size <= limit else _Line(offset, b"", "line_too_long")
-            offset += size + 1
-            overflow = 0
-        pending = rest
-        if len(pending) + overflow > limit:
-            overflow += len(pending)
-            pending = b""
-    if pending or overflow:
-        size = len(pending) + overflow
-        yield _Line(offset, pending, None) if size <= limit else _Line(offset, b"", "line_too_long")
-
-
-def json_lines(file: LandingFile, line_limit_bytes: int) -> Iterator[pl.DataFrame]:
-    """The lines of an NDJSON file (plain or .gz) in batches.
-
-    Columns: row_number (from 1), byte_offset (of the decompressed bytes), line (text, null where it cannot be
-    read), reason (`not_utf8`, `line_too_long`, `truncated_gzip`, `damaged_gzip`, or null). Blank lines are
-    not rows. Memory is bounded by the batch and the line limit, whatever the file holds.
+    A last line without newline gets one. Where a line passes the limit, what follows of it is skipped.
     """
-    import polars as pl
-
-    schema = {"row_number": pl.Int64, "byte_offset": pl.Int64, "line": pl.String, "reason": pl.String}
-    numbers: list[int] = []
-    offsets: list[int] = []
-    texts: list[str | None] = []
-    reasons: list[str | None] = []
-
-    def batch() -> pl.DataFrame:
-        return pl.DataFrame([numbers, offsets, texts, reasons], schema=schema)
-
-    for number, line in enumerate(_lines(file.path, line_limit_bytes), start=1):
-        if line.trouble is None and not line.data.strip():
-            continue
-        text, reason = None, line.trouble
-        if reason is None:
-            try:
-                text = line.data.decode()
-            except UnicodeDecodeError:
-                reason = "not_utf8"
-        numbers.append(number)
-        offsets.append(line.offset)
-        texts.append(text)
-        reasons.append(reason)
-        if len(numbers) >= _BATCH_LINES:
-            yield batch()
-            numbers, offsets, texts, reasons = [], [], [], []
-    if numbers:
-        yield batch()
+    pending, offset, overflow = b"", 0, 0
+    for chunk in chunks(path):
+        if chunk.reason is not None:
+            yield Block(offset, b"", chunk.reason)
+            return
+        data = chunk.data
+        if overflow:
+            end = data.find(b"\n") + 1
+            if not end:
+                overflow += len(data)
+                continue
+            yield Block(offset, b"", "line_too_long")
+            offset, overflow, data = offset + overflow + end, 0, data[end:]
+        end = data.rfind(b"\n") + 1
+        if end:
+            whole = pending + data[:end]
+            yield Block(offset, whole, None)
+            offset, pending = offset + len(whole), data[end:]
+        else:
+            pending += data
+        if len(pending) > limit:
+            pending, overflow = b"", len(pending)
+    if overflow:
+        yield Block(offset, b"", "line_too_long")
+    elif pending:
+        yield Block(offset, pending + b"\n", None)

@@ -16,6 +16,9 @@ from exp_pipeline.transform.identity import hmac_of
 
 # A slice file per event day is written; rows whose clock is further off than any lateness setting share one.
 OLDEST_LATE_DAYS = 60
+# A row's place: the number of its file among those of the batch, shifted, plus the row's number.
+FILE_SHIFT = 40
+EARLIEST_STAMP = "2000-01-01"
 # What the table `buckets` gives for a unit of an experiment (see `steps.unit_buckets`).
 BUCKET_COLUMNS: Mapping[str, str] = {
     "arm_bucket": "BIGINT",
@@ -55,47 +58,134 @@ def duck(text: str) -> exp.Expr:
     return sqlglot.parse_one(text, dialect="duckdb")
 
 
-def _typed(name: str, kind: str, time_zone: str) -> exp.Expr:
-    raw = exp.column(name, quoted=True)
-    if kind == "VARCHAR":
-        # An empty text says nothing: it is a missing value.
-        return exp.func("nullif", exp.cast(raw, "varchar"), exp.Literal.string(""))
-    if kind != "TIMESTAMP":
-        return exp.TryCast(this=raw, to=exp.DataType.build(kind, dialect="duckdb"))
-    text = exp.cast(raw.copy(), "varchar")
-    zone = exp.Literal.string(time_zone)
-    parsed = duck(
-        "case when regexp_matches(t, '([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$') and length(t) > 10 "
-        "then timezone('UTC', try_cast(t as timestamptz)) "
-        "else timezone('UTC', timezone(z, try_cast(t as timestamp))) end"
+# What the door itself works with, whether a batch of rows has it or not.
+_ALWAYS = frozenset(
+    {"client_ts", "received_at", "learner_id", "locale", "experiment", "experiment_version", "unit_id"}
+)
+
+
+def narrowed(shape: DoorShape, filled: Sequence[str]) -> DoorShape:
+    """The shape of rows that fill these columns only: what stays empty need not go through the door."""
+    wanted = {*filled, *_ALWAYS}
+    reductions = tuple(one for one in shape.reductions if one.text in wanted)
+    wanted.update(name for one in reductions for name in (one.hmac, one.chars, one.language))
+    return DoorShape(
+        types={name: kind for name, kind in shape.types.items() if name in wanted},
+        identifiers=tuple(name for name in shape.identifiers if name in wanted),
+        reductions=reductions,
     )
 
+
+def is_scalar(kind: str) -> bool:
+    """Whether a column of this type holds one value, not a list or an object."""
+    parsed = exp.DataType.build(kind, dialect="duckdb")
+    return not parsed.is_type("json", "struct", "map", "array", "list", "variant")
+
+
+def is_text(kind: str) -> bool:
+    """Whether a column of this type holds text."""
+    return exp.DataType.build(kind, dialect="duckdb").is_type(*exp.DataType.TEXT_TYPES)
+
+
+def fitted(value: exp.Expr, have: str, kind: str, time_zone: str = "UTC") -> exp.Expr:
+    """A value of type `have` in type `kind`; null where it does not fit, `misfit` tells that from no value.
+
+    An empty text is no value. A number for an integer column must be whole, any number finite, and a time a
+    day of the years 1 to 9999; text without zone is read in `time_zone`.
+    """
+    if not is_scalar(have):
+        return exp.cast(exp.null(), exp.DataType.build(kind, dialect="duckdb"))
+    text = is_text(have)
+    told = _told(value, have)
+    match kind:
+        case "VARCHAR":
+            return exp.func("nullif", exp.cast(value.copy(), "varchar"), exp.Literal.string(""))
+        case "TIMESTAMP":
+            return _time(told, have, text, time_zone)
+        case "BIGINT":
+            if exp.DataType.build(have, dialect="duckdb").is_type(*exp.DataType.INTEGER_TYPES):
+                return exp.TryCast(this=told, to=exp.DataType.build(kind))
+            form = (
+                "case when x = 'true' or contains(x, '_') or try_cast(x as double) <> try_cast(x as bigint) "
+            )
+            return _over(form + "then null else try_cast(x as bigint) end", exp.cast(told, "varchar"))
+        case "DOUBLE":
+            if text:
+                return _over(
+                    "case when isfinite(try_cast(x as double)) and not contains(x, '_') "
+                    "then try_cast(x as double) end",
+                    told,
+                )
+            return _over("case when isfinite(try_cast(x as double)) then try_cast(x as double) end", told)
+        case "BOOLEAN":
+            return _over("try_cast(cast(x as varchar) as boolean)", told)
+    return exp.TryCast(this=told, to=exp.DataType.build(kind, dialect="duckdb"))
+
+
+def misfit(value: exp.Expr, have: str, fit: exp.Expr) -> exp.Expr:
+    """Whether a value is there that `fitted` could not use."""
+    return exp.and_(exp.not_(_told(value, have).is_(exp.null())), fit.copy().is_(exp.null()))
+
+
+def _told(value: exp.Expr, have: str) -> exp.Expr:
+    if not is_text(have):
+        return value.copy()
+    return exp.func("nullif", exp.func("trim", value.copy()), exp.Literal.string(""))
+
+
+def _over(form: str, value: exp.Expr, zone: str = "") -> exp.Expr:
+    """A form of DuckDB SQL with `x` replaced by a value and `z` by a time zone."""
+
     def fill(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column) and node.name == "t":
-            return text.copy()
+        if isinstance(node, exp.Column) and node.name == "x":
+            return value.copy()
         if isinstance(node, exp.Column) and node.name == "z":
-            return zone.copy()
+            return exp.Literal.string(zone)
         return node
 
-    return parsed.transform(fill)
+    return duck(form).transform(fill)
 
 
-def typed_rows(source: Source, shape: DoorShape) -> exp.Select:
-    """Table `mapped` to typed canonical columns; a value that does not fit gives `wrong_type:<field>`."""
+_REAL_DAY = "between timestamp '0001-01-01' and timestamp '9999-12-31 23:59:59.999999'"
+_REAL_MOMENT = "between timestamptz '0001-01-02 00:00:00+00' and timestamptz '9999-12-30 00:00:00+00'"
+
+
+def _time(value: exp.Expr, have: str, text: bool, zone: str) -> exp.Expr:
+    """A time in UTC. One that says its zone is believed; the others are read in the source's zone."""
+    with_zone = f"case when {{0}} {_REAL_MOMENT} then timezone('UTC', {{0}}) end"
+    if exp.DataType.build(have, dialect="duckdb").is_type("timestamptz"):
+        return _over(with_zone.format("x"), value)
+    if text and zone == "UTC":
+        return _over(with_zone.format("try_cast(x as timestamptz)"), value)
+    plain = f"case when try_cast(x as timestamp) {_REAL_DAY} then try_cast(x as timestamp) end"
+    if zone != "UTC":
+        plain = f"timezone('UTC', timezone(z, {plain}))"
+    if text:
+        plain = (
+            "case when regexp_matches(x, '([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$') and length(x) > 10 then "
+            + with_zone.format("try_cast(x as timestamptz)")
+            + f" else {plain} end"
+        )
+    elif exp.DataType.build(have, dialect="duckdb").is_type(*exp.DataType.NUMERIC_TYPES, "boolean"):
+        return exp.cast(exp.null(), "timestamp")
+    return _over(plain, value, zone)
+
+
+def typed_rows(source: Source, shape: DoorShape, have: Mapping[str, str] | None = None) -> exp.Select:
+    """Table `mapped` to typed canonical columns; a value that does not fit gives `wrong_type:<field>`.
+
+    `have` maps columns of `mapped` to the types they have (text, where it does not say).
+    """
+    have = have or {}
     wrong = exp.Case()
     result = exp.select("part", "row_number", "byte_offset", "extra")
-    for name, kind in shape.types.items():
-        typed = _typed(name, kind, source.zone_of(name))
-        result.append("expressions", typed.as_(name, quoted=True))
-        if kind != "VARCHAR":
-            broken = exp.and_(
-                exp.column(name, quoted=True).is_(exp.null()).not_(), typed.copy().is_(exp.null())
-            )
-            wrong.when(broken, exp.Literal.string(f"wrong_type:{name}"), copy=False)
-    for reduction in shape.reductions:
-        result.append(
-            "expressions", exp.cast(exp.column(reduction.text, quoted=True), "varchar").as_(reduction.text)
-        )
+    texts = {reduction.text: "VARCHAR" for reduction in shape.reductions}
+    for name, kind in {**shape.types, **texts}.items():
+        own, given = exp.column(name, quoted=True), have.get(name, "VARCHAR")
+        fit = fitted(own, given, kind, source.zone_of(name))
+        result.append("expressions", fit.as_(name, quoted=True))
+        if kind != "VARCHAR" or not is_scalar(given):
+            wrong.when(misfit(own, given, fit), exp.Literal.string(f"wrong_type:{name}"), copy=False)
     return result.select(exp.func("coalesce", exp.column("reason"), wrong).as_("reason")).from_(
         "mapped", copy=False
     )
@@ -104,17 +194,18 @@ def typed_rows(source: Source, shape: DoorShape) -> exp.Select:
 def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
     """Tables `typed`, `identities`, `buckets` to landed rows: ids replaced, texts reduced, times settled.
 
-    Parameters: inner_pad, outer_pad, source, file, received_date, skew_microseconds, key_id.
+    What stands in `byte_offset` until here is a row's place; `batch_files` and `places` turn it into file
+    and byte offset. Parameters: inner_pad, outer_pad, source, received_date, skew_microseconds, key_id.
     """
     reduced = {reduction.hmac: reduction for reduction in shape.reductions}
     lengths = {reduction.chars: reduction for reduction in shape.reductions}
     languages = {reduction.language: reduction for reduction in shape.reductions}
     inner = exp.select(
         duck("cast($source as varchar)").as_("source"),
-        duck("cast($file as varchar)").as_("file"),
+        exp.column("file", table="batch_files"),
         exp.column("row_number", table="t"),
         duck("cast(t.part as smallint)").as_("part"),
-        exp.column("byte_offset", table="t"),
+        exp.column("byte_offset", table="places"),
         exp.column("reason", table="t"),
         exp.column("extra", table="t"),
         duck("cast($received_date as date)").as_("received_date"),
@@ -141,6 +232,10 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
     for name in BUCKET_COLUMNS:
         inner.append("expressions", exp.column(name, table="buckets"))
     inner.from_(exp.to_table("typed").as_("t"), copy=False)
+    of_file = duck(f"t.byte_offset >> {FILE_SHIFT} = batch_files.file_number")
+    inner.join(exp.to_table("batch_files"), on=of_file, copy=False)
+    at_place = duck("t.byte_offset = places.place")
+    inner.join(exp.to_table("places"), on=at_place, join_type="left", copy=False)
     for name in shape.identifiers:
         inner.join(
             exp.to_table("identities").as_(f"id_{name}"),
@@ -173,7 +268,9 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
         .select(duck("coalesce(ahead, false)").as_("clock_skewed"))
         .from_(timed.subquery("timed", copy=False), copy=False)
     )
-    arrived = "cast(received_at as date)" if source.history else "received_date"
+    # A stamp that cannot be one (before the first servers here, after the landing) says nothing.
+    stamped = f"case when received_at >= date '{EARLIEST_STAMP}' and received_at < received_date + 2 "
+    arrived = stamped + "then cast(received_at as date) end" if source.history else "received_date"
     dated = (
         exp.select("*")
         .select(duck(f"coalesce({arrived}, received_date)").as_("arrived_date"))

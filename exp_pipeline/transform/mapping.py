@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from exp_pipeline.model.sources import IGNORED, ITEM, ROW_NUMBER, Constant, EventRule, Filling, Source
-from exp_pipeline.transform.door import DoorShape, duck
+from exp_pipeline.transform.door import DoorShape, duck, fitted, is_scalar, is_text, misfit
 from exp_pipeline.transform.raw_expressions import expression
 
 RAW_COLUMNS = (ROW_NUMBER, "byte_offset", "reason", "extra")
-# The row's place while the file's own columns, whatever their names, stand beside it.
-ROW_PLACE = "#row"
+# What we know of a row while the file's own columns, whatever their names, stand beside it.
+ROW_IN_FILE, ROW_PLACE, ROW_REASON = "#row", "#place", "#reason"
+PARSED_FILLED = "#filled"
 ANY_OTHER = "*"
 # `part` tells apart the rows that one raw row became, and is a SMALLINT.
 MOST_PARTS = 32_767
@@ -41,33 +42,102 @@ def _json_shape(kind: str | exp.DataType) -> object:
     return parsed.sql(dialect="duckdb")
 
 
+def empty_raw(source: Source, shape: DoorShape) -> exp.Select:
+    """Table `raw` without a row."""
+    whole = exp.select(*(duck(f"cast(null as bigint) as {name}") for name in (ROW_NUMBER, "byte_offset")))
+    whole = whole.select(*(duck(f"cast(null as varchar) as {name}") for name in ("reason", "extra")))
+    for name, kind in source_columns(source, shape).items():
+        nothing = exp.cast(exp.null(), exp.DataType.build(kind, dialect="duckdb"))
+        whole.append("expressions", nothing.as_(name, quoted=True))
+    return whole.where(exp.false())
+
+
+def _in_types(
+    result: exp.Select,
+    columns: Mapping[str, str],
+    values: Mapping[str, tuple[exp.Expr, str]],
+    reason: exp.Expr,
+) -> exp.Select:
+    """Columns (from a value and the type it has) in their declared types, and `reason`.
+
+    A value that does not fit gives `wrong_type:<column>` where there is no reason yet.
+    """
+    wrong = exp.Case()
+    for name, kind in columns.items():
+        if name not in values:
+            absent = exp.cast(exp.null(), exp.DataType.build(kind, dialect="duckdb"))
+            result.append("expressions", absent.as_(name, quoted=True))
+            continue
+        value, have = values[name]
+        if is_scalar(kind):
+            fit = fitted(value, have, kind)
+            if not is_text(kind) or not is_scalar(have):
+                broken = misfit(value, have, fit)
+                wrong.when(broken, exp.Literal.string(f"wrong_type:{name}"), copy=False)
+        else:
+            fit = exp.TryCast(this=value.copy(), to=exp.DataType.build(kind, dialect="duckdb"))
+        result.append("expressions", fit.as_(name, quoted=True))
+    if wrong.args.get("ifs"):
+        reason = exp.func("coalesce", reason, wrong)
+    return result.select(reason.as_("reason"))
+
+
+def _read_as(kind: str) -> str:
+    """How a column is read from JSON: one value as its text, so that what does not fit can be told apart."""
+    return "VARCHAR" if is_scalar(kind) else kind
+
+
 def raw_from_lines(source: Source, shape: DoorShape) -> exp.Select:
-    """NDJSON lines (table `raw_lines`) to raw columns; keys that nobody declared go to `extra`."""
+    """Lines of NDJSON (table `raw_lines`), looked at one by one, to raw columns.
+
+    A key that nobody declared goes to `extra` with its value; a null says nothing and counts as absent.
+    Refused are what is no JSON object, a key that comes again with a value (`duplicate_key`), and a list or
+    an object where one value belongs (`wrong_type:<column>`).
+    """
     columns = source_columns(source, shape)
-    structure = json.dumps({name: _json_shape(kind) for name, kind in columns.items()})
+    structure = json.dumps({name: _json_shape(_read_as(kind)) for name, kind in columns.items()})
+    scalars = [name for name, kind in columns.items() if is_scalar(kind)]
     checked = duck(
         "select row_number, byte_offset, line, case when reason is not null then reason "
         "when not json_valid(line) then 'not_json' "
-        "when json_type(line) <> 'OBJECT' then 'not_an_object' end as reason "
-        "from raw_lines"
+        "when json_type(line) <> 'OBJECT' then 'not_an_object' end as fault from raw_lines"
     )
-    known = exp.tuple_(*(exp.Literal.string(name) for name in columns))
-    undeclared = duck("list_filter(json_keys(line), lambda k: not k in ('x'))")
-    for found in undeclared.find_all(exp.In):
-        found.set("expressions", known.expressions)
-    split = (
-        exp.select("row_number", "byte_offset", "reason")
+    keyed = duck(
+        "select row_number, byte_offset, fault, line, "
+        "json_keys(line) as keys, json_type(line, '$.*') as types "
+        "from (select row_number, byte_offset, fault, case when fault is null then line end as line "
+        "from checked) as usable"
+    )
+    split = duck(
+        "select row_number, byte_offset, fault, line, keys, types, list_filter(keys, lambda k, i: "
+        "types[i] <> 'NULL' and not list_contains(known, k)) as undeclared, "
+        "list_filter(keys, lambda k, i: types[i] in ('OBJECT', 'ARRAY') and list_contains(scalars, k)) "
+        "as nested, "
+        "len(list_distinct(keys)) < len(keys) and len(list_filter(keys, lambda k, i: "
+        "types[i] <> 'NULL' and list_position(keys, k) < i)) > 0 as twice from keyed"
+    )
+    lists = {"known": list(columns), "scalars": scalars}
+    split = split.transform(
+        lambda node: (
+            exp.array(*(exp.Literal.string(name) for name in lists[node.name]), dialect="duckdb")
+            if isinstance(node, exp.Column) and node.name in lists
+            else node
+        )
+    )
+    read = (
+        exp.select("row_number", "byte_offset", "line", "undeclared")
+        .select(
+            duck(
+                "case when fault is not null then fault when twice then 'duplicate_key' "
+                "when len(nested) > 0 then 'wrong_type:' || nested[1] end"
+            ).as_("fault")
+        )
         .select(
             exp.func(
                 "json_transform", exp.column("line"), exp.Literal.string(structure), dialect="duckdb"
             ).as_("r")
         )
-        .select(undeclared.as_("undeclared"))
-        .select("line")
-        .from_(exp.to_table("usable"), copy=False)
-    )
-    usable = duck(
-        "select row_number, byte_offset, reason, case when reason is null then line end as line from checked"
+        .from_("split", copy=False)
     )
     extra = duck(
         "case when len(undeclared) > 0 then '{' || array_to_string(list_transform(undeclared, "
@@ -75,35 +145,56 @@ def raw_from_lines(source: Source, shape: DoorShape) -> exp.Select:
         "cast(json_extract(line, '/' || replace(replace(k, '~', '~0'), '/', '~1')) as varchar)), ',') "
         "|| '}' end"
     )
-    result = (
-        exp.select("row_number", "byte_offset", "reason")
-        .select(extra.as_("extra"))
-        .from_("split", copy=False)
-    )
-    for name in columns:
-        result.append(
-            "expressions",
-            exp.Dot(this=exp.column("r"), expression=exp.to_identifier(name, quoted=True)).as_(
-                name, quoted=True
-            ),
+    result = exp.select("row_number", "byte_offset").select(extra.as_("extra")).from_("read", copy=False)
+    values: dict[str, tuple[exp.Expr, str]] = {
+        name: (
+            exp.Dot(this=exp.column("r"), expression=exp.to_identifier(name, quoted=True)),
+            _read_as(kind),
         )
-    return (
-        result.with_("checked", checked, copy=False)
-        .with_("usable", usable, copy=False)
-        .with_("split", split, copy=False)
+        for name, kind in columns.items()
+    }
+    result = _in_types(result, columns, values, exp.column("fault"))
+    for name, query in (("checked", checked), ("keyed", keyed), ("split", split), ("read", read)):
+        result = result.with_(name, query, copy=False)
+    return result
+
+
+def raw_from_parsed(source: Source, shape: DoorShape, present: Sequence[str]) -> exp.Select:
+    """Plain lines as the engine read them (tables `parsed`, `parsed_places`) to raw columns.
+
+    `parsed` holds the columns `present` as text, and in PARSED_FILLED how many of them a row fills. A row
+    that fills just as many as its line has weight is wholly known; the others are not taken from here.
+    """
+    columns = source_columns(source, shape)
+    result = exp.select("q.row_number", "q.place as byte_offset").select(
+        exp.cast(exp.null(), "varchar").as_("extra")
+    )
+    values: dict[str, tuple[exp.Expr, str]] = {
+        name: (exp.column(name, table="p", quoted=True), "VARCHAR") for name in present
+    }
+    result = _in_types(result, columns, values, exp.cast(exp.null(), "varchar"))
+    return result.from_(duck("select 1 from parsed as p").args["from_"].this, copy=False).join(
+        exp.to_table("parsed_places").as_("q"),
+        on=exp.and_(
+            exp.column("rowid", table="p").eq(exp.column("place_in_batch", table="q")),
+            exp.column(PARSED_FILLED, table="p", quoted=True).eq(exp.column("weight", table="q")),
+            exp.GT(this=exp.column("weight", table="q"), expression=exp.Literal.number(0)),
+        ),
+        copy=False,
     )
 
 
 def raw_from_table(source: Source, shape: DoorShape, present: Mapping[str, str]) -> exp.Select:
-    """Rows of a CSV or Parquet file (table `raw_table`, their place in column ROW_PLACE) to raw columns.
+    """Rows of a CSV or Parquet file (table `raw_table`) to raw columns.
 
-    `present` maps the file's columns to their types. What the source does not declare goes to `extra`.
-    A canonical file may lack optional columns; a mapped one must have every column it names (checked before).
+    Beside the file's own columns `raw_table` has ROW_IN_FILE, ROW_PLACE and ROW_REASON. `present` maps the
+    file's columns to their types. What the source does not declare goes to `extra`. A canonical file may
+    lack optional columns; a mapped one must have every column it names (checked before).
     """
     columns = source_columns(source, shape)
     rest = [name for name in present if name not in columns]
-    result = exp.select(exp.column(ROW_PLACE, quoted=True).as_(ROW_NUMBER)).select(
-        exp.cast(exp.null(), "bigint").as_("byte_offset"), exp.cast(exp.null(), "varchar").as_("reason")
+    result = exp.select(exp.column(ROW_IN_FILE, quoted=True).as_(ROW_NUMBER)).select(
+        exp.column(ROW_PLACE, quoted=True).as_("byte_offset")
     )
     if rest:
         packed = exp.func(
@@ -116,16 +207,24 @@ def raw_from_table(source: Source, shape: DoorShape, present: Mapping[str, str])
             ),
             dialect="duckdb",
         )
-        result.append(
-            "expressions", exp.cast(exp.func("to_json", packed, dialect="duckdb"), "varchar").as_("extra")
-        )
+        extra: exp.Expr = exp.cast(exp.func("to_json", packed, dialect="duckdb"), "varchar")
+        some = exp.or_(*(exp.not_(exp.column(name, quoted=True).is_(exp.null())) for name in rest))
+        extra = exp.Case().when(some, extra, copy=False)
     else:
-        result.append("expressions", exp.cast(exp.null(), "varchar").as_("extra"))
-    for name, kind in columns.items():
-        value: exp.Expr = exp.column(name, quoted=True) if name in present else exp.null()
-        if name not in present or not source.identity:
-            value = exp.TryCast(this=value, to=exp.DataType.build(kind, dialect="duckdb"))
-        result.append("expressions", value.as_(name, quoted=True))
+        extra = exp.cast(exp.null(), "varchar")
+    result = result.select(extra.as_("extra"))
+    reason = exp.column(ROW_REASON, quoted=True)
+    if source.identity:
+        for name, kind in columns.items():
+            own: exp.Expr = exp.column(name, quoted=True)
+            absent = exp.cast(exp.null(), exp.DataType.build(kind, dialect="duckdb"))
+            result.append("expressions", (own if name in present else absent).as_(name, quoted=True))
+        result = result.select(reason.as_("reason"))
+    else:
+        values: dict[str, tuple[exp.Expr, str]] = {
+            name: (exp.column(name, quoted=True), present[name]) for name in columns if name in present
+        }
+        result = _in_types(result, columns, values, reason)
     return result.from_("raw_table", copy=False)
 
 

@@ -1,0 +1,91 @@
+"""Landed files of one source as table `raw`, many rows and many files at a time.
+
+Table `raw` has the source's columns, `row_number`, `reason`, `extra`, and in `byte_offset` the row's *place*
+(number of its file in `batch_files`, shifted, plus the row's number). A place goes through mapping and typing
+untouched; `places` exchanges it for a byte offset where the row is landed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from exp_pipeline.model.sources import Source
+from exp_pipeline.steps.context import Workbench
+from exp_pipeline.store.files import digest_of_file
+from exp_pipeline.store.landing import LandingFile
+from exp_pipeline.transform import mapping
+from exp_pipeline.transform.queries import query_text
+
+UNREADABLE = "unreadable_file"
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Table `raw` as it stands: how many rows, of which files, and why a file could not be read at all."""
+
+    rows: int
+    files: tuple[LandingFile, ...]
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def raw_batches(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
+    """Fill tables `raw`, `batch_files` and `places` batch by batch from files of one source.
+
+    Every row of a file is in exactly one batch; one that cannot be read has a reason, and a file that is not
+    in its source's format is one row with reason `unreadable_file`. Raises SourceError where the mapping
+    names a column that a file lacks.
+    """
+    from exp_pipeline.steps.raw_lines import from_lines
+    from exp_pipeline.steps.raw_tables import from_csv, from_parquet
+
+    begin(bench, files)
+    read = {"ndjson": from_lines, "csv": from_csv, "parquet": from_parquet}[source.format]
+    yield from read(bench, source, files)
+
+
+def begin(bench: Workbench, files: Sequence[LandingFile]) -> None:
+    """Table `batch_files`: the number of each file in the list, and its name in tables."""
+    engine = bench.engine
+    engine.build("batch_files", "select null::bigint as file_number, null::varchar as file where false")
+    engine.connection.executemany(
+        "insert into batch_files values (?, ?)",
+        [(number, file.short_name) for number, file in enumerate(files)],
+    )
+
+
+def no_places(bench: Workbench) -> None:
+    """Table `places` for rows whose byte offset nobody knows."""
+    bench.engine.build("places", "select null::bigint as place, null::bigint as byte_offset where false")
+
+
+def empty_raw(bench: Workbench, source: Source) -> None:
+    """Table `raw` without a row."""
+    bench.engine.build("raw", query_text(mapping.empty_raw(source, bench.shape())))
+
+
+def add_refused(bench: Workbench, row: int, place: int, reason: str) -> None:
+    """One more row in table `raw`, for what of a file cannot be read from that row on."""
+    bench.engine.connection.execute(
+        "insert into raw (row_number, byte_offset, reason) values ($row, $place, $reason)",
+        {"row": row, "place": place, "reason": reason},
+    )
+
+
+def blamed(trouble: Exception, file: LandingFile) -> str:
+    """What is wrong with a file, of which the engine complained; raises what is no file's fault."""
+    import duckdb
+
+    not_the_file = (
+        duckdb.OutOfMemoryException,
+        duckdb.InterruptException,
+        duckdb.FatalException,
+        duckdb.InternalException,
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.ParserException,
+    )
+    # A file whose bytes can be read is to blame itself where its content cannot.
+    if isinstance(trouble, not_the_file) or digest_of_file(file.path) != file.digest:
+        raise trouble
+    return str(trouble).splitlines()[0].replace(str(file.path), file.relative)

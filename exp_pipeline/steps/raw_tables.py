@@ -1,0 +1,214 @@
+"""CSV and Parquet files to table `raw`: several files or several slices at a time, never a whole day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from exp_pipeline.model.errors import SourceError
+from exp_pipeline.model.sources import Source
+from exp_pipeline.steps.context import Workbench, door_shape
+from exp_pipeline.steps.raw_batches import UNREADABLE, RawBatch, add_refused, blamed, empty_raw, no_places
+from exp_pipeline.store.csv_rows import BATCH_RECORDS, CsvDialect, csv_batches
+from exp_pipeline.store.engine import quote, text_literal
+from exp_pipeline.store.landing import LandingFile
+from exp_pipeline.transform import mapping
+from exp_pipeline.transform.door import FILE_SHIFT
+from exp_pipeline.transform.queries import query_text
+
+BATCH_ROWS = 400_000
+
+
+def _check(source: Source, file: LandingFile, present: Sequence[str]) -> None:
+    missing = () if source.identity else source.missing_from(present)
+    if missing:
+        raise SourceError(
+            f"{file.relative}: source {source.name} names column {', '.join(missing)}, which the file lacks; "
+            f"its columns: {', '.join(present)}"
+        )
+
+
+def _add_table(bench: Workbench, source: Source, present: Mapping[str, str]) -> None:
+    text = query_text(mapping.raw_from_table(source, door_shape(), present))
+    bench.engine.connection.execute(f"insert into raw by name {text}")
+
+
+# CSV ---------------------------------------------------------------------------------------------------
+
+
+def from_csv(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
+    """Table `raw` from CSV files, every value as text."""
+    engine, rows = bench.engine, 0
+    dialect = _dialect(source)
+    for number, file in enumerate(files):
+        for batch in csv_batches(file.path, dialect, bench.catalog.policies.landing_line_limit_bytes):
+            if batch.names:
+                _check(source, file, batch.names)
+            if rows == 0:
+                empty_raw(bench, source)
+                no_places(bench)
+            engine.offer_frame("records", batch.rows)
+            columns = "".join(f", c{place} as {quote(name)}" for place, name in enumerate(batch.names))
+            engine.build(
+                "raw_table",
+                f"select row_number as {quote(mapping.ROW_IN_FILE)}, "
+                f"row_number + {number << FILE_SHIFT} as {quote(mapping.ROW_PLACE)}, "
+                f"reason as {quote(mapping.ROW_REASON)}{columns} from records",
+            )
+            engine.connection.execute(
+                f"insert into places select row_number + {number << FILE_SHIFT}, byte_offset from records"
+            )
+            _add_table(bench, source, dict.fromkeys(batch.names, "VARCHAR"))
+            engine.drop("raw_table")
+            engine.drop("records")
+            rows += batch.rows.height
+            if rows >= BATCH_RECORDS:
+                yield RawBatch(rows, tuple(files))
+                rows = 0
+    if rows:
+        yield RawBatch(rows, tuple(files))
+
+
+def _dialect(source: Source) -> CsvDialect:
+    written = source.csv
+    if written is None:
+        return CsvDialect()
+    return CsvDialect(
+        delimiter=written.delimiter,
+        quote=written.quote,
+        escape=written.escape,
+        names=() if isinstance(written.header, bool) else tuple(written.header),
+        null_text=frozenset(written.null_text),
+        encoding=written.encoding,
+        skip_rows=written.skip_rows,
+    )
+
+
+# Parquet -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A Parquet file that can be opened: its number among the files, rows and columns with types."""
+
+    number: int
+    file: LandingFile
+    rows: int
+    columns: tuple[tuple[str, str], ...]
+
+    def own_places(self) -> bool:
+        """Whether the engine's names for a row's place are free, as no column of the file has them."""
+        return not {"file_row_number", "file_index"} & {name.lower() for name, _ in self.columns}
+
+
+def from_parquet(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
+    """Table `raw` from Parquet files: small ones of the same columns together, large ones slice by slice."""
+    waiting: list[_Table] = []
+    for number, file in enumerate(files):
+        table = _opened(bench, number, file)
+        if isinstance(table, str):
+            yield from _together(bench, source, files, waiting)
+            waiting = []
+            yield _refused(bench, source, files, number, table)
+            continue
+        _check(source, file, [name for name, _ in table.columns])
+        full = sum(one.rows for one in waiting) + table.rows > BATCH_ROWS
+        if waiting and (full or waiting[0].columns != table.columns or not table.own_places()):
+            yield from _together(bench, source, files, waiting)
+            waiting = []
+        if table.rows:
+            waiting.append(table)
+    yield from _together(bench, source, files, waiting)
+
+
+def _opened(bench: Workbench, number: int, file: LandingFile) -> _Table | str:
+    """A file's size and columns, or what is wrong with it."""
+    import duckdb
+
+    path = text_literal(str(file.path))
+    try:
+        (rows,) = bench.engine.row(f"select coalesce(sum(num_rows), 0) from parquet_file_metadata({path})")
+        described = bench.engine.connection.execute(
+            f"describe select * from {_scan([str(file.path)])}"
+        ).fetchall()
+    except duckdb.Error as trouble:
+        return blamed(trouble, file)
+    return _Table(number, file, int(rows), tuple((str(row[0]), str(row[1])) for row in described))
+
+
+def _scan(paths: Sequence[str]) -> str:
+    listed = ", ".join(text_literal(path) for path in paths)
+    # The folder's received_date is ours, not a column of the file.
+    return f"read_parquet([{listed}], hive_partitioning = false)"
+
+
+def _together(
+    bench: Workbench, source: Source, files: Sequence[LandingFile], tables: Sequence[_Table]
+) -> Iterator[RawBatch]:
+    """Tables of the same columns in one batch, or in slices where one of them is large."""
+    import duckdb
+
+    if not tables:
+        return
+    try:
+        # A slice is made whole before it is given out.
+        yield from _slices(bench, source, files, tables)
+    except duckdb.Error as trouble:
+        blamed(trouble, tables[0].file)
+        for one in tables:
+            yield from _together(bench, source, files, [one])
+
+
+def _slices(
+    bench: Workbench, source: Source, files: Sequence[LandingFile], tables: Sequence[_Table]
+) -> Iterator[RawBatch]:
+    """All tables at once, or a single one slice by slice; a slice that cannot be read is one refused row."""
+    import duckdb
+
+    total = sum(one.rows for one in tables)
+    own = tables[0]
+    for first in range(0, total, BATCH_ROWS):
+        empty_raw(bench, source)
+        no_places(bench)
+        try:
+            _read_slice(bench, tables, first)
+        except duckdb.Error as trouble:
+            if len(tables) > 1:
+                raise
+            yield _refused(bench, source, files, own.number, blamed(trouble, own.file), first + 1)
+            continue
+        _add_table(bench, source, dict(own.columns))
+        bench.engine.drop("raw_table")
+        yield RawBatch(min(BATCH_ROWS, total - first), tuple(files))
+
+
+def _read_slice(bench: Workbench, tables: Sequence[_Table], first: int) -> None:
+    """Table `raw_table` from all tables, or from rows of a single large one, counted from `first`."""
+    numbers = "[" + ", ".join(str(one.number) for one in tables) + "]"
+    names = ", ".join(quote(name) for name, _ in tables[0].columns)
+    scan = _scan([str(one.file.path) for one in tables])
+    within = f"between {first} and {first + BATCH_ROWS - 1}"
+    if tables[0].own_places():
+        place, number, where = (
+            "file_row_number::bigint",
+            f"{numbers}[file_index::bigint + 1]",
+            f"where file_row_number {within}",
+        )
+    else:
+        place, number = "row_number() over () - 1", str(tables[0].number)
+        where = f"qualify row_number() over () - 1 {within}"
+    bench.engine.build(
+        "raw_table",
+        f"select {place} + 1 as {quote(mapping.ROW_IN_FILE)}, "
+        f"({number}::bigint << {FILE_SHIFT}) + {place} + 1 as {quote(mapping.ROW_PLACE)}, "
+        f"null::varchar as {quote(mapping.ROW_REASON)}, {names} from {scan} {where}",
+    )
+
+
+def _refused(
+    bench: Workbench, source: Source, files: Sequence[LandingFile], number: int, cause: str, row: int = 1
+) -> RawBatch:
+    empty_raw(bench, source)
+    no_places(bench)
+    add_refused(bench, row, (number << FILE_SHIFT) + row, UNREADABLE)
+    return RawBatch(1, tuple(files), {files[number].relative: cause})

@@ -1,0 +1,254 @@
+"""Lines of landed NDJSON files, sorted at sight: plain ones, which are read at full speed, and odd ones.
+
+A line is plain where it begins with `{` and is within the limit; nothing else is known of it yet. Everything
+else (blank lines are no rows) is odd and looked at one by one. Beside each plain line stands its *weight*:
+how many fields with a value it has, counted from its bytes without parsing. A reader that finds just as many
+declared fields filled has therefore seen all there is; where the counts differ, the line is odd after all.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from exp_pipeline.store.landing import LandingFile, blocks
+
+if TYPE_CHECKING:
+    import polars as pl
+
+BATCH_BYTES = 256 << 20
+BATCH_ODD = 200_000
+# Room in a place for the number of the file beside the number of the row in it.
+FILE_SHIFT = 40
+_PIECE = 1 << 18
+_NEWLINE, _BRACE, _QUOTE, _COLON = 10, 123, 34, 58
+# What may stand after `"name":` (and one space), and what it adds to a line's weight: a null nothing; a list,
+# an object or more blanks too much for any line, so that it is looked at closely.
+_VALUE = np.ones(256, dtype=np.int64)
+_VALUE[ord("n")] = 0
+_VALUE[[ord("{"), ord("["), 32, 9, 13]] = 1_000
+_UNSURE = 1_000_000
+_MARK = b"\xef\xbb\xbf"
+
+_Ints = npt.NDArray[np.int64]
+_Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class LineBatch:
+    """Some lines of one or more files, in order of file and row.
+
+    `plain` is a file that holds the plain lines alone, each with its newline. `places` has one row for each:
+    `place` (number of the file in the batch's list, shifted, plus the row's number), `row_number`,
+    `byte_offset` (of the decompressed bytes) and `weight`. `odd` has the other lines: `row_number`, the place
+    as `byte_offset`, `line_offset`, `line` (text, null where it cannot be read) and `reason`.
+    """
+
+    plain: Path
+    places: pl.DataFrame
+    odd: pl.DataFrame
+    _starts: _Ints
+    _sizes: _Ints
+    _handle: int
+
+    @property
+    def rows(self) -> int:
+        return self.places.height + self.odd.height
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest plain line."""
+        return int(self._sizes.max(initial=0))
+
+    def line(self, position: int) -> bytes:
+        """A plain line by its position among the plain ones."""
+        return os.pread(self._handle, int(self._sizes[position]), int(self._starts[position]))
+
+    def with_odd(self, found: Sequence[int]) -> pl.DataFrame:
+        """The odd lines, and these plain ones (by their position among the plain) beside them."""
+        import polars as pl
+
+        if not len(found):
+            return self.odd
+        decoded = [_decoded(self.line(position)) for position in found]
+        rows = self.places[list(found)].select("row_number", "place", "byte_offset")
+        new = pl.DataFrame(
+            [
+                *rows.get_columns(),
+                pl.Series([text for text, _ in decoded], dtype=pl.String),
+                pl.Series([reason for _, reason in decoded], dtype=pl.String),
+            ]
+        )
+        new.columns = list(_odd_schema())
+        return pl.concat([self.odd, new])
+
+
+def _odd_schema() -> dict[str, pl.DataType]:
+    """Columns of odd lines; `byte_offset` is the name under which a place goes through the door."""
+    import polars as pl
+
+    number, text = pl.Int64(), pl.String()
+    return {"row_number": number, "byte_offset": number, "line_offset": number, "line": text, "reason": text}
+
+
+def _decoded(line: bytes) -> tuple[str | None, str | None]:
+    """The text of a line, or why it has none."""
+    try:
+        return line.decode(), None
+    except UnicodeDecodeError:
+        return None, "not_utf8"
+
+
+@dataclass(slots=True)
+class _Odd:
+    rows: list[tuple[int, int, int, str | None, str | None]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, row: int, place: int, offset: int, line: bytes) -> None:
+        """Keep a line; a blank one is no row."""
+        if line.startswith(_MARK) and offset == 0:
+            line = line[len(_MARK) :]
+        if line.strip(b" \t\r"):
+            self.size += len(line)
+            self.rows.append((row, place, offset, *_decoded(line)))
+
+    def refuse(self, row: int, place: int, offset: int, reason: str) -> None:
+        """Keep a line's place and why it cannot be read."""
+        self.rows.append((row, place, offset, None, reason))
+
+    def frame(self) -> pl.DataFrame:
+        import polars as pl
+
+        return pl.DataFrame(self.rows, schema=_odd_schema(), orient="row")
+
+
+class _Gathering:
+    """The lines of a batch as they come in; the plain ones are written away at once."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle, self.bytes = handle, 0
+        self.odd = _Odd()
+        self.parts: list[tuple[_Ints, _Ints, _Ints, _Ints, _Ints, _Ints]] = []
+
+    def add(self, data: bytes, file: int, row: int, offset: int, limit: int) -> int:
+        """Take whole lines of a file; `row` lines and `offset` bytes came before. Returns how many lines."""
+        text = np.frombuffer(data, dtype=np.uint8)
+        ends = np.flatnonzero(text == _NEWLINE)
+        starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1] + 1))
+        sizes = ends - starts
+        plain = (text[starts] == _BRACE) & (sizes <= limit)
+        first = (file << FILE_SHIFT) + row + 1
+        kept = np.flatnonzero(plain)
+        if len(kept) < len(ends):
+            for one in np.flatnonzero(~plain).tolist():
+                at, size = int(starts[one]), int(sizes[one])
+                if size > limit:
+                    self.odd.refuse(row + 1 + one, first + one, offset + at, "line_too_long")
+                else:
+                    self.odd.add(row + 1 + one, first + one, offset + at, data[at : at + size])
+            data = _kept_lines(data, kept, starts, ends)
+            text = np.frombuffer(data, dtype=np.uint8)
+        if len(kept):
+            here = np.cumsum(sizes[kept] + 1) - sizes[kept] - 1
+            weights = _weights(text, here + sizes[kept])
+            os.pwrite(self.handle, data, self.bytes)
+            self.parts.append(
+                (kept + first, kept + row + 1, starts[kept] + offset, weights, here + self.bytes, sizes[kept])
+            )
+            self.bytes += len(data)
+        return len(ends)
+
+    def full(self) -> bool:
+        return self.bytes + self.odd.size >= BATCH_BYTES or len(self.odd.rows) >= BATCH_ODD
+
+    def batch(self, path: Path) -> LineBatch:
+        """What has been gathered, and an end to it."""
+        import polars as pl
+
+        os.ftruncate(self.handle, self.bytes)
+        none = np.zeros(0, dtype=np.int64)
+        columns = [np.concatenate([none, *(part[at] for part in self.parts)]) for at in range(6)]
+        names = ("place", "row_number", "byte_offset", "weight")
+        places = pl.DataFrame(dict(zip(names, columns[:4], strict=True))).with_row_index("place_in_batch")
+        places = places.with_columns(pl.col("place_in_batch").cast(pl.Int64))
+        return LineBatch(path, places, self.odd.frame(), columns[4], columns[5], self.handle)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[tuple[int, Path]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix="lines-", suffix=".ndjson", dir=folder)
+    try:
+        yield handle, Path(name)
+    finally:
+        os.close(handle)
+        Path(name).unlink()
+
+
+def line_batches(files: Sequence[LandingFile], limit: int, scratch: Path) -> Iterator[LineBatch]:
+    """The lines of NDJSON files (plain or gzip) in batches of about BATCH_BYTES; one batch lives at a time.
+
+    `scratch` is a folder for the plain lines of the batch in hand. Reasons given here: `not_utf8`,
+    `line_too_long` (over `limit` bytes), `truncated_gzip`, `damaged_gzip`. A byte order mark at the start of
+    a file is not part of its first line. Memory is bounded by the limit and the batch, whatever files hold.
+    """
+    with _scratch(scratch) as (handle, path):
+        gathering = _Gathering(handle)
+        for number, file in enumerate(files):
+            row = 0
+            for block in blocks(file.path, limit):
+                if block.reason is not None:
+                    row += 1
+                    place = (number << FILE_SHIFT) + row
+                    gathering.odd.refuse(row, place, block.offset, block.reason)
+                else:
+                    row += gathering.add(block.data, number, row, block.offset, limit)
+                if gathering.full():
+                    yield gathering.batch(path)
+                    gathering = _Gathering(handle)
+        if gathering.parts or gathering.odd.rows:
+            yield gathering.batch(path)
+
+
+def _kept_lines(data: bytes, kept: _Ints, starts: _Ints, ends: _Ints) -> bytes:
+    """The kept lines alone, run by run."""
+    if not len(kept):
+        return b""
+    breaks = np.flatnonzero(np.diff(kept) > 1)
+    firsts = kept[np.concatenate((np.zeros(1, dtype=np.int64), breaks + 1))]
+    lasts = kept[np.concatenate((breaks, np.array([len(kept) - 1], dtype=np.int64)))]
+    runs = zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True)
+    return b"".join(data[start : end + 1] for start, end in runs)
+
+
+def _weights(text: _Bytes, ends: _Ints) -> _Ints:
+    """The weight of each line: its fields with a value, or more where bytes alone cannot tell."""
+    found, unsure = [], []
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE + 1]
+        colon = piece[1:] == _COLON
+        before = piece[:-1]
+        found.append(np.flatnonzero(colon & (before == _QUOTE)) + start)
+        unsure.append(np.flatnonzero(colon & (before <= 32)) + start)
+    places = np.concatenate(found)
+    after = np.minimum(places + 2, len(text) - 1)
+    following = text[after]
+    blank = np.flatnonzero(following == 32)
+    if len(blank):
+        following = following.copy()
+        following[blank] = text[np.minimum(after[blank] + 1, len(text) - 1)]
+    value = _VALUE[following]
+    totals = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(value)))
+    weights = np.diff(totals[np.searchsorted(places, ends)], prepend=0)
+    doubtful = np.concatenate(unsure)
+    if len(doubtful):
+        weights[np.searchsorted(ends, doubtful)] += _UNSURE
+    return weights
