@@ -48,7 +48,7 @@ class Layer(Noun):
     owner: str = ""
     kind: Literal["exclusive", "holdout"] = "exclusive"
     unit: Literal["learner", "class"] = "learner"
-    salt: str = Field(default="", max_length=200)
+    salt: str = Field(default="", max_length=200, pattern=r"^[^|]*$")
     hash_scheme: Literal["sha256-v1", "flagd", "flagd-v2", "flagd-v1"] = "sha256-v1"
     share: float | None = Field(default=None, gt=0, lt=1)
     experiments: tuple[LayerPlace, ...] = ()
@@ -95,7 +95,7 @@ class Limits:
         place = None if self.layer is None else self.layer.place_of(experiment)
         whole = 0.0 if self.layer is not None and place is None else 1.0
         inside = whole if place is None else place.share
-        return inside * (1.0 - (0 if self.holdout is None else self.holdout.held_out() / LAYER_BUCKETS))
+        return inside * (1.0 - self.held_out() / LAYER_BUCKETS)
 
     def layer_range(self, experiment: str) -> tuple[int, int] | None:
         """The experiment's buckets in its layer, first and end; (0, 0) where the layer gives it none."""
@@ -103,6 +103,10 @@ class Limits:
             return None
         place = self.layer.place_of(experiment)
         return (0, 0) if place is None else place.buckets
+
+    def held_out(self) -> int:
+        """How many of the holdout's first buckets are held out."""
+        return 0 if self.holdout is None else self.holdout.held_out()
 
     def draws(self) -> str | None:
         """What the buckets in layer and holdout depend on, as `hash:salt|hash:salt`; None without either."""

@@ -11,6 +11,7 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.evidence import FAULTS, UNCOMPARED, Fidelity, FidelityGroup
 from exp_pipeline.model.layers import Limits
 from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.drawn import drawn_arms
 from exp_pipeline.steps.unit_buckets import DEFAULT_SCHEME
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.assignment import arms_of_buckets
@@ -69,7 +70,7 @@ def assigned_units(bench: Workbench, brief: Brief, *, until: date | None = None)
             "window_end": end,
         },
     )
-    table = with_hash(brief, first, bench.catalog.limits_of(brief))
+    table = with_hash(brief, first, bench.catalog.limits_of(brief), drawn_arms(bench, brief))
     return table.select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
 
 
