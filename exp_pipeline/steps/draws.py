@@ -56,7 +56,8 @@ def draw_table(
     The stored table holds pseudonyms; the rows given back hold the ids of the list. Asked again with the same
     list, design and shares, the draw is found again and gives the same bytes. Without a seed one is made and
     stored. Raises ExpError for a list with faults (all of them, with file, line, field and value), for
-    a brief whose `assignment` is not `table` or whose strata are others, and where other inputs or another seed were drawn before.
+    a brief whose `assignment` is not `table` or whose strata are others, and where other inputs or another
+    seed were drawn before.
     """
     brief = brief_of(bench, experiment)
     if brief.assignment != "table":

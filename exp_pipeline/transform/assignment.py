@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from itertools import groupby
 
 from exp_pipeline.transform.hashing import BUCKETS, buckets_of, flag_key, hash_number, hash_of_scheme
@@ -56,10 +57,16 @@ def arms_of_buckets(scheme: str, shares: Mapping[str, float]) -> list[str]:
     if not shares or abs(total - 1.0) > 1e-9:
         raise ValueError(f"shares must add up to 1 over at least one arm, got {dict(shares)}")
     hash_of_scheme(scheme)
+    return list(_laid_out(scheme, tuple(shares.items())))
+
+
+@cache
+def _laid_out(scheme: str, shares: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
     if scheme == "percent-v1":
-        turned = dict(reversed(list(shares.items())))
-        return [arm_at(percent / 100, turned) for percent in range(100)] * (BUCKETS // 100)
-    return [arm_at(bucket / BUCKETS, shares) for bucket in range(BUCKETS)]
+        turned = dict(reversed(shares))
+        return tuple(arm_at(percent / 100, turned) for percent in range(100)) * (BUCKETS // 100)
+    whole = dict(shares)
+    return tuple(arm_at(bucket / BUCKETS, whole) for bucket in range(BUCKETS))
 
 
 def inside_traffic(bucket: int, traffic_share: float) -> bool:
