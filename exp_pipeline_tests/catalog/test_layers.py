@@ -53,9 +53,8 @@ def test_ranges_are_free_again_once_an_experiment_is_over(tmp_path: Path) -> Non
         ),
         (
             {"layers__hints": LAYER.replace("slow-hints", "slw-hints")},
-            "layers/hints.yaml:4: experiments[1].experiment: unknown experiment; did you mean `slow-hints` or `quick-hints`? "
-            "
-            "(value: slw-hints); allowed: quick-hints, slow-hints",
+            "layers/hints.yaml:4: experiments[1].experiment: unknown experiment; did you mean "
+            "`slow-hints` or `quick-hints`? (value: slw-hints); allowed: quick-hints, slow-hints",
         ),
         (
             {"layers__other": LAYER.replace("name: hints", "name: other")},
