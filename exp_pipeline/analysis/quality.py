@@ -32,6 +32,7 @@ MAD_TO_SD = 1.4826
 # The median of k normal values has π/2 of the variance that their mean has.
 MEDIAN_VARIANCE = math.pi / 2
 MOST_CARRIERS = 8
+LEAST_VARIANCE = 0.02
 # So many days of history weigh as much as the policy's word on how much numbers of events vary.
 PRIOR_FREEDOM = 20
 _RANK: dict[Verdict, int] = {"fail": 0, "warn": 1, "pass": 2, "cannot_tell": 3}
@@ -41,8 +42,8 @@ _RANK: dict[Verdict, int] = {"fail": 0, "warn": 1, "pass": 2, "cannot_tell": 3}
 class Group:
     """Rows of one kind on the day, and how many of them the rule asks for; `usual` is the same of the past.
 
-    `past` are the numbers of rows on the days that volume is compared with, `kind` names the groups that
-    share one spread.
+    `squares` is the sum of squares of what `part` adds up, where a row may add more than 1. `past` are the
+    numbers of rows on the days that volume is compared with, `kind` names the groups that share one spread.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Group:
     rows: float
     usual_part: float | None = None
     usual_rows: float | None = None
+    squares: float | None = None
+    usual_squares: float | None = None
     past: tuple[int, ...] = ()
     kind: str = ""
 
@@ -183,13 +186,16 @@ def judge_share(judge: Judge, groups: Sequence[Group], what: str) -> QualityFind
     )
     if whole is not None and worst is not whole:
         text += f"; over all {percent(whole.value)}"
+    if worst.verdict == "pass" and worst.excess > 0:
+        text += "; too few rows to rule out chance"
     return judge.found(worst.verdict, worst.value, worst.group.rows, text, ranked)
 
 
 def judge_fall(judge: Judge, groups: Sequence[Group], what: str, usual: str) -> QualityFinding:
     """Did `part` per row fall below its usual by more than the line, and by more than chance?
 
-    Two-sample comparison of rates; a rate under 1 has the variance of a share, one over 1 that of a count.
+    Two-sample comparison of means per row, each with its own variance (Welch), which is at least that of one
+    row in fifty being otherwise.
     """
     limits = judge.limits
     known = [group for group in groups if group.usual_rows]
@@ -205,8 +211,9 @@ def judge_fall(judge: Judge, groups: Sequence[Group], what: str, usual: str) -> 
         past_rows = group.usual_rows or 1.0
         rate, before = group.part / group.rows, (group.usual_part or 0.0) / past_rows
         fall = 1 - rate / before if before > 0 else 0.0
-        variance = max(before * (1 - before), 0.05 * before) if before < 1 else before
-        error = math.sqrt(judge.policy.clustering * variance * (1 / group.rows + 1 / past_rows))
+        own = _variance(group.part, group.rows, group.squares) / group.rows
+        theirs = _variance(group.usual_part or 0.0, past_rows, group.usual_squares) / past_rows
+        error = math.sqrt(judge.policy.clustering * (own + theirs))
         real = before - rate > sure * error
 
         def over(line: float | None, fall: float = fall, real: bool = real) -> bool:
@@ -337,6 +344,12 @@ def judge_deprecated(judge: Judge, used: Sequence[Group], sunsets: dict[str, dat
     when = f"its sunset is in {left} days" if left >= 0 else f"its sunset was {-left} days ago"
     text = f"{worst.group.name} is still sent in {worst.group.part:,.0f} rows; {when}"
     return judge.found(worst.verdict, worst.value, worst.group.part, text, ranked)
+
+
+def _variance(total: float, rows: float, squares: float | None) -> float:
+    """The variance of one row's amount; where no squares are given, each row's is 0 or 1."""
+    mean = total / rows
+    return max((total if squares is None else squares) / rows - mean**2, LEAST_VARIANCE)
 
 
 def student(z: float, freedom: float) -> float:

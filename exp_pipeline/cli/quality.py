@@ -37,7 +37,7 @@ def quality(
         print_json(page.model_dump(mode="json"))
         return
     view = day_view(page)
-    say(f"{view.title}: " + ", ".join(f"{count} {label.lower()}" for label, _, count in view.counts if count))
+    say(f"{view.title}: " + ", ".join(f"{count} {label}" for label, _, count in view.counts if count))
     for one in view.failing:
         day_told = f" (on {one.day})" if one.waits else ""
         say(f"\n{one.label}: {one.title}{day_told}, {one.since}")

@@ -287,7 +287,7 @@ DEFAULT_LIMITS: Mapping[QualityRuleName, QualityLimits] = MappingProxyType(
 """The lines of every rule where the policy file says nothing else."""
 
 Glob = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.=*?-]*(/[A-Za-z0-9_][A-Za-z0-9_.=*?-]*)*$")
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_*][A-Za-z0-9_.=*?-]*(/[A-Za-z0-9_*][A-Za-z0-9_.=*?-]*)*$")
 ]
 
 

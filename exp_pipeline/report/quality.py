@@ -31,7 +31,14 @@ LABELS: dict[Verdict, tuple[str, Tone]] = {
     "pass": ("Pass", "good"),
     "cannot_tell": ("Not judged", "calm"),
 }
-WIDE, NARROW = (640.0, 108.0), (150.0, 34.0)
+# How a number of rules with a verdict reads, for one and for more.
+_TALLY = {
+    "Fail": ("fails", "fail"),
+    "Warning": ("warning", "warnings"),
+    "Pass": ("passes", "pass"),
+    "Not judged": ("not judged", "not judged"),
+}
+WIDE, NARROW, SMALL = (800.0, 120.0), (310.0, 110.0), (150.0, 34.0)
 NO_NUMBER = "\N{EN DASH}"
 
 
@@ -86,10 +93,14 @@ def quality_html(page: QualityPage, *, index: str = "index.html") -> str:
     """One day's page, standing alone: no script, no network. `index` is the address of the list of days."""
     view = day_view(page)
     lines = {line.finding.rule: line for line in page.lines}
-    wide = {one.name: Markup(history_plot(lines[one.name], *WIDE)) for one in view.failing}
-    small = {one.name: Markup(history_plot(lines[one.name], *NARROW)) for one in view.passing}
     return render(
-        "quality.html.j2", view=view, wide=wide, small=small, index=index, history_days=page.history_days
+        "quality.html.j2",
+        view=view,
+        wide={one.name: Markup(history_plot(lines[one.name], *WIDE)) for one in view.failing},
+        narrow={one.name: Markup(history_plot(lines[one.name], *NARROW)) for one in view.failing},
+        small={one.name: Markup(history_plot(lines[one.name], *SMALL)) for one in view.passing},
+        index=index,
+        history_days=page.history_days,
     )
 
 
@@ -146,7 +157,7 @@ def quality_index_html(newest: QualityPage, written: Collection[date]) -> str:
                     "number": in_unit(None if point is None else point.value, line.finding.unit),
                 }
             )
-        plot = Markup(history_plot(line, *NARROW))
+        plot = Markup(history_plot(line, *SMALL))
         rows.append({"view": rule_view(line, newest), "cells": cells, "plot": plot})
     return render("quality_index.html.j2", days=days, rows=rows, newest=day_view(newest))
 
@@ -154,7 +165,8 @@ def quality_index_html(newest: QualityPage, written: Collection[date]) -> str:
 def day_view(page: QualityPage) -> DayView:
     """The page in words."""
     views = [rule_view(line, page) for line in page.lines]
-    counts = tuple((label, tone, sum(one.label == label for one in views)) for label, tone in LABELS.values())
+    tally = {label: sum(one.label == label for one in views) for label, _ in LABELS.values()}
+    counts = tuple((_TALLY[label][tally[label] != 1], tone, tally[label]) for label, tone in LABELS.values())
     failing = tuple(one for one in views if one.tone in ("bad", "warn"))
     if failing:
         worst = failing[0]
@@ -198,9 +210,17 @@ def rule_view(line: QualityLine, page: QualityPage) -> RuleView:
         if page.runbooks_at
         else "",
         waits=found.day != page.day,
-        groups=tuple(_group(one, found.unit) for one in found.carriers) if tone in ("bad", "warn") else (),
+        groups=tuple(_group(one, found.unit) for one in _shown(found)) if tone in ("bad", "warn") else (),
         has_usual=any(one.usual is not None for one in found.carriers),
     )
+
+
+def _shown(found: QualityFinding) -> list[Carrier]:
+    """The groups that fail, the whole, and two that do not, to compare with."""
+    failing = [one for one in found.carriers if one.verdict in ("warn", "fail")]
+    others = [one for one in found.carriers if one.verdict not in ("warn", "fail")]
+    others.sort(key=lambda one: one.group != "all")
+    return [*failing, *others[:2]]
 
 
 def in_unit(value: float | None, unit: Unit) -> str:
@@ -271,7 +291,7 @@ def history_plot(line: QualityLine, width: float, height: float) -> str:
         float(line.history[0].day.toordinal()), float(line.history[-1].day.toordinal() + 1e-9), left, right
     )
     up = Scale(low, high, bottom, top)
-    last_limit = limits[-1]
+    last_limit = _plotted_limit(told)
     if last_limit is not None:
         drawing.line(left, up(last_limit), right, up(last_limit), "muted", 1, "4 3")
         if labelled:
@@ -288,6 +308,12 @@ def history_plot(line: QualityLine, width: float, height: float) -> str:
             right, height - 6, f"{line.history[-1].day.day} {line.history[-1].day:%b}", "muted", 12, "end"
         )
     return drawing.svg()
+
+
+def _plotted_limit(told: Sequence[QualityPoint]) -> float | None:
+    """The line that a warning is given at: a day that fails was held against the further one."""
+    near = [point.threshold for point in told if point.verdict != "fail"]
+    return near[-1] if near else told[-1].threshold
 
 
 def _runs(points: Sequence[QualityPoint]) -> list[list[QualityPoint]]:

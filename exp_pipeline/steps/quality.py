@@ -79,12 +79,9 @@ def _judged(bench: Workbench, judge: Judge, counts: DayCounts, day: date) -> Qua
         )
         return judging.judge_share(judge, groups, "turns with a response")
     if name == "responses_per_turn":
-        today = groups_of.cube(
-            groups_of.rows_on(counts.turns, day), "n_responses", "n_submitted", ("platform",)
-        )
-        past = groups_of.cube(
-            groups_of.rows_on(counts.turns, day - DAY), "n_responses", "n_submitted", ("platform",)
-        )
+        columns = ("n_responses", "n_submitted", ("platform",), "n_responses_squared")
+        today = groups_of.cube(groups_of.rows_on(counts.turns, day), *columns)
+        past = groups_of.cube(groups_of.rows_on(counts.turns, day - DAY), *columns)
         return judging.judge_fall(judge, groups_of.beside(today, past), "turns", "the day before")
     if name == "explicit_ends":
         return judging.judge_fall(
@@ -170,7 +167,10 @@ def _drift(bench: Workbench, judge: Judge, counts: DayCounts, day: date) -> Qual
     responses = float(today["n_rows"].sum())
     groups = []
     for field in policy.receipt_fields:
-        settled = {*past[field].drop_nulls().to_list(), *policy.announced.get(field, ())}
+        before = past.filter(pl.col(field).is_not_null()).group_by(field).agg(pl.col("n_rows").sum())
+        # A few rows of the next version, from a clock that is off or a trial, do not make it known.
+        often = before.filter(pl.col("n_rows") >= judge.limits.minimum_rows)
+        settled = {*often[field].to_list(), *policy.announced.get(field, ())}
         sums = today.filter(pl.col(field).is_not_null()).group_by(field).agg(pl.col("n_rows").sum())
         for value, rows in sums.sort(field).iter_rows():
             name = f"{field}={groups_of.shown(value)}"

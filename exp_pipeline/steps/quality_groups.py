@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import polars as pl
@@ -20,7 +21,9 @@ _CONTRACT = (
     "rule:",
     "wrong_type:",
     "unknown_event",
+    "malformed_version",
     "unsupported_version",
+    "past_sunset",
 )
 
 _SHOWN_CHARACTERS = 60
@@ -37,8 +40,13 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
-def cube(frame: pl.DataFrame, part: str, rows: str, by: tuple[str, ...]) -> list[Group]:
-    """The whole, then groups by each column, then by all; a column with one value makes no groups."""
+def cube(
+    frame: pl.DataFrame, part: str, rows: str, by: tuple[str, ...], squared: str | None = None
+) -> list[Group]:
+    """The whole, then groups by each column, then by all; a column with one value makes no groups.
+
+    `squared` names the column with sums of squares of what `part` adds up; without one each row adds 0 or 1.
+    """
     if not frame.height:
         return []
     split = [name for name in by if frame[name].n_unique() > 1]
@@ -46,10 +54,13 @@ def cube(frame: pl.DataFrame, part: str, rows: str, by: tuple[str, ...]) -> list
     groups = []
     for level in levels:
         sums = [pl.col(part).sum().alias("part"), pl.col(rows).sum().alias("rows")]
+        if squared is not None:
+            sums.append(pl.col(squared).sum().alias("squares"))
         table = frame.group_by(level).agg(sums).sort(level) if level else frame.select(sums)
         for row in table.iter_rows(named=True):
             name = " · ".join(shown(row[column]) for column in level) or ALL
-            groups.append(Group(name, float(row["part"]), float(row["rows"])))
+            squares = None if squared is None else float(row["squares"])
+            groups.append(Group(name, float(row["part"]), float(row["rows"]), squares=squares))
     return [group for group in groups if group.rows]
 
 
@@ -57,7 +68,12 @@ def beside(today: Sequence[Group], past: Sequence[Group]) -> list[Group]:
     """Groups of a day, each with the same group of the past beside it."""
     before = {group.name: group for group in past}
     return [
-        Group(one.name, one.part, one.rows, before[one.name].part, before[one.name].rows)
+        replace(
+            one,
+            usual_part=before[one.name].part,
+            usual_rows=before[one.name].rows,
+            usual_squares=before[one.name].squares,
+        )
         if one.name in before
         else one
         for one in today
