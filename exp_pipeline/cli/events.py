@@ -13,7 +13,9 @@ from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
     from exp_pipeline.catalog import Catalog
+    from exp_pipeline.contracts.deprecations import Deprecation
     from exp_pipeline.model.event_docs import EventDoc
+    from exp_pipeline.steps.deprecated import InUse
 
 
 def events(
@@ -26,12 +28,23 @@ def events(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write the catalogue as Markdown.")
     ] = None,
+    deprecated: Annotated[
+        bool, typer.Option("--deprecated", help="Count the rows that still use what is deprecated.")
+    ] = False,
+    days: Annotated[
+        int, typer.Option("--days", min=1, metavar="N", help="How many newest event days --deprecated reads.")
+    ] = 28,
     home: HomeDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List the events of the taxonomy: versions, fields, rules, a sample, and the metrics that use them."""
     from exp_pipeline.report.event_catalogue import catalogue_html, catalogue_markdown
 
+    if deprecated:
+        if name is not None or html is not None or markdown is not None:
+            raise ExpError("--deprecated counts rows of all events: leave out NAME, --html and --markdown")
+        _deprecated(days, home, as_json=as_json)
+        return
     docs, metrics_known = catalogue_of(name, home)
     written = []
     for path, draw in ((html, catalogue_html), (markdown, catalogue_markdown)):
@@ -48,6 +61,57 @@ def events(
     else:
         for doc in docs:
             _tell(doc, metrics_known)
+
+
+def _deprecated(days: int, home: Path | None, *, as_json: bool) -> None:
+    from exp_pipeline.cli.runs import open_bench
+    from exp_pipeline.contracts.deprecations import deprecations
+    from exp_pipeline.steps.deprecated import deprecated_in_use, newest_days
+
+    with open_bench(home_of(home)) as bench:
+        window = newest_days(bench, days)
+        found = () if window is None else deprecated_in_use(bench, window)
+    if as_json:
+        print_json(
+            [
+                {
+                    "event": one.event_name,
+                    "major": one.major,
+                    "field": one.column,
+                    "last_day": one.sunset.isoformat(),
+                    "replaced_by": one.replaced_by,
+                    **_counts(one, found),
+                }
+                for one in deprecations()
+            ]
+        )
+        return
+    if window is None:
+        say("There are no events yet; what is deprecated:\n")
+    else:
+        say(f"Event days {window.first} to {window.days()[-1]}:\n")
+    show_table(
+        ("deprecated", "last day", "rows", "of them after it", "refused", "newest", "send instead"),
+        [
+            (one.label, one.sunset, *_counts(one, found).values(), one.replaced_by or "")
+            for one in deprecations()
+        ],
+        right=("rows", "of them after it", "refused"),
+    )
+
+
+def _counts(what: Deprecation, found: tuple[InUse, ...]) -> dict[str, object]:
+    """What was counted for one of them; null where there was nothing to count in."""
+    for one in found:
+        if one.what == what:
+            newest = None if one.last_received is None else f"{one.last_received:%Y-%m-%d %H:%M}"
+            return {
+                "rows": one.rows,
+                "rows_after": one.rows_after,
+                "refused": one.refused,
+                "last_received": newest,
+            }
+    return dict.fromkeys(("rows", "rows_after", "refused", "last_received"))
 
 
 def catalogue_of(name: str | None, home: Path | None) -> tuple[tuple[EventDoc, ...], bool]:

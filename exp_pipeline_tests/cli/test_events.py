@@ -93,3 +93,13 @@ def test_the_catalogue_in_docs_is_true(option: str, name: str, tmp_path: Path) -
         "the contracts or the metrics changed: run "
         "`exp events --html docs/events.html --markdown docs/events.md` and commit both files"
     )
+
+
+def test_what_is_deprecated_is_listed_before_there_are_events(home: Path) -> None:
+    done = call("--deprecated", "--home", home)
+    assert done.exit_code == 0, done.output
+    assert "There are no events yet" in done.stdout
+    found = json.loads(call("--deprecated", "--home", home, "--json").stdout)
+    version = next(one for one in found if one["field"] is None)
+    assert (version["event"], version["last_day"], version["rows"]) == ("feedback_given", "2027-12-31", None)
+    assert call("goal_reached", "--deprecated", "--home", home).exit_code == 2
