@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from exp_pipeline.cli import doctor, experiments, homes, quality, runs, sample, status, tables, units
+from exp_pipeline.cli import doctor, experiments, homes, quality, runs, sample, sources, status, tables, units
 from exp_pipeline.cli.terminal import ExplainedGroup, Verbose
 
 app = typer.Typer(
@@ -54,6 +54,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(sources.app, name="source")
 
 
 def main() -> None:

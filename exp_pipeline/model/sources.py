@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -105,6 +106,9 @@ class Source(Filling):
     `values` then replaces what a field holds by our word for it: the one listed for it, or the one for `*`
     (any other value), or else it stays. Times without a zone are read in `time_zone`, or in the zone that
     `time_zones` gives for that field.
+
+    Of what is kept in `extra`, only plain numbers and flags stay readable; every text there becomes an HMAC,
+    unless `extra_keep` names its key as one that never holds a text of or about a person.
     """
 
     name: SourceName
@@ -126,6 +130,7 @@ class Source(Filling):
     values: dict[Identifier, dict[str, Constant]] = Field(default_factory=dict)
     events: tuple[EventRule, ...] = ()
     session: SourceSessions = SourceSessions()
+    extra_keep: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -165,6 +170,14 @@ class Source(Filling):
                 "leave it out, and the column is kept in `extra`"
             )
         return self
+
+    def claims(self, relative: str) -> bool:
+        """Whether `files` matches the path of a file below the landing folder."""
+        return fnmatchcase(relative, self.files)
+
+    def spelled(self) -> int:
+        """How many characters of a path `files` spells out: the source that says most reads a file."""
+        return sum(character not in "*?[]" for character in self.files)
 
     def file_columns(self) -> dict[str, str]:
         """The declared columns that a file must hold, with their types."""

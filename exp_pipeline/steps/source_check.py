@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from sqlglot import exp
 
 from exp_pipeline.catalog import Catalog, EventFields, check_mappings, mapping_problems
-from exp_pipeline.catalog.documents import Document
+from exp_pipeline.catalog.documents import Document, read_document
+from exp_pipeline.catalog.references import source_references
+from exp_pipeline.catalog.wording import parse_noun
 from exp_pipeline.contracts.events import event_majors, event_names, event_spec
 from exp_pipeline.contracts.fields import FIELDS, raw_text, reduced_texts, sql_types
-from exp_pipeline.model.errors import Problem
+from exp_pipeline.model.errors import Problem, SpecError
+from exp_pipeline.model.policies import Policies
 from exp_pipeline.model.sources import ROW_NUMBER, Source
 from exp_pipeline.store.engine import quote
 from exp_pipeline.transform.queries import query_text
@@ -138,3 +142,31 @@ def _words(text: str) -> set[str]:
     import sqlglot
 
     return {column.name for column in sqlglot.parse_one(text, dialect="duckdb").find_all(exp.Column)}
+
+
+def read_source(path: Path) -> Source:
+    """The source in one YAML file, wherever it lies. Raises SpecError with all its problems."""
+    document = read_document(path, file=str(path))
+    if isinstance(document, Problem):
+        raise SpecError([document])
+    source, problems = parse_noun(Source, document)
+    problems += source_references(document)
+    if source is not None:
+        problems += problems_of_source(source, document)
+    if source is None or problems:
+        raise SpecError(sorted(problems, key=lambda problem: problem.line or 0))
+    return source
+
+
+def no_catalog() -> Catalog:
+    """A catalog in which nothing is written: the default policies, and nothing else."""
+    return Catalog(
+        root=Path(),
+        briefs={},
+        metrics={},
+        measures={},
+        sources=(),
+        policies=Policies(),
+        problems=(),
+        files={},
+    )

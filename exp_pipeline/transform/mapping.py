@@ -232,17 +232,10 @@ def _most_items(source: Source) -> int:
     return MOST_PARTS // (source.makers() + 1)
 
 
-def _columns_read(source: Source) -> set[str]:
+def columns_read(source: Source) -> set[str]:
+    """The columns that the rules of a source read; its `unnest` apart."""
     texts = [text for place, text in source.expressions() if place != ("unnest",)]
     return {column.parts[0].name for text in texts for column in duck(text).find_all(exp.Column)}
-
-
-def unread_columns(source: Source) -> tuple[str, ...]:
-    """The declared columns of the file that no expression of the source reads, in order."""
-    read = _columns_read(source)
-    if source.unnest is not None:
-        read |= {column.parts[0].name for column in duck(source.unnest).find_all(exp.Column)}
-    return tuple(name for name in source.file_columns() if name not in read)
 
 
 def raw_items(source: Source) -> exp.Expr:
@@ -259,7 +252,7 @@ def raw_items(source: Source) -> exp.Expr:
         to=exp.DataType(this=exp.DType.ARRAY, expressions=[kind], nested=True),
     )
     # A column that no rule reads stays behind: the list itself above all, or each element would carry all.
-    read = [name for name in source.file_columns() if name in _columns_read(source)]
+    read = [name for name in source.file_columns() if name in columns_read(source)]
     names = [exp.column(name, quoted=True) for name in (ROW_NUMBER, "byte_offset", "extra", *read)]
     listed = exp.select(*names, "reason", items.as_("taken_apart")).from_("raw", copy=False)
     many = f"len(taken_apart) > {_most_items(source)}"
@@ -347,7 +340,7 @@ def _replaced(value: exp.Expr, replacements: Mapping[str, Constant]) -> exp.Expr
     return chain
 
 
-def _ignored(source: Source) -> exp.Expr | None:
+def ignored_reason(source: Source) -> exp.Expr | None:
     """The reason for which a row is left out on purpose; null where it is not."""
     if not source.ignore:
         return None
@@ -368,10 +361,10 @@ def _mapped(shape: DoorShape, source: Source, maker: _Maker | None, part: int) -
     result = exp.select(_part(source, part).as_("part"), *RAW_COLUMNS)
     for name in shape.accepted():
         result.append("expressions", values.get(name, exp.null()).as_(name, quoted=True))
-    result = result.from_(_rows_of(source), copy=False).where(duck("reason is null"))
+    result = result.from_(rows_of(source), copy=False).where(duck("reason is null"))
     if source.unnest is not None:
         result = result.where(duck("not no_item"))
-    if (ignored := _ignored(source)) is not None:
+    if (ignored := ignored_reason(source)) is not None:
         result = result.where(exp.paren(ignored).is_(exp.null()))
     return result if maker is None or maker.when is None else result.where(maker.when.copy())
 
@@ -383,7 +376,8 @@ def _part(source: Source, rule: int) -> exp.Expr:
     return duck(f"item_place * {source.makers() + 1} + {rule}")
 
 
-def _rows_of(source: Source) -> str:
+def rows_of(source: Source) -> str:
+    """The table that the rules of a source look at."""
     return "raw" if source.unnest is None else "raw_items"
 
 
@@ -398,14 +392,14 @@ def _leftover(source: Source, shape: DoorShape, makers: Sequence[_Maker]) -> exp
     reasons: list[exp.Expr] = [exp.column("reason"), exp.Literal.string("no_event_rule")]
     if source.unnest is not None:
         unwanted = exp.or_(exp.column("no_item"), unwanted)
-    if (ignored := _ignored(source)) is not None:
+    if (ignored := ignored_reason(source)) is not None:
         reasons.insert(1, ignored)
         unwanted = exp.or_(unwanted, exp.not_(exp.paren(ignored.copy()).is_(exp.null())))
     result.append("expressions", exp.func("coalesce", *reasons).as_("reason"))
     result.append("expressions", exp.column("extra"))
     for name in shape.accepted():
         result.append("expressions", exp.null().as_(name, quoted=True))
-    return result.from_(_rows_of(source), copy=False).where(exp.or_(duck("reason is not null"), unwanted))
+    return result.from_(rows_of(source), copy=False).where(exp.or_(duck("reason is not null"), unwanted))
 
 
 def mapped_rows(source: Source, shape: DoorShape) -> exp.Expr:
