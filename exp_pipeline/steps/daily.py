@@ -11,13 +11,14 @@ import polars as pl
 from exp_pipeline.analysis.daily import daily_guardrails, daily_sample_ratio
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.steps.behaviour import event_measures, session_measures
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
 from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.steps.exposure import build_units
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform import measures as measure_sql
+from exp_pipeline.transform import metrics as metric_sql
+from exp_pipeline.transform import queries
 
 
 def judge_sample_ratios(bench: Workbench, window: Window) -> list[Written]:
@@ -62,11 +63,6 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
     """For each day and running experiment: every guardrail on all data so far, with its kill rule."""
     started = time.monotonic()
     build_units(bench)
-    units = bench.engine.frame(
-        "select experiment, version, unit_id, arm, assigned_date, cluster_id from units "
-        "order by experiment, version, unit_id"
-    )
-    measures = measure_sql.in_order((*event_measures(bench), *session_measures(bench)))
     rows: list[dict[str, object]] = []
     for brief in _briefs(bench):
         days = [day for day in window.days() if brief.start <= day < brief.end]
@@ -76,20 +72,20 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
             "days_so_far",
             "unit_days",
             Window.of(brief.start, days[-1]),
-            more=measure_sql.column_types(measures),
+            more=measure_sql.column_types(bench.catalog.measures_of(brief).values()),
         )
-        own = ", ".join(
-            quote(measure.name) for measure in measure_sql.in_order(bench.catalog.measures_of(brief).values())
-        )
+        measures = bench.catalog.measures_of(brief)
+        own = "".join(f", {quote(measure.name)}" for measure in measure_sql.in_order(measures.values()))
         facts = bench.engine.frame(
-            f"select unit_id, event_date, {own} from days_so_far "
+            f"select unit_id, event_date{own} from days_so_far "
             "where experiment = $experiment and version = $version "
             "order by unit_id, event_date",
             {"experiment": brief.name, "version": brief.version},
         )
-        here = units.filter((pl.col("experiment") == brief.name) & (pl.col("version") == brief.version))
+        here = _guarded_units(bench, brief)
+        metrics = bench.catalog.metrics_of(brief)
         for day in days:
-            for result in daily_guardrails(brief, bench.catalog.metrics_of(brief), here, facts, upto=day):
+            for result in daily_guardrails(brief, metrics, here, facts, upto=day, measures=measures):
                 rows.append(
                     {
                         "experiment": brief.name,
@@ -105,6 +101,21 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
                     }
                 )
     return _write(bench, "guardrails_daily", rows, window, started)
+
+
+def _guarded_units(bench: Workbench, brief: Brief) -> pl.DataFrame:
+    """Who is in an experiment, with whom each metric lets count."""
+    from sqlglot import exp
+
+    query = (
+        exp.select("u.unit_id", "u.arm", "u.assigned_date", "u.cluster_id")
+        .select(*metric_sql.included_columns(bench.catalog.dataset_metrics(brief)))
+        .from_("units as u")
+        .where("u.experiment = $experiment and u.version = $version", dialect=queries.DIALECT)
+        .order_by("u.unit_id")
+    )
+    here = {"experiment": brief.name, "version": brief.version}
+    return bench.engine.frame(queries.query_text(query), here)
 
 
 def _briefs(bench: Workbench) -> list[Brief]:

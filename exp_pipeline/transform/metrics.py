@@ -330,6 +330,12 @@ def days_needed(metric: Metric, metrics: Mapping[str, Metric]) -> int | None:
     return max((days for days in found if days is not None), default=None)
 
 
+def included_columns(metrics: Mapping[str, Metric]) -> list[exp.Expr]:
+    """Columns over units `u`: whether each metric lets a unit count; none for metrics that let all."""
+    found = ((name, _included(metric, metrics)) for name, metric in metrics.items())
+    return [value.as_(included_column(name), quoted=True) for name, value in found if value is not None]
+
+
 def _included(metric: Metric, metrics: Mapping[str, Metric]) -> exp.Expr | None:
     """Whether a unit counts by what was known at its assignment; None where every unit does."""
     conditions: list[exp.Expr] = []
