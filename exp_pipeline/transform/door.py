@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from exp_pipeline.model.sources import Source
 from exp_pipeline.transform.identity import hmac_of
+from exp_pipeline.transform.reduction import reduced_extra
 
 # A slice file per event day is written; rows whose clock is further off than any lateness setting share one.
 OLDEST_LATE_DAYS = 60
@@ -106,7 +107,7 @@ def fitted(value: exp.Expr, have: str, kind: str, time_zone: str = "UTC") -> exp
             if exp.DataType.build(have, dialect="duckdb").is_type(*exp.DataType.INTEGER_TYPES):
                 return exp.TryCast(this=told, to=exp.DataType.build(kind))
             form = (
-                "case when x = 'true' or contains(x, '_') or try_cast(x as double) <> try_cast(x as bigint) "
+                "case when contains(x, '_') or try_cast(x as double) is distinct from try_cast(x as bigint) "
             )
             return _over(form + "then null else try_cast(x as bigint) end", exp.cast(told, "varchar"))
         case "DOUBLE":
@@ -147,7 +148,7 @@ def _over(form: str, value: exp.Expr, zone: str = "") -> exp.Expr:
 
 
 _REAL_DAY = "between timestamp '0001-01-01' and timestamp '9999-12-31 23:59:59.999999'"
-_REAL_MOMENT = "between timestamptz '0001-01-02 00:00:00+00' and timestamptz '9999-12-30 00:00:00+00'"
+_REAL_MOMENT = "between timestamptz '0001-01-01 00:00:00+00' and timestamptz '9999-12-31 23:59:59+00'"
 
 
 def _time(value: exp.Expr, have: str, text: bool, zone: str) -> exp.Expr:
@@ -207,7 +208,7 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
         duck("cast(t.part as smallint)").as_("part"),
         exp.column("byte_offset", table="places"),
         exp.column("reason", table="t"),
-        exp.column("extra", table="t"),
+        reduced_extra(exp.column("extra", table="t"), source.extra_keep).as_("extra"),
         duck("cast($received_date as date)").as_("received_date"),
         duck("cast($key_id as varchar)").as_("key_id"),
         exp.column("id_key", table="id_learner_id").as_("learner_key"),
