@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -119,6 +120,11 @@ class Measure(Noun):
         """Digest of what decides the measure's values; another description needs no backfill."""
         whole = self.model_dump(mode="json", exclude={"description"})
         return digest_of({name: value for name, value in whole.items() if value is not None})
+
+
+def definitions(measures: Iterable[Measure]) -> dict[str, str]:
+    """What a table that carries these measures was made with: measure -> digest of its definition, by name."""
+    return {one.name: one.definition_digest()[:12] for one in sorted(measures, key=lambda one: one.name)}
 
 
 class Score(Noun):
