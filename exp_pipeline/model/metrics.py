@@ -123,7 +123,7 @@ class Measure(Noun):
 
 
 def definitions(measures: Iterable[Measure]) -> dict[str, str]:
-    """What a table that carries these measures was made with: measure -> digest of its definition, by name."""
+    """What a table that carries these measures was made with: measure -> digest of its definition."""
     return {one.name: one.definition_digest()[:12] for one in sorted(measures, key=lambda one: one.name)}
 
 
