@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from exp_pipeline.cli import doctor, experiments, homes, quality, runs, sample, sources, status, tables, units
+from exp_pipeline.cli import (
+    doctor,
+    events,
+    experiments,
+    homes,
+    privacy,
+    quality,
+    runs,
+    sample,
+    sources,
+    status,
+    tables,
+    units,
+)
 from exp_pipeline.cli.terminal import ExplainedGroup, Verbose
 
 app = typer.Typer(
@@ -42,6 +55,7 @@ for command in (
     sample.demo,
     homes.init,
     homes.validate,
+    events.events,
     runs.run,
     experiments.plan,
     status.status,
@@ -51,9 +65,11 @@ for command in (
     tables.analyze,
     units.assign,
     units.simulate,
+    privacy.erase,
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(privacy.keys)
 app.add_typer(sources.app, name="source")
 
 

@@ -34,7 +34,8 @@ def reduced(text: str) -> dict[str, object]:
     ("key", "value"),
     [
         ("score", 12), ("share", 0.123456789), ("delta", -5), ("tiny", 1e-9), ("flag", True), ("gone", None),
-        ("levels", [1, 2.5, None, True]), ("deep", {"a": {"b": [1, 2]}}), ("mood", "calm"), ("http.code", 200),
+        ("levels", [1, 2.5, None, True]), ("deep", {"a": {"b": [1, 2]}}), ("mood", "calm"),
+        ("http.code", 200),
     ],
 )  # fmt: skip
 def test_plain_values_stay(key: str, value: object) -> None:
@@ -44,7 +45,8 @@ def test_plain_values_stay(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("note", "Quill", "Quill"), ("note", "名前", "名前"), ("note", "", ""), ("student_no", 1234567, "1234567"),
+        ("note", "Quill", "Quill"), ("note", "名前", "名前"), ("note", "", ""),
+        ("student_no", 1234567, "1234567"),
         ("user_id", 3, "3"), ("studentId", 12, "12"), ("phone", 4321, "4321"), ("born", 12345678, "12345678"),
         ("lat", 48.2, "48.2"), ("tags", ["ada"], '["ada"]'), ("by", {"who": "ada"}, '{"who":"ada"}'),
         ("seen", {"ada@x": 1}, '{"ada@x":1}'), ("big", 10**29, str(10**29)),
