@@ -354,6 +354,8 @@ def _findings(
 def _assumptions(design: _Design, history: History) -> tuple[str, ...]:
     brief, metric = design.brief, design.metric
     lines = [f"Baseline and spread are those of {history.units:,} units in {history.days} days of history."]
+    if history.share < 1.0:
+        lines.append(f"Layer and holdout leave {percent(history.share)} of all units to the experiment.")
     if metric.type == "mean":
         lines.append("The outcome is normal: a skewed one needs more units for the same coverage.")
     elif metric.denominator is not None:

@@ -25,8 +25,8 @@ HISTORY_DAYS = 14
 class History:
     """What the days before an experiment tell: baseline of the primary, who comes by day, what has data.
 
-    `units_per_day` is new units a day over `days` days; it and `facts_seen` are None where there is no
-    history.
+    `units_per_day` is new units a day over `days` days that layer and holdout leave to the experiment, a
+    `share` of all; it and `facts_seen` are None where there is no history.
     """
 
     days: int
@@ -34,6 +34,7 @@ class History:
     units_per_day: float | None
     baseline: Baseline | None
     facts_seen: dict[str, int] | None
+    share: float = 1.0
 
 
 def history_of(bench: Workbench, brief: Brief) -> History:
@@ -48,8 +49,9 @@ def history_of(bench: Workbench, brief: Brief) -> History:
     seen = {name: _with_value(metric, units) for name, metric in metrics.items()}
     baseline = _baseline(brief, metrics[brief.primary], units)
     # New units a day: everybody seen in the history is met once when an experiment opens.
-    expected = units.height / len(days) if units.height else None
-    return History(len(days), units.height, brief.expected_units_per_day or expected, baseline, seen)
+    share = bench.catalog.limits_of(brief).share(brief.name)
+    expected = share * units.height / len(days) if units.height and share else None
+    return History(len(days), units.height, brief.expected_units_per_day or expected, baseline, seen, share)
 
 
 def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFrame:
