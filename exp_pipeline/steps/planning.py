@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import polars as pl
 
-from exp_pipeline.analysis.planning import Baseline, DurationPlan, Readiness, power_plan, readiness
+from exp_pipeline.analysis.planning import Baseline, DurationPlan, Gap, Readiness, power_plan, readiness
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.steps.behaviour import event_measures, session_measures
 from exp_pipeline.steps.context import Window, Workbench, day_of
+from exp_pipeline.steps.drawn import draw_of
 from exp_pipeline.steps.experiment import brief_of, last_day
 from exp_pipeline.steps.facts import build_learner_days
 from exp_pipeline.store.engine import quote
@@ -150,13 +151,18 @@ def check_readiness(bench: Workbench, experiment: str) -> Readiness:
     """May this experiment start? Every gap at once, judged on the days before its start."""
     brief = brief_of(bench, experiment)
     history = history_of(bench, brief)
-    return readiness(
+    found = readiness(
         brief,
         bench.catalog.metrics_of(brief),
         baseline=history.baseline,
         units_per_day=history.units_per_day,
         facts_seen=history.facts_seen,
     )
+    if brief.assignment == "table" and draw_of(bench.home, brief) is None:
+        remedy = f"run `exp assign {brief.name} --units FILE`"
+        gap = Gap("assignment", "the table of arms has not been drawn", remedy)
+        return replace(found, gaps=(*found.gaps, gap))
+    return found
 
 
 def plan_power(bench: Workbench, experiment: str) -> tuple[History, DurationPlan | None]:
