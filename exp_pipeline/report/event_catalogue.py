@@ -121,7 +121,7 @@ def catalogue_markdown(docs: Sequence[EventDoc], *, metrics_known: bool = True) 
         named = f"[{entry.newest.name}](#{entry.newest.name})"
         parts.append(f"| {named} | {told} | {entry.newest.owner} | {_cell(entry.newest.summary)} |")
     parts += ["", "## Versions", "", *(f"- {line}" for line in VERSIONS)]
-    parts += ["", "## Why a row is refused", "", "| reason | meaning |", "|---|---|"]
+    parts += ["", "## Why the contract refuses a row", "", "| reason | meaning |", "|---|---|"]
     parts += [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS]
     parts += [
         "",

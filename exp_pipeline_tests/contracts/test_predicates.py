@@ -348,6 +348,8 @@ def test_the_caller_may_change_the_expression_without_changing_the_contract() ->
 
 
 _AT_ONCE = """
+import sys
+sys.setswitchinterval(1e-5)
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 import polars, pandera.polars
