@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from exp_pipeline.model.incidents import RULES, RuleName
+from exp_pipeline.model.quality import QUALITY_RULES, QualityRuleName
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +29,27 @@ def test_every_page_belongs_to_a_rule() -> None:
 def test_a_runbook_has_its_parts(rule: RuleName) -> None:
     text = (ROOT / RULES[rule].runbook).read_text()
     assert f"Rule `{rule}`" in text
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    assert [part.splitlines()[0] for part in parts[1:]] == [
+        "First look",
+        "Likely causes",
+        "Mitigation",
+        "Silence",
+    ]
+    assert all(len(part.splitlines()) > 3 for part in parts[1:])
+
+
+def test_every_quality_rule_has_a_page_and_every_page_a_rule() -> None:
+    pages = {str(page.relative_to(ROOT)) for page in (ROOT / "docs" / "runbooks" / "quality").glob("*.md")}
+    assert pages == {rule.runbook for rule in QUALITY_RULES.values()}
+
+
+@pytest.mark.parametrize("name", sorted(QUALITY_RULES))
+def test_a_quality_rule_s_page_has_its_parts(name: QualityRuleName) -> None:
+    rule = QUALITY_RULES[name]
+    text = (ROOT / rule.runbook).read_text()
+    assert f"Quality rule `{name}`, on table `{rule.subject}`." in text
+    assert f"`{name}:{rule.subject}`" in text
     parts = re.split(r"^## ", text, flags=re.MULTILINE)
     assert [part.splitlines()[0] for part in parts[1:]] == [
         "First look",
