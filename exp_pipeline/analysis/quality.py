@@ -325,14 +325,14 @@ def judge_drift(
 
 
 def judge_deprecated(judge: Judge, used: Sequence[Group], sunsets: dict[str, date]) -> QualityFinding:
-    """How many days are left to the nearest sunset of what is still sent? `sunsets` by field."""
+    """How many days are left to the nearest sunset of what is still sent? `sunsets` by group name."""
     sent = [group for group in used if group.part >= judge.limits.minimum_rows]
     if not sent:
-        said = "no deprecated field is sent" if sunsets else "the contract deprecates no field"
+        said = "nothing that is deprecated is sent" if sunsets else "the contracts deprecate nothing"
         return judge.found("pass", None, sum(group.part for group in used), said)
     judged = []
     for group in sent:
-        left = (sunsets[group.name.partition(" ")[0]] - judge.day).days
+        left = (sunsets[group.name] - judge.day).days
         verdict: Verdict = "pass"
         if judge.limits.warn_at is not None and left < judge.limits.warn_at:
             verdict = "warn"

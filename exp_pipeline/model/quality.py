@@ -242,12 +242,12 @@ QUALITY_RULES: Mapping[QualityRuleName, QualityRule] = MappingProxyType(
             ),
             _rule(
                 "deprecated_fields",
-                "Deprecated fields in use",
-                "How many days are left to the sunset of a deprecated field that is still sent?",
+                "Deprecated contracts in use",
+                "How many days are left to the last day of a field or version that is still sent?",
                 "events",
                 unit="days",
                 bad="below",
-                first_look="Which event still fills it, from which client version?",
+                first_look="Which client version still sends it? `exp events` says what replaces it.",
             ),
         )
     }

@@ -11,12 +11,13 @@ import polars as pl
 
 from exp_pipeline.analysis import quality as judging
 from exp_pipeline.analysis.quality import Group, Judge
+from exp_pipeline.contracts.deprecations import deprecations
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.quality import QUALITY_RULES, QualityFinding, QualityPolicy, QualityRuleName
 from exp_pipeline.steps import quality_groups as groups_of
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
 from exp_pipeline.steps.day_files import write_alone
-from exp_pipeline.steps.quality_counts import DayCounts, count_days, deprecated_fields
+from exp_pipeline.steps.quality_counts import DayCounts, count_days
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 
@@ -113,7 +114,7 @@ def _judged(bench: Workbench, judge: Judge, counts: DayCounts, day: date) -> Qua
     if name == "receipt_drift":
         return _drift(bench, judge, counts, day)
     used = groups_of.deprecated_groups(groups_of.rows_on(counts.events, day))
-    return judging.judge_deprecated(judge, used, deprecated_fields())
+    return judging.judge_deprecated(judge, used, {one.label: one.sunset for one in deprecations()})
 
 
 _SHARES_OF_EVENTS: Mapping[QualityRuleName, str] = {

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 import polars as pl
 from sqlglot import exp
 
+from exp_pipeline.contracts.deprecations import deprecations
 from exp_pipeline.contracts.fields import FIELDS
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.quality import QualityPolicy
@@ -111,27 +112,19 @@ def _columns(names: Iterable[str]) -> list[exp.Expr]:
 
 
 def _empties(policy: QualityPolicy) -> list[exp.Expr]:
-    """For each critical field how many rows lack it, for each deprecated one how many have it."""
+    """For each critical field how many rows lack it, for what is deprecated how many use it."""
     wanted = dict.fromkeys(field for fields in policy.critical.values() for field in fields)
     return [
         *(
             _count_where(exp.column(name, quoted=True).is_(exp.null())).as_(f"empty_{name}")
             for name in wanted
         ),
-        *(
-            _count_where(exp.not_(exp.column(name, quoted=True).is_(exp.null()))).as_(f"sent_{name}")
-            for name in deprecated_fields()
-        ),
+        *(_count_where(one.used()).as_(f"uses_{place}") for place, one in enumerate(deprecations())),
     ]
 
 
 def _count_where(condition: exp.Expr) -> exp.Expr:
     return exp.Filter(this=exp.Count(this=exp.Star()), expression=exp.Where(this=condition))
-
-
-def deprecated_fields() -> dict[str, date]:
-    """The contract's deprecated fields, with their last day."""
-    return {name: date.fromisoformat(spec.sunset) for name, spec in FIELDS.items() if spec.sunset}
 
 
 def _unknown_turns(

@@ -9,8 +9,9 @@ from datetime import date, timedelta
 import polars as pl
 
 from exp_pipeline.analysis.quality import ALL, Group
+from exp_pipeline.contracts.deprecations import deprecations
 from exp_pipeline.model.quality import QualityPolicy, QualityRuleName
-from exp_pipeline.steps.quality_counts import DayCounts, deprecated_fields
+from exp_pipeline.steps.quality_counts import DayCounts
 
 # Reasons that are no breach of a contract and have rules of their own.
 _CONTRACT = (
@@ -208,11 +209,7 @@ def fate_groups(by_source: Mapping[str, Mapping[str, int]], fate: str) -> list[G
 
 
 def deprecated_groups(events: pl.DataFrame) -> list[Group]:
-    """Deprecated fields that are still sent, by event."""
-    groups = []
-    for field in deprecated_fields():
-        sums = events.group_by("event_name").agg(pl.col(f"sent_{field}").sum(), pl.col("n_rows").sum())
-        for event, sent, rows in sums.sort("event_name").iter_rows():
-            if sent:
-                groups.append(Group(f"{field} of {event}", float(sent), float(rows)))
-    return groups
+    """What is deprecated and still sent: each with the rows that use it."""
+    rows = float(events["n_rows"].sum())
+    used = [(one, float(events[f"uses_{place}"].sum())) for place, one in enumerate(deprecations())]
+    return [Group(one.label, part, rows) for one, part in used if part]

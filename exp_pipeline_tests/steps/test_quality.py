@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from exp_pipeline.catalog import Catalog
+from exp_pipeline.contracts.deprecations import Deprecation
 from exp_pipeline.contracts.validation import validate_table
 from exp_pipeline.model.quality import QUALITY_RULES, GatewayTotals
 from exp_pipeline.steps import quality, quality_counts, quality_groups
@@ -234,13 +235,13 @@ def test_a_deprecated_field_that_is_still_sent(
     bench = opened("home")
     worlds.add_day(bench, past)
     for left, verdict in ((40, "pass"), (10, "warn"), (-1, "fail")):
-        sunset = {"retry_count": DAY + timedelta(days=left)}
+        one = Deprecation(None, None, "retry_count", DAY + timedelta(days=left))
         for module in (quality, quality_counts, quality_groups):
-            monkeypatch.setattr(module, "deprecated_fields", lambda sunset=sunset: sunset)
+            monkeypatch.setattr(module, "deprecations", lambda one=one: (one,))
         judge_quality(bench, TODAY)
         row = told(verdicts(bench), "deprecated_fields")
         assert (row["verdict"], row["value"]) == (verdict, float(left))
-        assert str(row["evidence"]).startswith("retry_count of tutor_turn_response_shown is still sent in ")
+        assert str(row["evidence"]).startswith("retry_count is still sent in ")
 
 
 def test_the_window_and_a_second_run_change_no_byte(opened: Opened, past: Path) -> None:
