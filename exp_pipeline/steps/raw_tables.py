@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from exp_pipeline.model.errors import SourceError
 from exp_pipeline.model.sources import Source
@@ -28,9 +29,10 @@ def _check(source: Source, file: LandingFile, present: Sequence[str]) -> None:
         )
 
 
-def _add_table(bench: Workbench, source: Source, present: Mapping[str, str]) -> None:
-    text = query_text(mapping.raw_from_table(source, door_shape(), present))
-    bench.engine.connection.execute(f"insert into raw by name {text}")
+@cache
+def _raw_text(source_json: str, present: tuple[tuple[str, str], ...]) -> str:
+    source = Source.model_validate_json(source_json)
+    return query_text(mapping.raw_from_table(source, door_shape(), dict(present)))
 
 
 # CSV ---------------------------------------------------------------------------------------------------
@@ -39,7 +41,7 @@ def _add_table(bench: Workbench, source: Source, present: Mapping[str, str]) -> 
 def from_csv(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
     """Table `raw` from CSV files, every value as text."""
     engine, rows = bench.engine, 0
-    dialect = _dialect(source)
+    dialect, told = _dialect(source), source.canonical_json()
     for number, file in enumerate(files):
         for batch in csv_batches(file.path, dialect, bench.catalog.policies.landing_line_limit_bytes):
             if batch.names:
@@ -58,7 +60,8 @@ def from_csv(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> 
             engine.connection.execute(
                 f"insert into places select row_number + {number << FILE_SHIFT}, byte_offset from records"
             )
-            _add_table(bench, source, dict.fromkeys(batch.names, "VARCHAR"))
+            text = _raw_text(told, tuple((name, "VARCHAR") for name in batch.names))
+            engine.connection.execute(f"insert into raw by name {text}")
             engine.drop("raw_table")
             engine.drop("records")
             rows += batch.rows.height
@@ -76,7 +79,7 @@ def _dialect(source: Source) -> CsvDialect:
     return CsvDialect(
         delimiter=written.delimiter,
         quote=written.quote,
-        escape=written.escape,
+        escape=written.escape if written.quote else "",
         names=() if isinstance(written.header, bool) else tuple(written.header),
         null_text=frozenset(written.null_text),
         encoding=written.encoding,
@@ -168,7 +171,6 @@ def _slices(
     total = sum(one.rows for one in tables)
     own = tables[0]
     for first in range(0, total, BATCH_ROWS):
-        empty_raw(bench, source)
         no_places(bench)
         try:
             _read_slice(bench, tables, first)
@@ -177,7 +179,7 @@ def _slices(
                 raise
             yield _refused(bench, source, files, own.number, blamed(trouble, own.file), first + 1)
             continue
-        _add_table(bench, source, dict(own.columns))
+        bench.engine.build("raw", _raw_text(source.canonical_json(), own.columns))
         bench.engine.drop("raw_table")
         yield RawBatch(min(BATCH_ROWS, total - first), tuple(files))
 
