@@ -88,4 +88,6 @@ def blamed(trouble: Exception, file: LandingFile) -> str:
     # A file whose bytes can be read is to blame itself where its content cannot.
     if isinstance(trouble, not_the_file) or digest_of_file(file.path) != file.digest:
         raise trouble
-    return str(trouble).splitlines()[0].replace(str(file.path), file.relative)
+    # The engine may quote the value that it could not read.
+    told = str(trouble).splitlines()[0].replace(str(file.path), file.relative)
+    return told.partition(": value")[0]

@@ -37,6 +37,7 @@ _VALUE[ord("n")] = 0
 _VALUE[[ord("{"), ord("["), 32, 9, 13]] = 1_000
 _UNSURE = 1_000_000
 _MARK = b"\xef\xbb\xbf"
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 _Ints = npt.NDArray[np.int64]
 _Bytes = npt.NDArray[np.uint8]
@@ -114,8 +115,7 @@ class _Odd:
 
     def add(self, row: int, place: int, offset: int, line: bytes) -> None:
         """Keep a line; a blank one is no row."""
-        if line.startswith(_MARK) and offset == 0:
-            line = line[len(_MARK) :]
+        line = line.removeprefix(_MARK)
         if line.strip(b" \t\r"):
             self.size += len(line)
             self.rows.append((row, place, offset, *_decoded(line)))
@@ -198,13 +198,17 @@ def line_batches(files: Sequence[LandingFile], limit: int, scratch: Path) -> Ite
 
     `scratch` is a folder for the plain lines of the batch in hand. Reasons given here: `not_utf8`,
     `line_too_long` (over `limit` bytes), `truncated_gzip`, `damaged_gzip`. A byte order mark at the start of
-    a file is not part of its first line. Memory is bounded by the limit and the batch, whatever files hold.
+    a line is no part of it. Memory is bounded by the limit and the batch, whatever files hold.
     """
     with _scratch(scratch) as (handle, path):
         gathering = _Gathering(handle)
         for number, file in enumerate(files):
             row = 0
             for block in blocks(file.path, limit):
+                if row == 0 and block.data.startswith(_WIDE_MARKS):
+                    # The whole file is in an encoding whose bytes cannot be cut into lines here.
+                    gathering.odd.refuse(1, (number << FILE_SHIFT) + 1, 0, "not_utf8")
+                    break
                 if block.reason is not None:
                     row += 1
                     place = (number << FILE_SHIFT) + row

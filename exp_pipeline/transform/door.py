@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from exp_pipeline.model.sources import Source
 from exp_pipeline.transform.identity import hmac_of
-from exp_pipeline.transform.reduction import reduced_extra
+from exp_pipeline.transform.reduction import guarded, reduced_extra
 
 # A slice file per event day is written; rows whose clock is further off than any lateness setting share one.
 OLDEST_LATE_DAYS = 60
@@ -213,13 +213,14 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
         duck("cast($key_id as varchar)").as_("key_id"),
         exp.column("id_key", table="id_learner_id").as_("learner_key"),
     )
-    for name in shape.types:
+    for name, kind in shape.types.items():
         own = exp.column(name, table="t", quoted=True)
         value: exp.Expr = own
         if name in shape.identifiers:
             value = exp.column("pseudonym", table=f"id_{name}")
         elif name in reduced:
-            value = exp.func("coalesce", hmac_of(exp.column(reduced[name].text, table="t")), own)
+            sent = guarded(name, own, own, one_word=True)
+            value = exp.func("coalesce", hmac_of(exp.column(reduced[name].text, table="t")), sent)
         elif name in lengths:
             value = exp.func("coalesce", exp.func("length", exp.column(lengths[name].text, table="t")), own)
         elif name in languages:
@@ -228,7 +229,9 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
                     exp.column(text, table="t") if isinstance(node, exp.Column) and node.name == "x" else node
                 )
             )
-            value = exp.func("coalesce", own, locale)
+            value = exp.func("coalesce", guarded(name, own, own, one_word=True), locale)
+        elif kind == "VARCHAR":
+            value = guarded(name, own, exp.column("learner_id", table="t", quoted=True))
         inner.append("expressions", value.as_(name, quoted=True))
     for name in BUCKET_COLUMNS:
         inner.append("expressions", exp.column(name, table="buckets"))
