@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 
@@ -95,20 +96,25 @@ def readout_of(bench: Workbench, experiment: str, snapshot: str | None = None) -
 
 
 def result_frame(rows: Sequence[Noun], kind: type[Noun]) -> pl.DataFrame:
-    """Results as a table with one column a field; nested fields as JSON text."""
-    columns = list(kind.model_fields)
+    """Results as a table with one column a field, typed also where every value is missing; nested as JSON."""
+    columns = {name: _column_type(field.annotation) for name, field in kind.model_fields.items()}
     records = []
     for row in rows:
         plain = row.model_dump(mode="json")
-        records.append({name: _flat(plain[name]) for name in columns})
-    return (
-        pl.DataFrame(records, infer_schema_length=None)
-        if records
-        else pl.DataFrame({name: [] for name in columns})
-    )
+        records.append({name: _flat(plain[name], column) for name, column in columns.items()})
+    return pl.DataFrame(records, schema=columns)
 
 
-def _flat(value: object) -> object:
+def _column_type(annotation: object) -> pl.DataType:
+    """The column type of a field: numbers and truths as they are, everything else as text (days too)."""
+    kinds: dict[object, pl.DataType] = {bool: pl.Boolean(), int: pl.Int64(), float: pl.Float64()}
+    parts = [one for one in get_args(annotation) or (annotation,) if one is not type(None)]
+    return kinds.get(parts[0], pl.String()) if len(parts) == 1 else pl.String()
+
+
+def _flat(value: object, kind: pl.DataType) -> object:
+    if isinstance(value, str) and kind == pl.Float64:
+        return float(value)  # JSON has no infinity: it comes as text
     return json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
 
 
