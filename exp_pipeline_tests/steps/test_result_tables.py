@@ -11,7 +11,8 @@ from exp_pipeline.model.readout import Estimate, IntegrityCheck
 from exp_pipeline.steps.readouts import RESULTS, result_frame
 
 ROW = Estimate(
-    experiment="e", snapshot="s", metric="m", title="M", role="primary", display="share", direction="increase",
+    experiment="e", snapshot="s", metric="m", title="M", role="primary", display="share",
+    direction="increase",
     arm="new", control="control", method="welch", n_control=3, n_treatment=4,
 )  # fmt: skip
 
