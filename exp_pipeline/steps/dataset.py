@@ -39,6 +39,12 @@ def covariates_of(catalog: Catalog, brief: Brief) -> tuple[Measure, ...]:
     )
 
 
+def after_measures(catalog: Catalog, brief: Brief) -> tuple[Measure, ...]:
+    """Every measure that a brief's dataset takes from the days since assignment, by name."""
+    names = {name for metric in catalog.dataset_metrics(brief).values() for name in metric.measures()}
+    return measure_sql.in_order(catalog.measures[name] for name in names)
+
+
 def pre_measures(catalog: Catalog, brief: Brief) -> tuple[Measure, ...]:
     """Every measure that a brief's dataset takes from before assignment: covariates, and scores of gains."""
     scores = [name for metric in catalog.dataset_metrics(brief).values() for name in metric.pre_measures()]
@@ -61,7 +67,7 @@ def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest:
     """
     engine, catalog = bench.engine, bench.catalog
     shown = window or Window.of(brief.start, brief.start)
-    own = measure_sql.in_order(catalog.measures_of(brief).values())
+    own = after_measures(catalog, brief)
     covariates = covariates_of(catalog, brief)
     metrics = catalog.dataset_metrics(brief)
     back = pre_days(catalog, brief)
