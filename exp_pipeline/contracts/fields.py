@@ -65,9 +65,7 @@ def range_of(column: CanonicalColumn) -> str:
     bounds = {name: _shown(value) for name, value in column.checks.items() if name in _BOUNDS}
     if set(bounds) == {"ge", "le"}:
         return f"{bounds['ge']} to {bounds['le']}"
-    return " and ".join(
-        f"{_BOUNDS[name]} {value}" for name, value in bounds.items()
-    )
+    return " and ".join(f"{_BOUNDS[name]} {value}" for name, value in bounds.items())
 
 
 def _shown(bound: object) -> str:
