@@ -72,6 +72,34 @@ def reduced_extra(extra: exp.Expr, keep: Sequence[str] = ()) -> exp.Expr:
     return _filled(_duck(_WHOLE), whole)
 
 
+# Ids of records, which products like to build from the id of the learner.
+RECORD_IDS = ("event_id", "session_id", "conversation_id", "turn_id")
+# Fields whose values are single words: a sentence in one of them is in the wrong place.
+ONE_WORD = ("event_name", "schema_version", "role", "locale")
+MOST_CHARS, MOST_AGENT_CHARS = 128, 512
+# A shorter id is part of many a word.
+LEAST_ID_CHARS = 6
+
+
+def guarded(name: str, value: exp.Expr, learner: exp.Expr, *, one_word: bool = False) -> exp.Expr:
+    """A declared text field that is no id and no free text, made an HMAC where it looks like one.
+
+    That is where it is longer than 128 characters (a user agent 512), holds an @ (but a user agent may), is a
+    sentence where one word belongs, or is a record's id that contains the learner's raw id. Equal values stay
+    equal: `hmac-` and 32 hex digits. Parameters inner_pad, outer_pad.
+    """
+    agent = name == "user_agent"
+    tests = [f"strlen(x) > {MOST_AGENT_CHARS if agent else MOST_CHARS}"]
+    if not agent:
+        tests.append("contains(x, '@')")
+    if one_word or name in ONE_WORD:
+        tests.append("contains(x, ' ')")
+    if name in RECORD_IDS:
+        tests.append(f"(strlen(learner) >= {LEAST_ID_CHARS} and contains(x, learner))")
+    text = f"case when {' or '.join(tests)} then 'hmac-' || left(hmac_of_value, 32) else x end"
+    return _filled(_duck(text), {"x": value, "learner": learner, "hmac_of_value": hmac_of(value)})
+
+
 def _duck(text: str) -> exp.Expr:
     return sqlglot.parse_one(text, dialect="duckdb")
 
