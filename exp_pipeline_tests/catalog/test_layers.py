@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from exp_pipeline.catalog import load_catalog
+from exp_pipeline.model.layers import Layer, LayerPlace
 from exp_pipeline_tests.catalog.folders import BRIEF, EVENT_NAMES, lines_of, write_catalog
 
 SLOW = BRIEF.replace("quick", "slow")
@@ -129,3 +133,11 @@ def test_a_broken_layer_takes_its_experiments_along_and_no_others(tmp_path: Path
     told = [str(problem) for problem in catalog.problems if problem.field == "layer"]
     assert len(told) == 2
     assert all("left out: layer hints has problems, see" in line for line in told)
+
+
+def test_the_guides_examples_are_layers() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "assignment.md").read_text(encoding="utf-8")
+    examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", guide, flags=re.S)]
+    layer, holdout = (Layer.model_validate_json(json.dumps(example)) for example in examples)
+    assert layer.place_of("short-hints") == LayerPlace(experiment="short-hints", buckets=(5_000, 10_000))
+    assert (holdout.kind, holdout.held_out()) == ("holdout", 200)
