@@ -14,7 +14,8 @@ from exp_pipeline.report.pages import render
 LEAD = (
     "What a producer may send, one entry for each event. Times are UTC. Ids of people and organisations are "
     "replaced by an HMAC at the door, raw text by its hash, length and language. Fields that are not listed "
-    "are kept in `extra`: numbers and flags as they are, texts as a hash, unless the source says that they stay."
+    "are kept in `extra`: numbers and flags as they are, texts as a hash, unless the source says that they "
+    "stay."
 )
 VERSIONS = (
     "`schema_version` is major.minor. A minor version only adds; rows of a newer one are welcome, and what "
