@@ -21,7 +21,7 @@ ASSETS = {
     "exclusions": ("ingest", "day"),
     "enrollments": ("identity", ""),
     "content": ("identity", ""),
-    "bouts": ("behaviour", "day"),
+    "learner_days": ("facts", "day"),
     "sessions": ("behaviour", "day"),
     "turns": ("behaviour", "day"),
     "assignments": ("exposure", "day"),

@@ -19,7 +19,7 @@ DAILY_ASSETS = (
     "events",
     "quarantine",
     "exclusions",
-    "bouts",
+    "learner_days",
     "sessions",
     "turns",
     "assignments",

@@ -6,6 +6,7 @@ from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import metadata_of, report, spec, window_of
 from exp_pipeline.steps import behaviour, exposure, facts
+from exp_pipeline.steps import sessions as cutting
 
 _RANGE = dg.BackfillPolicy.single_run()
 
@@ -13,22 +14,22 @@ _RANGE = dg.BackfillPolicy.single_run()
 @dg.multi_asset(
     specs=[
         spec(
-            "bouts",
-            group="behaviour",
-            description="A learner's events within one day with no cut between them, with every "
-            "measure summed up.",
-            table="bouts",
+            "learner_days",
+            group="facts",
+            description="What each learner did on a day, in or out of experiments: one column a measure, "
+            "cut at the learner's assignments.",
+            table="learner_days",
             partitions=parts.event_days,
             deps=["events"],
         )
     ],
-    name="cut_bouts",
+    name="sum_learner_days",
     backfill_policy=_RANGE,
 )
-def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+def learner_days(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
-        report(context, behaviour.build_bouts(bench, window_of(context)))
-    return dg.MaterializeResult(asset_key="bouts")
+        report(context, behaviour.build_learner_days(bench, window_of(context)))
+    return dg.MaterializeResult(asset_key="learner_days")
 
 
 @dg.multi_asset(
@@ -40,7 +41,7 @@ def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
             "identically by any range of days. Reads the day before and the day after too.",
             table="sessions",
             partitions=parts.event_days,
-            deps=["bouts", "events"],
+            deps=["events"],
         )
     ],
     name="glue_sessions",
@@ -48,7 +49,7 @@ def bouts(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
 )
 def sessions(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
-        report(context, behaviour.build_sessions(bench, window_of(context)))
+        report(context, cutting.build_sessions(bench, window_of(context)))
     return dg.MaterializeResult(asset_key="sessions")
 
 
@@ -115,7 +116,7 @@ def assigned(
             description="Who sat in which class, from when to when (the end is excluded, empty while "
             "it lasts).",
             table="enrollments",
-            deps=[dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+            deps=[dg.AssetDep("sessions", partition_mapping=dg.AllPartitionMapping())],
         ),
         spec(
             "content",
@@ -149,7 +150,7 @@ def identities(
             table="unit_days",
             partitions=parts.event_days,
             deps=[
-                "bouts",
+                "learner_days",
                 "sessions",
                 "events",
                 "assignments",

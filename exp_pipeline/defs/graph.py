@@ -5,7 +5,7 @@ from exp_pipeline.defs import after, analysis, days, ingest, integrity, planning
 ASSETS = [
     ingest.landed_events,
     ingest.conformed,
-    days.bouts,
+    days.learner_days,
     days.sessions,
     days.turns,
     days.assigned,

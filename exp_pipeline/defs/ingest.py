@@ -8,7 +8,7 @@ from exp_pipeline.contracts.predicates import rejection_sql
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import plain_columns, report, spec, window_of
-from exp_pipeline.steps import behaviour, ingest, landing
+from exp_pipeline.steps import ingest, landing, sessions
 from exp_pipeline.steps.context import Window, Workbench, door_shape, event_day
 from exp_pipeline.transform.door import landed_columns
 
@@ -166,7 +166,7 @@ def contract_check(bench: Workbench, window: Window) -> dg.AssetCheckResult:
         f"select count(*), count(*) filter (where ({rejection_sql()}) is not null) from written_events"
     )
     unsorted = sum(
-        behaviour.check_sorted(bench, day)
+        sessions.check_sorted(bench, day)
         for day in window.days()
         if bench.lake.manifest("events", event_day(day))
     )

@@ -26,7 +26,7 @@ _ASSIGNMENT_COLUMNS = {name: _SQL_TYPES[str(kind.base_type())] for name, kind in
             description="What keeps the experiment from starting: every gap at once, judged on the "
             "days before its start.",
             partitions=parts.experiments,
-            deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+            deps=["brief", dg.AssetDep("learner_days", partition_mapping=dg.AllPartitionMapping())],
             kinds=("python",),
             grain="One row per gap.",
         ),
@@ -36,7 +36,7 @@ _ASSIGNMENT_COLUMNS = {name: _SQL_TYPES[str(kind.base_type())] for name, kind in
             description="Units and whole weeks that the brief needs, with a grid over effect size and "
             "intraclass correlation.",
             partitions=parts.experiments,
-            deps=["brief", dg.AssetDep("bouts", partition_mapping=dg.AllPartitionMapping())],
+            deps=["brief", dg.AssetDep("learner_days", partition_mapping=dg.AllPartitionMapping())],
             kinds=("python",),
             grain="One row per assumed effect and intraclass correlation.",
         ),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -172,3 +172,8 @@ def received_day(day: date) -> str:
 def day_of(partition: str) -> date:
     """The day that a partition's name carries."""
     return date.fromisoformat(partition.partition("=")[2])
+
+
+def midnight(day: date) -> datetime:
+    """The first moment of a UTC day."""
+    return datetime(day.year, day.month, day.day)

@@ -143,10 +143,10 @@ def _experiment_days(bench: Workbench, brief: Brief, shown: Window, own: Sequenc
 
 
 def _pre_period(bench: Workbench, look: Window, wanted: Sequence[Measure]) -> None:
-    """Table `pre_days`: the measures asked for by unit and day, in one pass over bouts and sessions."""
+    """Table `pre_days`: measures asked for by unit and day, in one pass over learner-days and sessions."""
     over_events = measure_sql.in_order(wanted, "events")
     over_sessions = measure_sql.in_order(wanted, "sessions")
-    bench.read_days("bouts", "bouts", look, more=measure_sql.column_types(over_events))
+    bench.read_days("learner_days", "learner_days", look, more=measure_sql.column_types(over_events))
     bench.read_days("sessions", "sessions", look)
     query = queries.with_slots(
         queries.load("pre_days"),

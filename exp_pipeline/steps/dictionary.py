@@ -154,7 +154,7 @@ def _of_covariates(covariates: Iterable[Measure], brief: Brief) -> dict[str, _En
     days = brief.variance_reduction.pre_days
     found = {}
     for measure in covariates:
-        table = "bouts" if measure.over == "events" else "sessions"
+        table = "learner_days" if measure.over == "events" else "sessions"
         found[pre_column(measure.name)] = _Entry(
             _COVARIATE_UNITS.get(measure.aggregate, unit_of(measure)),
             f"Over the {days} days before the assignment day: {measure.description} "

@@ -11,7 +11,7 @@ from typing import Any
 
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
-from exp_pipeline.steps import behaviour, exposure, facts, ingest
+from exp_pipeline.steps import behaviour, exposure, facts, ingest, sessions
 from exp_pipeline.steps.assignment_table import write_assignment_table
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
 from exp_pipeline.steps.experiment import last_day, take_snapshot
@@ -208,8 +208,8 @@ def _settle_again(bench: Workbench, names: Sequence[str], days: set[date]) -> No
 
     around = {day + DAY * step for day in days for step in (-1, 0, 1)}
     again("events", ingest.conform, days)
-    again("bouts", behaviour.build_bouts, days)
-    again("sessions", behaviour.build_sessions, around)
+    again("learner_days", behaviour.build_learner_days, days)
+    again("sessions", sessions.build_sessions, around)
     again("turns", behaviour.build_turns, around)
     before = _others(bench, names) if lake.partitions("unit_days") else {}
     again("assignments", exposure.build_assignments, days)

@@ -16,6 +16,7 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
+from exp_pipeline.steps.backfill_needs import require_definitions
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
 from exp_pipeline.steps.dataset import MAD_FILES, WEEKS, fill_snapshot, pre_days
 from exp_pipeline.steps.evidence import inputs_of_assignment, read_evidence, write_evidence
@@ -90,13 +91,15 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     """Make (or find again) the snapshot of the dataset that today's inputs give.
 
     Its name is the digest of everything it is made from, so the same inputs give the same name and the same
-    bytes, and a snapshot is never written twice. Raises ExpError where no day of facts is there yet.
+    bytes, and a snapshot is never written twice. Raises ExpError where no day of facts is there yet, and
+    where days were made before a measure was added or defined anew: it names them.
     """
     started = time.monotonic()
     brief = brief_of(bench, experiment)
     newest = last_day(bench)
     if newest is None:
         raise ExpError("no unit_days yet: materialize the daily assets first (`exp run`)")
+    require_definitions(bench, experiment)
     newest = min(newest, brief.end - DAY)
     inputs = _input_digests(bench, brief, newest)
     snapshot = digest_of(inputs)[:16]
@@ -140,7 +143,7 @@ def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, ob
             ("assignments", window),
             ("exposures", window),
             ("events", window),
-            ("bouts", before),
+            ("learner_days", before),
             ("sessions", before),
             ("quarantine", window),
             ("exclusions", window),

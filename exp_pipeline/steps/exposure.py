@@ -42,7 +42,7 @@ def _daily(bench: Workbench, table: str, window: Window) -> list[Written]:
 
 def build_enrollments(bench: Workbench) -> list[Written]:
     """Who was in which class from when to when, as the events of all days tell it."""
-    return _whole(bench, "enrollments", "bouts", "bouts")
+    return _whole(bench, "enrollments", "sessions", "sessions")
 
 
 def build_content(bench: Workbench) -> list[Written]:

@@ -3,122 +3,141 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 
 from sqlglot import exp
 
 from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.behaviour import event_measures, measure_version, session_measures
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
-from exp_pipeline.steps.day_files import side_by_side, write_alone
+from exp_pipeline.steps.day_files import side_by_side
 from exp_pipeline.steps.exposure import build_units
-from exp_pipeline.store.engine import quote, text_literal
-from exp_pipeline.store.lake import NewFile
+from exp_pipeline.steps.recorded import recorded_definitions
+from exp_pipeline.store.engine import quote
+from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import measures as measure_sql
 from exp_pipeline.transform import queries
 
 
 def build_unit_days(bench: Workbench, window: Window) -> list[Written]:
-    """Write the measures of each experiment, unit and day of the window, all in one pass over bouts.
+    """Write the measures of each experiment, unit and day of the window, for all experiments at once.
 
-    Only what happened at or after a unit's assignment counts. On the assignment day that is read from the
-    events themselves; on later days the learner's whole day counts, so bouts and sessions are summed.
+    Only what happened at or after a unit's assignment counts. Learner-days are cut at the assignments among
+    their events, so they need only be added up; where an assignment falls inside a stretch all the same (a
+    class's, say), the rest of that stretch is summed from its events.
     """
-    return side_by_side(_unit_days_of, bench, window)
+    return side_by_side(_unit_days_of, bench, window, piece_days=len(window.days()))
 
 
 def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
-    started = time.monotonic()
     engine = bench.engine
     build_units(bench)
-    build_learner_days(bench, window)
-    _assignment_days(bench, window)
     engine.build(
-        "active_days",
-        "select unit_key, event_date from learner_days union select unit_key, event_date from session_days "
-        "where event_date >= $first_day and event_date < $end_day",
-        {"first_day": window.first, "end_day": window.end},
+        "unit_moments",
+        "select u.experiment, u.version, u.unit_id, u.unit_key, u.assigned_at, u.assigned_date, x.last_day "
+        "from units as u inner join experiments as x on u.experiment = x.experiment and u.version = x.version",
     )
-    days = {"first_day": window.first, "end_day": window.end}
-    engine.build("built_unit_days", _unit_days_text(bench), days)
-    measures = (*event_measures(bench), *session_measures(bench))
-    version = measure_version(bench, "unit_days", measures)
-    names = [*table_columns("unit_days"), *(measure.name for measure in measure_sql.in_order(measures))]
-    columns = ", ".join(quote(name) for name in names)
-    written = []
-    for day in window.days():
-        if bench.lake.manifest("bouts", event_day(day)) is None:
-            continue
-        path = bench.lake.staging("unit_days", event_day(day))
-        rows = write_alone(
-            engine,
-            f"select {columns} from built_unit_days where event_date = {text_literal(day.isoformat())}::date",
-            path,
-        )
-        written.append(
-            bench.commit(
-                "unit_days", event_day(day), [NewFile(path, "all", rows)], started, schema_version=version
-            )
-        )
-        started = time.monotonic()
-    for name in (
-        "built_unit_days",
-        "active_days",
-        "learner_days",
-        "session_days",
-        "first_days",
-        "first_session_days",
-        "units",
-        "experiments",
-        "experiment_days",
-    ):
+    for name in ("units", "experiments", "experiment_days"):
         engine.drop(name)
+    texts = _texts(bench)
+    written = [_write_day(bench, day, texts) for day in window.days() if _known(bench, day)]
+    engine.drop("unit_moments")
     return written
 
 
-def build_learner_days(bench: Workbench, window: Window) -> None:
-    """Keep in the engine, as `learner_days` and `session_days`, every measure by learner and day."""
+def _known(bench: Workbench, day: date) -> bool:
+    return bench.lake.manifest("learner_days", event_day(day)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """The queries of one day, parsed and extended once for a whole window."""
+
+    cut_stretches: str
+    rests: str
+    unit_days: str
+    version: str
+
+
+def _texts(bench: Workbench) -> _Texts:
+    over_events, over_sessions = event_measures(bench), session_measures(bench)
+    codes = measure_sql.event_codes(over_events)
+    rests = queries.with_slots(
+        queries.with_codes(queries.load("rests"), codes),
+        {"measures": [measure_sql.over_rows(measure, codes) for measure in over_events]},
+    )
+    everything = measure_sql.in_order((*over_events, *over_sessions))
+    unit_days = queries.with_slots(
+        queries.load("unit_days"),
+        {
+            "parts": [exp.column(measure.name, table="l", quoted=True) for measure in over_events],
+            "rests": [exp.column(measure.name, table="p", quoted=True) for measure in over_events],
+            "event_sums": [measure_sql.added_up(measure, "s") for measure in over_events],
+            "session_sums": [measure_sql.over_rows(measure) for measure in over_sessions],
+            "columns": [
+                measure_sql.of_a_day(measure, "e" if measure.over == "events" else "s")
+                for measure in everything
+            ],
+        },
+    )
+    return _Texts(
+        cut_stretches=queries.query_text(queries.load("cut_stretches")),
+        rests=queries.query_text(rests),
+        unit_days=queries.query_text(unit_days),
+        version=measure_version(bench, "unit_days", everything),
+    )
+
+
+def _write_day(bench: Workbench, day: date, texts: _Texts) -> Written:
+    started = time.monotonic()
+    engine, window = bench.engine, Window.of(day, day)
+    over_events = event_measures(bench)
+    (parts,) = bench.read_days(
+        "learner_days", "learner_days", window, more=measure_sql.column_types(over_events)
+    )
+    bench.read_days("sessions", "sessions", window)
+    engine.build("cut_stretches", texts.cut_stretches)
+    (cut,) = engine.row("select count(*) from cut_stretches")
+    bench.read("events", "events", bench.lake.manifests("events", [event_day(day)]) if cut else ())
+    engine.build("rests", texts.rests)
+    everything = measure_sql.in_order((*over_events, *session_measures(bench)))
+    names = [*table_columns("unit_days"), *(measure.name for measure in everything)]
+    columns = ", ".join(quote(name) for name in names)
+    path = bench.lake.staging("unit_days", event_day(day))
+    rows = engine.write(f"select {columns} from ({texts.unit_days})", path)
+    for name in ("cut_stretches", "rests"):
+        engine.drop(name)
+    return bench.commit(
+        "unit_days",
+        event_day(day),
+        [NewFile(path, "all", rows)],
+        started,
+        schema_version=texts.version,
+        facts={"measures": {**_as_made(parts, over_events), **definitions(session_measures(bench))}},
+    )
+
+
+def _as_made(parts: Manifest, over_events: Sequence[Measure]) -> dict[str, str]:
+    """Event measures as the learner-days hold them, which may be an older definition than the catalog's."""
+    recorded = recorded_definitions(parts)
+    return {one.name: recorded[one.name] for one in over_events if one.name in recorded}
+
+
+def offer_learner_days(bench: Workbench, window: Window) -> None:
+    """Keep in the engine, as `learner_day_sums` and `session_days`, every measure by learner and day."""
     engine = bench.engine
     days = {"first_day": window.first, "end_day": window.end}
     over_events, over_sessions = event_measures(bench), session_measures(bench)
-    bench.read_days("bouts", "bouts", window, more=measure_sql.column_types(over_events))
-    learner_days = queries.with_columns(
-        queries.load("learner_days"), [measure_sql.added_up(measure, "b") for measure in over_events]
+    bench.read_days("learner_days", "learner_days", window, more=measure_sql.column_types(over_events))
+    sums = queries.with_columns(
+        queries.load("learner_day_sums"), [measure_sql.added_up(measure, "s") for measure in over_events]
     )
-    engine.build("learner_days", queries.query_text(learner_days), days)
+    engine.build("learner_day_sums", queries.query_text(sums), days)
     bench.read_days("sessions", "sessions", window)
     session_days = queries.with_columns(
         queries.load("session_days"), [measure_sql.over_rows(measure) for measure in over_sessions]
     )
     engine.build("session_days", queries.query_text(session_days), days)
-
-
-def _assignment_days(bench: Workbench, window: Window) -> None:
-    engine = bench.engine
-    days = {"first_day": window.first, "end_day": window.end}
-    assigned = engine.connection.execute(
-        "select distinct assigned_date from units "
-        "where assigned_date >= $first_day and assigned_date < $end_day order by all",
-        days,
-    ).fetchall()
-    bench.read("events", "events", bench.lake.manifests("events", [event_day(row[0]) for row in assigned]))
-    measures = event_measures(bench)
-    codes = measure_sql.event_codes(measures)
-    first_days = queries.with_columns(
-        queries.with_codes(queries.load("assignment_days"), codes),
-        [measure_sql.over_rows(measure, codes) for measure in measures],
-    )
-    engine.build("first_days", queries.query_text(first_days), days)
-    first_sessions = queries.with_columns(
-        queries.load("assignment_session_days"),
-        [measure_sql.over_rows(measure) for measure in session_measures(bench)],
-    )
-    engine.build("first_session_days", queries.query_text(first_sessions), days)
-
-
-def _unit_days_text(bench: Workbench) -> str:
-    columns: list[exp.Expr] = []
-    for measure in measure_sql.in_order((*event_measures(bench), *session_measures(bench))):
-        events = measure.over == "events"
-        own, first = ("learner_days", "first_days") if events else ("session_days", "first_session_days")
-        columns.append(measure_sql.on_its_day(measure, own=own, first=first))
-    return queries.query_text(queries.with_columns(queries.load("unit_days"), columns))

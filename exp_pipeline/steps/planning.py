@@ -14,7 +14,7 @@ from exp_pipeline.steps.behaviour import event_measures, session_measures
 from exp_pipeline.steps.context import Window, Workbench, day_of
 from exp_pipeline.steps.drawn import draw_of
 from exp_pipeline.steps.experiment import brief_of, last_day
-from exp_pipeline.steps.facts import build_learner_days
+from exp_pipeline.steps.facts import offer_learner_days
 from exp_pipeline.store.engine import quote
 from exp_pipeline.transform import measures as measure_sql
 
@@ -40,7 +40,7 @@ class History:
 
 def history_of(bench: Workbench, brief: Brief) -> History:
     """What the learners' days before the brief's start say about its metrics."""
-    known = [day_of(name) for name in bench.lake.partitions("bouts")]
+    known = [day_of(name) for name in bench.lake.partitions("learner_days")]
     first = brief.start - timedelta(days=max(HISTORY_DAYS, brief.variance_reduction.pre_days))
     days = [day for day in known if first <= day < brief.start]
     if not days:
@@ -57,7 +57,7 @@ def history_of(bench: Workbench, brief: Brief) -> History:
 
 def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFrame:
     """One row per learner of the history: class, and every measure of the brief's metrics summed up."""
-    build_learner_days(bench, window)
+    offer_learner_days(bench, window)
     own = measure_sql.in_order(bench.catalog.measures_of(brief).values())
     over_events = {measure.name for measure in event_measures(bench)}
     over_sessions = {measure.name for measure in session_measures(bench)}
@@ -69,14 +69,14 @@ def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFram
     bench.engine.build(
         "history_days",
         "select d.unit_key, d.event_date" + "".join(f", {column}" for column in columns) + " from "
-        "(select unit_key, event_date from learner_days "
+        "(select unit_key, event_date from learner_day_sums "
         "union select unit_key, event_date from session_days) as d "
-        "left join learner_days as l on d.unit_key = l.unit_key and d.event_date = l.event_date "
+        "left join learner_day_sums as l on d.unit_key = l.unit_key and d.event_date = l.event_date "
         "left join session_days as s on d.unit_key = s.unit_key and d.event_date = s.event_date",
     )
     sums = ", ".join(measure_sql.added_up(measure, "h").sql(dialect="duckdb") for measure in own)
     classes = (
-        "select learner_key as unit_key, max(class_id) as class_id from bouts "
+        "select learner_key as unit_key, max(class_id) as class_id from sessions "
         "where role = 'student' group by learner_key"
     )
     frame = bench.engine.frame(
@@ -84,7 +84,7 @@ def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFram
         f"inner join ({classes}) as c on h.unit_key = c.unit_key "
         "group by c.class_id, h.unit_key order by h.unit_key"
     )
-    for name in ("history_days", "learner_days", "session_days"):
+    for name in ("history_days", "learner_day_sums", "session_days"):
         bench.engine.drop(name)
     return frame
 

@@ -47,7 +47,7 @@ from exp_pipeline.store.warehouse import (
 from exp_pipeline.transform import measures as measure_sql
 
 VIEWS = (
-    "events", "quarantine", "exclusions", "bouts", "sessions", "turns", "enrollments", "content",
+    "events", "quarantine", "exclusions", "learner_days", "sessions", "turns", "enrollments", "content",
     "assignments", "exposures", "units", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
 )  # fmt: skip
 ABOUT = {
@@ -280,7 +280,7 @@ def _standings(bench: Workbench) -> list[_Standing]:
 
 def _views(bench: Workbench) -> Iterable[ShownView]:
     over_events, over_sessions = event_measures(bench), session_measures(bench)
-    more = {"bouts": over_events, "unit_days": (*over_events, *over_sessions)}
+    more = {"learner_days": over_events, "unit_days": (*over_events, *over_sessions)}
     for table in VIEWS:
         columns = [ShownColumn(doc.name, doc.sql_type, doc.description) for doc in column_docs(table)]
         columns += _measure_columns(more.get(table, ()), table)

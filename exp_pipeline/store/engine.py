@@ -102,6 +102,10 @@ class Engine:
             f"create or replace temp table {quote(name)} as {query}", dict(parameters or {})
         )
 
+    def alias(self, name: str, of: str) -> None:
+        """Make a table that `build` kept readable under another name too."""
+        self.connection.execute(f"create or replace temp view {quote(name)} as select * from {quote(of)}")
+
     def drop(self, name: str) -> None:
         """Forget a table that `build` kept."""
         self.connection.execute(f"drop table if exists {quote(name)}")

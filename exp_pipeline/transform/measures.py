@@ -1,4 +1,4 @@
-"""Measures as SQL: each measure of the catalog is a column of one pass, added up over bouts and days."""
+"""Measures as SQL: each measure of the catalog is a column of one pass, added up over stretches and days."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def over_rows(measure: Measure, codes: Mapping[str, int] | None = None) -> exp.E
 
 
 def added_up(measure: Measure, table: str) -> exp.Expr:
-    """A measure's column added up over the rows of a group (bouts of a day, days of a window)."""
+    """A measure's column added up over the rows of a group (stretches of a day, days of a window)."""
     column = exp.column(measure.name, table=table, quoted=True)
     if measure.aggregate == "count":
         value: exp.Expr = exp.cast(
@@ -164,16 +164,9 @@ def added_up(measure: Measure, table: str) -> exp.Expr:
     return value.as_(measure.name, quoted=True)
 
 
-def on_its_day(measure: Measure, *, own: str, first: str) -> exp.Expr:
-    """A measure's column for one unit and day: from `first` on the assignment day, later from `own`."""
-    value: exp.Expr = (
-        exp.Case()
-        .when(
-            exp.column("event_date", table="d").eq(exp.column("assigned_date", table="u")),
-            exp.column(measure.name, table=first, quoted=True),
-        )
-        .else_(exp.column(measure.name, table=own, quoted=True))
-    )
+def of_a_day(measure: Measure, table: str) -> exp.Expr:
+    """A measure's column of one unit and day; no activity is a count of 0, and nothing else."""
+    value: exp.Expr = exp.column(measure.name, table=table, quoted=True)
     if measure.aggregate == "count":
         value = exp.func("coalesce", value, exp.Literal.number(0))
     return value.as_(measure.name, quoted=True)

@@ -105,17 +105,21 @@ def with_codes(query: exp.Expr, codes: Mapping[str, int]) -> exp.Expr:
 
 
 def streaming(query: exp.Expr) -> exp.Expr:
-    """The query for rows that already stand in the order its windows ask for: every window becomes one pass.
+    """The query for one sorted file: every window becomes one pass, in the order its rows stand in.
 
-    `lag(x) over (partition by a order by b)` becomes `lag(x) over ()`, and a running sum runs over the whole
-    file. That gives the same rows only where the query itself marks the first row of each partition (by
-    comparing the partition's columns with the row before), as `bouts.sql` does, and for sorted input.
+    `lag(x) over (partition by a order by b)` becomes `lag(x) over ()`, and a running count runs over the whole
+    file; a count of a whole partition becomes the number of rows in the file, the parameter `file_rows`. That
+    gives the same rows only where the query itself marks the first row of each partition (by comparing the
+    partition's columns with the row before) and takes differences of running counts, as `bouts.sql` does.
     """
 
     def open_up(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Window):
-            node.set("partition_by", None)
-            node.set("order", None)
+        if not isinstance(node, exp.Window):
+            return node
+        if node.args.get("order") is None and isinstance(node.this, exp.Count):
+            return exp.Parameter(this=exp.var("file_rows"))
+        node.set("partition_by", None)
+        node.set("order", None)
         return node
 
     return query.transform(open_up)

@@ -29,7 +29,7 @@ from exp_pipeline.contracts.validation import table_names, validate_table
 from exp_pipeline.model.errors import ContractError
 from exp_pipeline.model.names import IDENTIFIER
 from exp_pipeline.model.readout import GuardrailResult, IntegrityCheck
-from exp_pipeline.steps.behaviour import bouts_query
+from exp_pipeline.steps.behaviour import learner_days_query
 from exp_pipeline.steps.ingest import event_columns, payload_digest
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
@@ -119,7 +119,9 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
     connection.execute('create table events as from "2026-03-02" union all from "2026-03-03"')
     for name in ("quarantine", "exclusions"):
         build(name)
-    build("bouts", bouts_query((), sorted_input=False))
+    build("learner_days", learner_days_query((), sorted_input=False))
+    build("bouts")
+    connection.execute("create view edge_bouts as select * from bouts where at_edge")
     for name in ("chains", "cap_starts", "sessions", "turns", "enrollments", "content", "assignments"):
         build(name)
     build("exposures")
@@ -129,15 +131,21 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
         "timestamp '2026-03-02' as window_start, timestamp '2026-03-04' as window_end from assignments"
     )
     build("units")
-    for name in ("learner_days", "session_days"):
-        build(name)
-    build("assignment_days", queries.with_codes(queries.load("assignment_days"), {}), to="first_days")
-    build("assignment_session_days", to="first_session_days")
-    connection.execute("create table active_days as select unit_key, event_date from learner_days")
+    connection.execute(
+        "create table unit_moments as select u.experiment, u.version, u.unit_id, u.unit_key, u.assigned_at, "
+        "u.assigned_date, x.last_day from units as u inner join experiments as x "
+        "on u.experiment = x.experiment and u.version = x.version"
+    )
+    build("cut_stretches")
+    rests = queries.with_slots(queries.with_codes(queries.load("rests"), {}), {"measures": []})
+    build("rests", rests)
     build("unit_days")
-    connection.execute("alter table units add column pre_start date")
+    for name in ("pre_start", "first_pre_day"):
+        connection.execute(f"alter table units add column {name} date")
+    build("pre_days")
     build("mad")
-    connection.execute("alter table units drop column pre_start")
+    for name in ("pre_start", "first_pre_day"):
+        connection.execute(f"alter table units drop column {name}")
     yield connection
     connection.close()
 
@@ -191,8 +199,9 @@ BREACHES: list[tuple[str, dict[str, pl.Expr], str]] = [
     ("quarantine", {"reason": NULL}, "reason: not_nullable"),
     ("quarantine", {"row_number": pl.lit(1)}, "one_row_for_each(file, row_number, part)"),
     ("exclusions", {"reason": pl.lit("")}, "reason: not_equal_to"),
-    ("bouts", {"cut": pl.lit(6, pl.Int8)}, "cut: less_than_or_equal_to(5)"),
-    ("bouts", {"n_responses": pl.col("n_events") + 1}, "rule:turns_are_events"),
+    ("learner_days", {"n_events": pl.lit(0)}, "n_events: greater_than_or_equal_to(1)"),
+    ("learner_days", {"ended_at": pl.col("started_at") - timedelta(seconds=1)}, "rule:ends_after_start"),
+    ("sessions", {"n_responses": pl.col("n_events") + 1}, "rule:turns_are_events"),
     ("sessions", {"minutes": pl.lit(-1.0)}, "minutes"),
     ("sessions", {"session_id": pl.lit("s")}, "session_id"),
     ("turns", {"outcome": pl.lit("no_submission")}, "rule:outcome_fits"),

@@ -66,7 +66,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told = Story(home, instance)
         told.runs["landed"] = run_job(instance, "daily_facts", days=ALL_DAYS, only=["landed_events"])
         lose_a_row(home / "lake" / "landed" / f"received_date={DAMAGED_DAY}")
-        below = ["events", "quarantine", "exclusions", "bouts", "sessions", "assignments", "exposures"]
+        below = ["events", "quarantine", "exclusions", "learner_days", "sessions", "assignments", "exposures"]
         told.runs["row lost"] = run_job(instance, "daily_facts", days=ALL_DAYS, only=below)
         told.runs["landed again"] = run_job(instance, "daily_facts", days=ALL_DAYS)
         for name in small.EXPERIMENTS:

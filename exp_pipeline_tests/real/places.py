@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing
+from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing, sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.experiment import brief_of, lock_if_started, take_snapshot
 from exp_pipeline.steps.opening import open_catalog, workbench
@@ -66,8 +66,8 @@ def run_day(bench: Workbench, day: date) -> None:
     landing.land(bench, day)
     window = Window.of(day, day)
     ingest.conform(bench, window)
-    behaviour.build_bouts(bench, window)
-    behaviour.build_sessions(bench, Window.of(day - DAY, day))
+    behaviour.build_learner_days(bench, window)
+    sessions.build_sessions(bench, Window.of(day - DAY, day))
     exposure.build_assignments(bench, window)
     exposure.build_exposures(bench, window)
     exposure.build_enrollments(bench)

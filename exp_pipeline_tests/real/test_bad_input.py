@@ -17,7 +17,7 @@ from exp_pipeline.model.errors import ExpError, SourceError
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
-from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing
+from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing, sessions
 from exp_pipeline.steps.context import Window, Workbench, event_day
 from exp_pipeline.steps.experiment import take_snapshot
 from exp_pipeline.store.home import Home
@@ -146,8 +146,8 @@ def bench(home: Home) -> Iterator[Workbench]:
         landing.land_days(bench, days)
         window = Window.of(days[0], days[-1])
         ingest.conform(bench, window)
-        behaviour.build_bouts(bench, window)
-        behaviour.build_sessions(bench, window)
+        behaviour.build_learner_days(bench, window)
+        sessions.build_sessions(bench, window)
         exposure.build_assignments(bench, window)
         exposure.build_exposures(bench, window)
         exposure.build_enrollments(bench)
@@ -212,7 +212,7 @@ def test_the_good_file_of_that_day_is_read_all_the_same(bench: Workbench) -> Non
 
 
 def test_a_silent_day_in_the_middle_is_empty_and_stops_nothing(bench: Workbench) -> None:
-    for table in ("events", "quarantine", "exclusions", "bouts", "sessions", "unit_days"):
+    for table in ("events", "quarantine", "exclusions", "learner_days", "sessions", "unit_days"):
         manifest = bench.lake.manifest(table, event_day(SILENT))
         assert manifest is not None
         assert manifest.rows == 0

@@ -29,7 +29,7 @@ from exp_pipeline_tests.real.places import (
 )
 
 NAME = "landing-page"
-TABLES = ("landed", "events", "quarantine", "exclusions", "bouts", "sessions", "assignments", "exposures",
+TABLES = ("landed", "events", "quarantine", "exclusions", "learner_days", "sessions", "assignments", "exposures",
           "enrollments", "unit_days")  # fmt: skip
 
 

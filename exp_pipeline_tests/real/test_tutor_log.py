@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from exp_pipeline.steps import behaviour, ingest, landing
+from exp_pipeline.steps import behaviour, ingest, landing, sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline_tests.real.places import bench_over, home_with, real_file
 
@@ -93,9 +93,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
         windows = stretches(sorted(date.fromisoformat(file.tag) for file in landed.files))
         for window in windows:
             ingest.conform(bench, window)
-            behaviour.build_bouts(bench, window)
+            behaviour.build_learner_days(bench, window)
         for window in windows:
-            behaviour.build_sessions(bench, window)
+            sessions.build_sessions(bench, window)
         yield bench
 
 
@@ -172,7 +172,7 @@ def test_sessions_are_those_of_the_thirty_minute_rule(bench: Workbench, steps: l
 
 
 def test_learning_measures_are_those_of_the_file(bench: Workbench, steps: list[Step]) -> None:
-    bouts = rows_of(bench, "bouts", "answers_marked", "answers_right_first", "steps_with_hint")
+    bouts = rows_of(bench, "learner_days", "answers_marked", "answers_right_first", "steps_with_hint")
     kept = [step for step in steps if step.fate == "kept"]
     assert bouts.sum().row(0) == (
         len(kept),

@@ -48,7 +48,7 @@ Defect = Callable[[pl.DataFrame], pl.DataFrame]
 
 def write_rows(landing: Path, frame: pl.DataFrame, name: str, garbage: Sequence[bytes] = ()) -> list[date]:
     """Write rows into the folders of the days they are received; broken lines go with the first day."""
-    days = []
+    days: list[date] = []
     parts = frame.with_columns(pl.col("received_at").dt.date().alias("day")).partition_by("day", as_dict=True)
     for (day,), part in sorted(parts.items()):
         lines = [*ndjson_lines(part.drop("day")), *(garbage if not days else ())]
@@ -76,14 +76,15 @@ def make_past(bench: Workbench) -> None:
 
 
 def add_day(
-    bench: Workbench, past: Path, defect: Defect | None = None, garbage: Sequence[bytes] = ()
+    bench: Workbench, past: Path | None, defect: Defect | None = None, garbage: Sequence[bytes] = ()
 ) -> None:
-    """Copy the past into this workbench's home, then land and run the day, with a defect if one is given."""
-    shutil.copytree(past, bench.home.root, dirs_exist_ok=True)
+    """Land and run the day, with a defect if one is given; over a copy of the past, or what is there."""
+    if past is not None:
+        shutil.copytree(past, bench.home.root, dirs_exist_ok=True)
     rows = simulate_day(PLAN, DAY)
     rows = (rows if defect is None else defect(rows)).sort("received_at", maintain_order=True)
     days = write_rows(bench.home.landing, rows, "events-0001", garbage)
-    land_days(bench, [*days, DAY + timedelta(days=3)] if DAY + timedelta(days=3) not in days else days)
+    land_days(bench, sorted({*days, DAY + timedelta(days=3)}))
     run_steps(bench, [DAY])
 
 

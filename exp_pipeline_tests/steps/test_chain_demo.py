@@ -12,7 +12,7 @@ from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
-from exp_pipeline.steps.behaviour import build_bouts, build_sessions, build_turns, check_sorted
+from exp_pipeline.steps.behaviour import build_learner_days, build_turns
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.daily import judge_guardrails, judge_sample_ratios
 from exp_pipeline.steps.exposure import build_assignments, build_content, build_enrollments, build_exposures
@@ -20,6 +20,7 @@ from exp_pipeline.steps.facts import build_unit_days
 from exp_pipeline.steps.ingest import conform
 from exp_pipeline.steps.landing import land_days
 from exp_pipeline.steps.quality import judge_quality
+from exp_pipeline.steps.sessions import build_sessions, check_sorted
 from exp_pipeline.store.landing import received_days
 from exp_pipeline_tests.steps.conftest import Opened, lake_bytes, rows_of, with_catalog
 
@@ -56,7 +57,7 @@ PLAN = SimulationPlan(
 )  # fmt: skip
 WINDOW = Window.of(START, START + DAY * (DAYS - 1))
 # Each needs the whole of those before it.
-BY_DAY = (conform, build_bouts, build_sessions, build_turns, build_assignments, build_exposures)
+BY_DAY = (conform, build_learner_days, build_sessions, build_turns, build_assignments, build_exposures)
 JUDGED = (build_unit_days, judge_sample_ratios, judge_guardrails, judge_quality)
 
 
@@ -94,7 +95,7 @@ def test_the_same_bytes_in_one_run_and_day_by_day(opened: Opened, moved: Mapping
     once = lake_bytes(whole.home)
     assert len(rows_of(whole, "unit_days", "unit_key")) > 50
     assert [check_sorted(whole, day) for day in WINDOW.days()] == [0] * DAYS
-    for step in (conform, build_bouts, build_sessions, build_unit_days):
+    for step in (conform, build_learner_days, build_sessions, build_unit_days):
         step(whole, WINDOW)
     assert lake_bytes(whole.home) == once
     run_chain(parts, day_by_day=True)

@@ -17,12 +17,13 @@ import pytest
 
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import EventRule, Source
-from exp_pipeline.steps.behaviour import build_bouts, build_sessions, build_turns
+from exp_pipeline.steps.behaviour import build_learner_days, build_turns
 from exp_pipeline.steps.context import Window, Workbench
 from exp_pipeline.steps.exposure import build_assignments, build_enrollments, build_exposures
 from exp_pipeline.steps.facts import build_unit_days
 from exp_pipeline.steps.ingest import conform
 from exp_pipeline.steps.landing import land
+from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline.transform.identity import IdentityKey
 from exp_pipeline_tests.steps.conftest import SECRET, rows_of, with_catalog
 
@@ -215,7 +216,14 @@ def test_no_raw_id_and_no_raw_text_is_written_anywhere(bench: Workbench, form: s
     own = with_catalog(bench, sources=(identity(form),))
     window = Window.of(DAY, DAY)
     land(own, DAY)
-    for step in (conform, build_bouts, build_sessions, build_turns, build_assignments, build_exposures):
+    for step in (
+        conform,
+        build_learner_days,
+        build_sessions,
+        build_turns,
+        build_assignments,
+        build_exposures,
+    ):
         step(own, window)
     build_enrollments(own)
     build_unit_days(own, window)
@@ -245,10 +253,17 @@ def test_all_forms_of_a_file_give_the_same_rows(bench: Workbench, form: str) -> 
     assert rows[3][5] == pseudonym("raw-unit-7531")
 
 
-def test_what_nobody_declared_is_kept(bench: Workbench) -> None:
-    put(bench, *as_file("ndjson", [event(1, mood="calm", nested={"a": [1, 2]})]))
-    ((extra,),) = landed(with_catalog(bench, sources=(identity("ndjson"),)), "extra")
-    assert json.loads(str(extra)) == {"mood": "calm", "nested": {"a": [1, 2]}}
+def test_what_nobody_declared_is_kept_without_its_texts(bench: Workbench) -> None:
+    put(bench, *as_file("ndjson", [event(1, mood="calm", nested={"a": [1, 2]}, points=3, note="I am Ada")]))
+    source = identity("ndjson").model_copy(update={"extra_keep": ("mood",)})
+    ((extra,),) = landed(with_catalog(bench, sources=(source,)), "extra")
+    reduced = hmac.new(SECRET.encode(), b"note=I am Ada", "sha256").hexdigest()[:32]
+    assert json.loads(str(extra)) == {
+        "mood": "calm",
+        "nested": {"a": [1, 2]},
+        "points": 3,
+        "note": {"hmac": reduced, "chars": 8},
+    }
 
 
 def test_a_clock_a_year_ahead_is_not_believed(bench: Workbench) -> None:

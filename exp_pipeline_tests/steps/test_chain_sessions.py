@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.steps.behaviour import build_bouts, build_sessions, build_turns, check_sorted
+from exp_pipeline.steps.behaviour import build_learner_days, build_turns
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.ingest import conform
+from exp_pipeline.steps.sessions import build_sessions, check_sorted
 from exp_pipeline_tests.steps.conftest import commit_events, digests, land_rows, landed_row, rows_of
 from exp_pipeline_tests.transform.cutting import END, Event, Session, flagged, sessions_of
 from exp_pipeline_tests.transform.drawing import MINUTE, histories
@@ -54,7 +55,7 @@ def write_days(bench: Workbench, history: Sequence[Event], days: Sequence[date])
     """Events of the days, as ingest writes them, and their bouts."""
     marked = flagged(history)
     commit_events(bench, {day: [event_row(event) for event in marked if event.day == day] for day in days})
-    build_bouts(bench, Window.of(days[0], days[-1]))
+    build_learner_days(bench, Window.of(days[0], days[-1]))
 
 
 def found(bench: Workbench) -> list[Session]:
@@ -159,7 +160,7 @@ def test_a_hole_in_the_days_is_a_hole_however_they_are_run(bench: Workbench) -> 
     marked = flagged(history)
     commit_events(bench, {event.day: [event_row(event)] for event in marked})
     days = [event.day for event in marked]
-    build_bouts(bench, Window.of(days[0], days[-1]))
+    build_learner_days(bench, Window.of(days[0], days[-1]))
     build_sessions(bench, Window.of(days[0], days[-1]))
     whole = digests(bench, "sessions")
     assert [session.reason for session in found(bench)] == ["open", "idle"]
@@ -180,13 +181,13 @@ def test_a_late_event_joins_two_sessions(bench: Workbench) -> None:
     )
     land_rows(bench, [_landed(early, 1), _landed(late, 2)])
     window = Window.of(FIRST, FIRST + DAY)
-    for step in (conform, build_bouts, build_sessions):
+    for step in (conform, build_learner_days, build_sessions):
         step(bench, window)
     assert [session.n_events for session in found(bench)] == [1, 1]
     land_rows(bench, [_landed(bridge, 3, received=FIRST + 2 * DAY)])
     only = Window.of(FIRST, FIRST)
     conform(bench, only)
-    build_bouts(bench, only)
+    build_learner_days(bench, only)
     # The day itself and its neighbours, as the asset graph does.
     build_sessions(bench, window)
     assert [(session.n_events, session.start, session.end) for session in found(bench)] == [(3, early, late)]
@@ -214,7 +215,7 @@ def test_from_landed_rows_to_sessions(emptied: Callable[[], Workbench], history:
     conform(bench, window)
     assert rows_of(bench, "quarantine", "reason, event_name") == []
     assert [check_sorted(bench, day) for day in days] == [0] * len(days)
-    build_bouts(bench, window)
+    build_learner_days(bench, window)
     build_sessions(bench, window)
     assert found(bench) == sessions_of(history, days)
 

@@ -21,7 +21,7 @@ from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
 from exp_pipeline.steps import erasure
 from exp_pipeline.steps.assignment_table import write_assignment_table
-from exp_pipeline.steps.behaviour import build_bouts, build_sessions, build_turns
+from exp_pipeline.steps.behaviour import build_learner_days, build_turns
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.erasure import erase, receipts
 from exp_pipeline.steps.experiment import take_snapshot
@@ -32,6 +32,7 @@ from exp_pipeline.steps.ingest import conform
 from exp_pipeline.steps.landing import land, land_days
 from exp_pipeline.steps.opening import workbench
 from exp_pipeline.steps.readouts import write_memo
+from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline.steps.warehouse import build_warehouse
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import received_days
@@ -56,10 +57,10 @@ PLAN = SimulationPlan(
 )  # fmt: skip
 WINDOW = Window.of(START - DAY, START + DAY * (DAYS + 3))
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
-STEPS = (conform, build_bouts, build_sessions, build_turns, build_assignments, build_exposures)
+STEPS = (conform, build_learner_days, build_sessions, build_turns, build_assignments, build_exposures)
 # Everything that is made from events; `landed` and `quarantine` keep the places of emptied rows.
 MADE = (
-    "events", "bouts", "sessions", "turns", "assignments", "exposures", "enrollments", "content", "unit_days",
+    "events", "learner_days", "sessions", "turns", "assignments", "exposures", "enrollments", "content", "unit_days",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from itertools import groupby, pairwise
 
 END = "tutor_session_ended"
+ASSIGNED = "experiment_assigned"
 GAP = timedelta(minutes=30)
 CAP = timedelta(hours=12)
 NONE, FIRST, EXPLICIT, IDLE, DEVICE, OBJECTIVE = range(6)
@@ -34,8 +35,9 @@ class Event:
         return self.at.date()
 
     @property
-    def place(self) -> tuple[int, datetime, bool, str]:
-        return self.learner, self.at, self.name == END, self.event_id
+    def place(self) -> tuple[int, datetime, int, str]:
+        rank = {ASSIGNED: 0, END: 2}.get(self.name, 1)
+        return self.learner, self.at, rank, self.event_id
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class Bout:
 
     @property
     def handed_over(self) -> bool:
-        return any(event.device_handover for event in self.events)
+        return self.events[-1].device_handover
 
     @property
     def objective(self) -> str | None:
-        return min((event.objective for event in self.events if event.objective is not None), default=None)
+        named = [event.objective for event in self.events if event.objective is not None]
+        return named[-1] if named else None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,22 @@ def bouts_of(events: Sequence[Event], *, on_objective: bool = True, on_device: b
             run.append(event)
         bouts.append(Bout(tuple(run), cut))
     return bouts
+
+
+def stretches_of(events: Sequence[Event]) -> list[tuple[Event, ...]]:
+    """Events of each learner and day, cut before each moment that has an assignment."""
+    stretches: list[tuple[Event, ...]] = []
+    ordered = sorted(events, key=lambda event: event.place)
+    assigned = {(event.learner, event.at) for event in events if event.name == ASSIGNED}
+    for _, group in groupby(ordered, key=lambda one: (one.learner, one.day)):
+        run: list[Event] = []
+        for event in group:
+            if run and run[-1].at != event.at and (event.learner, event.at) in assigned:
+                stretches.append(tuple(run))
+                run = []
+            run.append(event)
+        stretches.append(tuple(run))
+    return stretches
 
 
 def _cut_between(before: Event, after: Event, on_objective: bool, on_device: bool) -> int:

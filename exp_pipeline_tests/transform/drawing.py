@@ -30,8 +30,9 @@ def histories(
     learners: int = 3,
     most: int = 14,
     steps: tuple[timedelta, ...] = STEPS,
+    also: tuple[str, ...] = (),
 ) -> list[Event]:
-    """Events of a few learners who share devices, in no order; flags are not set."""
+    """Events of a few learners who share devices, in no order, flags not set; `also` names more events."""
     events: list[Event] = []
     for learner in range(1, draw(st.integers(1, learners)) + 1):
         at = start + draw(st.sampled_from(steps))
@@ -42,7 +43,7 @@ def histories(
                     at=at,
                     # Ids in no order, so that ties are not settled by the order of drawing.
                     event_id=f"{draw(st.integers(0, 9))}-{learner}-{number}",
-                    name=draw(st.sampled_from(NAMES)) if draw(st.integers(0, 3)) == 0 else NAMES[0],
+                    name=draw(st.sampled_from((*NAMES, *also))) if draw(st.integers(0, 3)) == 0 else NAMES[0],
                     device=draw(st.sampled_from((None, "d1", "d2"))),
                     objective=draw(st.sampled_from((None, None, "fractions", "area"))),
                     session=draw(st.sampled_from((None, "s1", "s1", "s2"))),

@@ -15,7 +15,7 @@ from exp_pipeline.contracts.predicates import rejection_expression
 from exp_pipeline.model.metrics import Measure
 from exp_pipeline.transform import measures, queries
 
-CODED = ("tutor_session_ended", "tutor_turn_submitted", "tutor_turn_response_shown")
+CODED = ("experiment_assigned",)
 MEASURES = (
     Measure(name="answers", description="d", events=("answer_attempted",), where="correct is not null"),
     Measure(
@@ -38,9 +38,8 @@ def _calls() -> dict[str, exp.Expr]:
 
 
 def _measure_columns(name: str, codes: dict[str, int]) -> tuple[list[exp.Expr], list[exp.Expr]]:
-    if name == "bouts":
-        columns: list[exp.Expr] = [exp.column(measure.name, table="b", quoted=True) for measure in MEASURES]
-        return [measures.over_rows(measure, codes) for measure in MEASURES], columns
+    if name in ("learner_days", "rests"):
+        return [], [measures.over_rows(measure, codes) for measure in MEASURES]
     return [measures.added_up(measure, "d") for measure in MEASURES], [exp.column("answers", table="t")]
 
 
@@ -108,8 +107,8 @@ def test_what_spark_lacks_is_an_error_and_not_a_guess() -> None:
 
 
 def test_slots_that_nobody_fills_are_an_error() -> None:
-    with pytest.raises(ValueError, match="columns"):
-        queries.with_slots(queries.load("bouts"), {"sums": []})
+    with pytest.raises(ValueError, match="measures"):
+        queries.with_slots(queries.load("learner_days"), {"sums": []})
 
 
 def test_a_loaded_query_is_a_copy() -> None:

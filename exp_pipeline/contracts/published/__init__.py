@@ -9,7 +9,7 @@ _TABLES = (
     ingest.EVENTS,
     ingest.QUARANTINE,
     ingest.EXCLUSIONS,
-    behaviour.BOUTS,
+    behaviour.LEARNER_DAYS,
     behaviour.SESSIONS,
     behaviour.TURNS,
     behaviour.ENROLLMENTS,

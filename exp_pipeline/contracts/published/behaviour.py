@@ -1,4 +1,4 @@
-"""What is cut from events: bouts, sessions, turns, and who sat in which class with which content."""
+"""What is made of events: learner-days, sessions, turns, and who sat in which class with which content."""
 
 from __future__ import annotations
 
@@ -46,35 +46,18 @@ _COUNTS = (
     count("n_responses", "Answers the tutor showed in it (tutor_turn_response_shown)."),
 )
 
-BOUTS = PublishedTable(
-    name="bouts",
-    grain="One bout: a learner's events within one UTC day with no cut between them; measures follow.",
+LEARNER_DAYS = PublishedTable(
+    name="learner_days",
+    grain="One stretch of a learner's UTC day between assignments; one column a measure follows.",
     columns=(
         _LEARNER_KEY,
-        day("event_date", "UTC day of the bout."),
-        _LEARNER,
-        moment("started_at", "Its first event (UTC)."),
-        moment("ended_at", "Its last event (UTC)."),
-        small(
-            "cut",
-            "TINYINT",
-            "What cut it off from the bout before: 1 first of the day, 2 explicit end, 3 idle gap, "
-            "4 device handed over, 5 new objective.",
-            ge=1,
-            le=5,
-        ),
-        flag("ended_explicitly", "Whether the product said that the session ended."),
-        flag("handed_over", "Whether the device went on to another learner."),
-        text("objective", "Learning objective worked on; null where events name none.", nullable=True),
-        text("producer_session_id", "The producer's own session id at its first event.", nullable=True),
-        count("producer_changes", "How often the producer's session id changes within it (changes)."),
-        *_client("at its first event"),
-        text("teacher_id", "Teacher of that class.", nullable=True),
-        _SCHOOL,
-        _DISTRICT,
-        *_COUNTS,
+        day("event_date", "UTC day."),
+        moment("started_at", "First event of the stretch (UTC); an assignment begins a new one."),
+        moment("ended_at", "Last event of the stretch (UTC)."),
+        count("n_events", "Events in it (events).", ge=1),
     ),
-    rules=(_ENDS_AFTER_START, on_its_day("started_at"), _TURNS_ARE_EVENTS),
+    key=("learner_key", "event_date", "started_at"),
+    rules=(_ENDS_AFTER_START, on_its_day("started_at")),
 )
 
 SESSIONS = PublishedTable(
@@ -98,7 +81,9 @@ SESSIONS = PublishedTable(
         ),
         text("objective", "Learning objective worked on; null where events name none.", nullable=True),
         *_client("at its first event"),
+        text("teacher_id", "Teacher of that class.", nullable=True),
         _SCHOOL,
+        _DISTRICT,
     ),
     rules=(_ENDS_AFTER_START, on_its_day("started_at"), _TURNS_ARE_EVENTS),
 )

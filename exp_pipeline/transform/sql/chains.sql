@@ -1,18 +1,21 @@
 -- One row per chain: bouts of one learner glued over midnight, with what ended it; a chain longer than the cap is cut later.
+-- Only bouts at the edges of days are looked at: between two of a learner's edge bouts that are glued stands no other.
 -- boundary: 1 the learner's first bout looked at, 2 explicit end before, 3 idle, 4 device handed over, 5 new objective
 with linked as (
   select
     b.learner_key,
     b.started_at,
+    b.cut,
+    b.following,
     cast(
       case
         when lag(b.ended_at) over (partition by b.learner_key order by b.started_at) is null then 1
         when b.cut <> 1 then b.cut
-        when lag(b.ended_explicitly) over (partition by b.learner_key order by b.started_at) then 2
         when
           date_diff(
             'microsecond', lag(b.ended_at) over (partition by b.learner_key order by b.started_at), b.started_at
           ) > $gap_microseconds then 3
+        when lag(b.ended_explicitly) over (partition by b.learner_key order by b.started_at) then 2
         when
           $cut_on_shared_device
           and lag(b.handed_over) over (partition by b.learner_key order by b.started_at)
@@ -23,9 +26,10 @@ with linked as (
       end as tinyint
     ) as boundary,
     lag(b.producer_session_id) over (partition by b.learner_key order by b.started_at) as last_session
-  from bouts as b
+  from edge_bouts as b
 ),
 
+-- What came after a bout is known within its day; only over midnight is the next edge bout surely the next one.
 numbered as (
   select
     l.learner_key,
@@ -35,7 +39,13 @@ numbered as (
     sum(case when l.boundary is null then 0 else 1 end) over (
       partition by l.learner_key order by l.started_at rows between unbounded preceding and current row
     ) as chain,
-    lead(l.boundary) over (partition by l.learner_key order by l.started_at) as next_boundary
+    coalesce(
+      l.following,
+      case
+        when lead(l.cut) over (partition by l.learner_key order by l.started_at) = 1
+          then lead(l.boundary) over (partition by l.learner_key order by l.started_at)
+      end
+    ) as next_boundary
   from linked as l
 )
 
@@ -59,11 +69,13 @@ select
   max(b.app_version) filter (where n.boundary is not null) as app_version,
   max(b.locale) filter (where n.boundary is not null) as locale,
   max(b.class_id) filter (where n.boundary is not null) as class_id,
+  max(b.teacher_id) filter (where n.boundary is not null) as teacher_id,
   max(b.school_id) filter (where n.boundary is not null) as school_id,
+  max(b.district_id) filter (where n.boundary is not null) as district_id,
   cast(sum(b.n_events) as bigint) as n_events,
   cast(sum(b.n_turns) as bigint) as n_turns,
   cast(sum(b.n_responses) as bigint) as n_responses,
   max(n.next_boundary) as next_boundary
 from numbered as n
-inner join bouts as b on n.learner_key = b.learner_key and n.started_at = b.started_at
+inner join edge_bouts as b on n.learner_key = b.learner_key and n.started_at = b.started_at
 group by n.learner_key, n.chain

@@ -9,7 +9,7 @@ with placed as (
     b.district_id,
     b.started_at,
     lag(b.class_id) over (partition by b.learner_key order by b.started_at) as previous_class
-  from bouts as b
+  from sessions as b
   where b.class_id is not null and b.role = 'student'
 ),
 

@@ -1,11 +1,11 @@
 -- One row per unit and day before its assignment (that day included) on which it was seen: what is asked of those days.
-with from_bouts as (
+with from_events as (
   select
     u.unit_key,
     b.event_date,
     slot('event_sums')
   from units as u
-  inner join bouts as b
+  inner join learner_days as b
     on u.unit_key = b.learner_key and u.first_pre_day <= b.event_date and u.assigned_date >= b.event_date
   group by u.unit_key, b.event_date
 ),
@@ -23,7 +23,7 @@ from_sessions as (
 
 seen as (
   select unit_key, event_date
-  from from_bouts
+  from from_events
   union
   select unit_key, event_date
   from from_sessions
@@ -34,5 +34,5 @@ select
   d.event_date,
   slot('columns')
 from seen as d
-left join from_bouts as l on d.unit_key = l.unit_key and d.event_date = l.event_date
+left join from_events as l on d.unit_key = l.unit_key and d.event_date = l.event_date
 left join from_sessions as z on d.unit_key = z.unit_key and d.event_date = z.event_date

@@ -1,4 +1,5 @@
--- One row per session that started in the window of days: how long, how many turns, how it ended.
+-- One row per session that started on one day: how long, how many turns, how it ended.
+-- Most bouts are sessions by themselves; those at the edges of days come glued, as chains.
 with bounds as (
   select
     learner_key,
@@ -36,9 +37,16 @@ capped_chains as (
 
 everything as (
   select
+    b.learner_key, b.learner_id, b.started_at, b.ended_at, b.n_events, b.n_turns, b.n_responses, false as capped,
+    b.ended_explicitly, b.handed_over, b.following as next_boundary, b.objective, b.producer_session_id,
+    b.producer_changes, b.role, b.platform, b.app_version, b.locale, b.class_id, b.teacher_id, b.school_id, b.district_id
+  from bouts as b
+  where not b.at_edge
+  union all
+  select
     c.learner_key, c.learner_id, c.started_at, c.ended_at, c.n_events, c.n_turns, c.n_responses, false as capped,
-    c.ended_explicitly, c.handed_over, c.next_boundary, c.objective, c.producer_session_id, c.producer_changes,
-    c.role, c.platform, c.app_version, c.locale, c.class_id, c.school_id
+    c.ended_explicitly, c.handed_over, c.next_boundary, c.objective, c.producer_session_id,
+    c.producer_changes, c.role, c.platform, c.app_version, c.locale, c.class_id, c.teacher_id, c.school_id, c.district_id
   from chains as c
   left join capped_chains as k
     on c.learner_key = k.learner_key and c.chain = k.chain
@@ -46,8 +54,8 @@ everything as (
   union all
   select
     p.learner_key, c.learner_id, p.started_at, p.ended_at, p.n_events, p.n_turns, p.n_responses, p.capped,
-    c.ended_explicitly, c.handed_over, c.next_boundary, c.objective, c.producer_session_id, c.producer_changes,
-    c.role, c.platform, c.app_version, c.locale, c.class_id, c.school_id
+    c.ended_explicitly, c.handed_over, c.next_boundary, c.objective, c.producer_session_id,
+    c.producer_changes, c.role, c.platform, c.app_version, c.locale, c.class_id, c.teacher_id, c.school_id, c.district_id
   from pieces as p
   inner join chains as c on p.learner_key = c.learner_key and p.chain = c.chain
 )
@@ -81,7 +89,9 @@ select
   app_version,
   locale,
   class_id,
-  school_id
+  teacher_id,
+  school_id,
+  district_id
 from everything
 where started_at >= $window_start and started_at < $window_end
 order by event_date, learner_key, started_at
