@@ -13,8 +13,8 @@ from exp_pipeline.model.base import Noun
 Fault = Literal["held_out", "outside_layer", "outside_traffic", "other_arm"]
 FAULTS: tuple[Fault, ...] = ("held_out", "outside_layer", "outside_traffic", "other_arm")
 # Why a unit was not compared at all.
-Uncompared = Literal["computed", "no_bucket", "other_scheme"]
-UNCOMPARED: tuple[Uncompared, ...] = ("computed", "no_bucket", "other_scheme")
+Uncompared = Literal["computed", "no_bucket", "other_scheme", "never_logged"]
+UNCOMPARED: tuple[Uncompared, ...] = ("computed", "no_bucket", "other_scheme", "never_logged")
 
 
 class FidelityGroup(Noun):

@@ -56,7 +56,8 @@ def assigned_units(bench: Workbench, brief: Brief, *, until: date | None = None)
     """Every randomised unit of an experiment by its first assignment, and how it stands to the brief's rules.
 
     The columns of `COLUMNS`, one row per unit of the brief's kind, ordered by unit. Only assignments in the
-    experiment's window count, and before `until` if given.
+    experiment's window count, and before `until` if given. Units of a table drawn once that nobody logged
+    stand there too, with source `computed`, no moment of assignment, and `never_logged`.
     """
     end = brief.end if until is None else max(min(until, brief.end), brief.start + DAY)
     bench.read_days("assignments", "assignments", Window(brief.start, end))
@@ -70,8 +71,33 @@ def assigned_units(bench: Workbench, brief: Brief, *, until: date | None = None)
             "window_end": end,
         },
     )
-    table = with_hash(brief, first, bench.catalog.limits_of(brief), drawn_arms(bench, brief))
-    return table.select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+    drawn = drawn_arms(bench, brief)
+    table = with_hash(brief, first, bench.catalog.limits_of(brief), drawn)
+    logged = table.select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+    return (
+        logged if drawn is None else pl.concat([logged, _never_logged(brief, drawn, logged)]).sort("unit_id")
+    )
+
+
+def _never_logged(brief: Brief, drawn: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
+    missing = drawn.join(logged.select("unit_id"), on="unit_id", how="anti")
+    known = {
+        "experiment": pl.lit(brief.name),
+        "version": pl.lit(brief.version),
+        "unit_type": pl.lit(brief.randomisation_unit),
+        "unit_id": pl.col("unit_id"),
+        "arm": pl.col("drawn_arm"),
+        "source": pl.lit("computed"),
+        "hash_arm": pl.col("drawn_arm"),
+        "not_compared": pl.lit("never_logged"),
+        "layer_known": pl.lit(True),
+        "late": pl.lit(False),
+        "arms_seen": pl.lit(0),
+        "contaminated": pl.lit(False),
+    }
+    return missing.select(
+        known.get(name, pl.lit(None)).cast(kind).alias(name) for name, kind in COLUMNS.items()
+    )
 
 
 def traffic_of_stage(brief: Brief, stage: str | None) -> float | None:

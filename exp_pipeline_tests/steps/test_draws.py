@@ -191,11 +191,18 @@ def test_logged_arms_are_compared_with_the_table_and_late_units_with_the_hash(
     for unit in late:
         rows.append(assigned(brief(), unit) | {"unit_id": KEY.pseudonym(unit)})
     rows[-1] |= {"arm": other[rows[-1]["arm"]]}
-    commit_rows(bench, "assignments", rows)
+    commit_rows(bench, "assignments", [*rows[:20], *rows[25:]])
     table = assignment_table(bench, "worked-example")
     told = fidelity_of(brief(), table)
     assert told is not None
-    assert (told.checked, told.faults) == (140, {"other_arm": 2})
+    assert (told.checked, told.faults) == (135, {"other_arm": 2})
+    assert told.not_compared == {"never_logged": 5}
+    unlogged = {row["unit_id"]: row["arm"] for row in rows[20:25]}
+    silent = table.filter(pl.col("not_compared") == "never_logged")
+    assert dict(silent.select("unit_id", "arm").iter_rows()) == unlogged
+    assert silent["source"].unique().to_list() == ["computed"]
+    assert silent["assigned_at"].null_count() == 5
+    assert table["unit_id"].is_sorted()
     assert set(table.filter("late")["unit_id"]) == {KEY.pseudonym(unit) for unit in late}
     hashed = {KEY.pseudonym(unit): arm_of("worked-example", 1, unit, brief().shares()) for unit in late}
     assert dict(table.filter("late").select("unit_id", "hash_arm").iter_rows()) == hashed
