@@ -35,8 +35,8 @@ def judge_quality(bench: Workbench, window: Window) -> list[Written]:
     if not days:
         return []
     counts = count_days(bench, days)
-    rows = [_row(one) for day in days for one in findings_of(bench, counts, day)]
-    return _write(bench, rows, days, started)
+    found = [one for day in days for one in findings_of(bench, counts, day)]
+    return write_findings(bench, found, days, started)
 
 
 def findings_of(bench: Workbench, counts: DayCounts, day: date) -> list[QualityFinding]:
@@ -203,9 +203,11 @@ def _row(found: QualityFinding) -> dict[str, object]:
 _KINDS = {"VARCHAR": pl.String, "BIGINT": pl.Int64, "DOUBLE": pl.Float64, "DATE": pl.Date}
 
 
-def _write(
-    bench: Workbench, rows: Sequence[dict[str, object]], days: Sequence[date], started: float
+def write_findings(
+    bench: Workbench, findings: Sequence[QualityFinding], days: Sequence[date], started: float
 ) -> list[Written]:
+    """Make findings the content of `data_quality` for these days; a day without findings is left empty."""
+    rows = [_row(one) for one in findings]
     columns = table_columns("data_quality")
     frame = pl.DataFrame(rows, schema={name: _KINDS[kind] for name, kind in columns.items()}, orient="row")
     bench.engine.offer_frame("judged", frame)

@@ -147,7 +147,8 @@ def test_falls_within_chance_seldom_raise_an_alarm() -> None:
 def test_a_fall_is_told_with_what_it_fell_from() -> None:
     group = Group(ALL, 1_800, 2_000, 2_000, 2_000, squares=1_800, usual_squares=2_000)
     found = judge_fall(judge("responses_per_turn"), [group], "turns", "the day before")
-    assert (found.verdict, found.value) == ("warn", pytest.approx(0.1))
+    assert found.verdict == "warn"
+    assert found.value == pytest.approx(0.1)
     assert found.evidence.startswith("0.900 per row in 2,000 turns, the day before 1.000: down by 10 %")
     rise = Group(ALL, 2_000, 2_000, 1_800, 2_000)
     assert judge_fall(judge("responses_per_turn"), [rise], "turns", "the day before").verdict == "pass"
@@ -158,7 +159,8 @@ def test_a_fall_is_told_with_what_it_fell_from() -> None:
 def test_totals_are_compared_both_ways() -> None:
     groups = [Group("tokens in", 1_000, 1_000), Group("tokens out", 1_150, 1_000)]
     found = judge_totals(judge("gateway_tokens"), groups, "tokens")
-    assert (found.verdict, found.value) == ("fail", pytest.approx(0.15))
+    assert found.verdict == "fail"
+    assert found.value == pytest.approx(0.15)
     assert found.evidence == "tokens out: 1,150 tokens logged, 1,000 counted by the gateway: 15 % more"
 
 

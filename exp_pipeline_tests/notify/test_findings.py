@@ -149,3 +149,41 @@ def test_a_foreign_subject_cannot_forge_a_line() -> None:
 def test_the_order_is_by_day_rule_and_subject() -> None:
     every = found(srm=srm(1e-9), guardrails=guardrail("fail"), quality=quality("late_share", "warn"))
     assert [one.rule for one in every] == ["data_quality", "guardrail", "srm"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "opens", "seen", "severity"),
+    [
+        ("warn", "none", "cannot_tell", "page"),
+        ("warn", "warn", "warn", "warn"),
+        ("fail", "warn", "fail", "warn"),
+        ("fail", "page", "fail", "page"),
+        ("fail", "none", "cannot_tell", "page"),
+        ("pass", "none", "pass", "page"),
+    ],
+)
+def test_a_quality_rule_opens_what_its_policy_says(
+    verdict: str, opens: str, seen: str, severity: str
+) -> None:
+    row = {"opens": opens, "owner": "tutor-platform", "subject": "turns", "unit": "share"}
+    (one,) = found(quality=quality("answered_turns", verdict, **row))
+    assert (one.subject, one.verdict, one.owner) == ("answered_turns:turns", seen, "tutor-platform")
+    assert one.runbook == "docs/runbooks/quality/answered-turns.md"
+    change = after_finding(Track(), one, NOON)[1]
+    if seen in ("warn", "fail"):
+        assert change is not None
+        assert (change.incident.severity, change.incident.runbook) == (severity, one.runbook)
+    else:
+        assert change is None
+
+
+def test_a_warning_that_opens_nothing_leaves_an_open_incident_open() -> None:
+    row = {"owner": "tutor-platform", "subject": "turns", "unit": "share"}
+    (failed,) = found(quality=quality("answered_turns", "fail", opens="page", **row))
+    track = after_finding(Track(), failed, NOON)[0]
+    (warned,) = found(quality=quality("answered_turns", "warn", opens="none", **row))
+    assert after_finding(track, warned, NOON) == (track, None)
+    (passed,) = found(quality=quality("answered_turns", "pass", opens="none", **row))
+    change = after_finding(track, passed, NOON)[1]
+    assert change is not None
+    assert change.change == "resolved"
