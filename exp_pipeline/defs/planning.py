@@ -100,8 +100,8 @@ def planned(
         spec(
             "assignment_table",
             group="planning",
-            description="Every randomised unit with its buckets, the arm that the brief's own hash "
-            "gives, and the arm logged.",
+            description="Every randomised unit with its buckets, the arm logged, the arm that the brief's "
+            "own rules give (holdout, layer, traffic, hash or drawn table), and the rule that it breaks.",
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("assignments", partition_mapping=dg.AllPartitionMapping())],
             grain="One row per randomised unit.",
