@@ -14,7 +14,11 @@ import pytest
 
 from exp_pipeline.steps import behaviour, ingest, landing, sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline_tests.real.places import bench_over, home_with, real_file
+from exp_pipeline.steps.opening import open_catalog
+from exp_pipeline.steps.source_claims import source_for
+from exp_pipeline.steps.source_profile import columns_of
+from exp_pipeline.steps.source_trial import try_source
+from exp_pipeline_tests.real.places import SHIPPED, bench_over, home_with, real_file
 
 FILE = "cognitive_tutor_steps.parquet"
 LANDED_ON = date(2007, 6, 1)
@@ -179,6 +183,24 @@ def test_learning_measures_are_those_of_the_file(bench: Workbench, steps: list[S
         sum(step.right for step in kept),
         sum(step.hinted for step in kept),
     )
+
+
+def test_the_shipped_source_makes_the_same_of_the_file(steps: list[Step]) -> None:
+    catalog = open_catalog(SHIPPED)
+    file = real_file(FILE)
+    source = source_for(file, catalog.sources, columns_of(file))
+    assert source.name == "datashop"
+    trial = try_source(file, source, catalog, today=LANDED_ON, threads=1)
+    kept = [step for step in steps if step.fate == "kept"]
+    assert trial.events == {
+        "answer_attempted": len(kept),
+        "hint_requested": sum(step.hinted for step in kept),
+    }
+    lost = Counter({fate: 0 for fate in ("missing:client_ts", "too_late")})
+    for step in steps:
+        if step.fate != "kept":
+            lost[step.fate] += step.events
+    assert {one.reason: one.rows for one in trial.quarantined} == dict(lost)
 
 
 def test_no_raw_name_leaves_the_door(bench: Workbench, steps: list[Step]) -> None:
