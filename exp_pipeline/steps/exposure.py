@@ -8,6 +8,7 @@ from datetime import date
 
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
+from exp_pipeline.steps.roster import land_roster, offer_roster
 from exp_pipeline.store.engine import Rows, quote
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform import queries
@@ -16,7 +17,12 @@ WHOLE = "scope=all"
 
 
 def build_assignments(bench: Workbench, window: Window) -> list[Written]:
-    """Collect each day's logged assignments; each day depends on its own events only."""
+    """Collect each day's logged assignments; each day depends on its own events and the roster only.
+
+    The context is frozen with the assignment; where its event names no class, the roster of that moment does.
+    """
+    land_roster(bench)
+    offer_roster(bench)
     return _daily(bench, "assignments", window)
 
 
@@ -41,8 +47,16 @@ def _daily(bench: Workbench, table: str, window: Window) -> list[Written]:
 
 
 def build_enrollments(bench: Workbench) -> list[Written]:
-    """Who was in which class from when to when, as the events of all days tell it."""
-    return _whole(bench, "enrollments", "sessions", "sessions")
+    """Who was in which class from when to when: by the roster, and where it is silent by the events."""
+    started = time.monotonic()
+    land_roster(bench)
+    offer_roster(bench)
+    bench.read("sessions", "sessions", bench.lake.manifests("sessions", bench.lake.partitions("sessions")))
+    bench.engine.build("stays", queries.query_text(queries.load("enrollments")))
+    path = bench.lake.staging("enrollments", WHOLE)
+    rows = bench.engine.write(queries.query_text(queries.load("roster_stays")), path)
+    bench.engine.drop("stays")
+    return [bench.commit("enrollments", WHOLE, [NewFile(path, "all", rows)], started)]
 
 
 def build_content(bench: Workbench) -> list[Written]:
