@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import polars as pl
@@ -11,11 +11,13 @@ import polars as pl
 from exp_pipeline.analysis.daily import daily_guardrails, daily_sample_ratio
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
 from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.steps.exposure import build_units
+from exp_pipeline.steps.recorded import recorded_definitions
 from exp_pipeline.store.engine import quote, text_literal
-from exp_pipeline.store.lake import NewFile
+from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import measures as measure_sql
 from exp_pipeline.transform import metrics as metric_sql
 from exp_pipeline.transform import queries
@@ -68,13 +70,13 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
         days = [day for day in window.days() if brief.start <= day < brief.end]
         if not brief.guardrails or not days:
             continue
-        bench.read_days(
+        made = bench.read_days(
             "days_so_far",
             "unit_days",
             Window.of(brief.start, days[-1]),
             more=measure_sql.column_types(bench.catalog.measures_of(brief).values()),
         )
-        measures = bench.catalog.measures_of(brief)
+        measures = _as_defined(bench.catalog.measures_of(brief), made)
         own = "".join(f", {quote(measure.name)}" for measure in measure_sql.in_order(measures.values()))
         facts = bench.engine.frame(
             f"select unit_id, event_date{own} from days_so_far "
@@ -101,6 +103,13 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
                     }
                 )
     return _write(bench, "guardrails_daily", rows, window, started)
+
+
+def _as_defined(measures: Mapping[str, Measure], made: Sequence[Manifest]) -> dict[str, Measure]:
+    """Those measures that every day holds by today's definition; a guardrail over another cannot be told."""
+    wanted = definitions(measures.values())
+    held = [recorded_definitions(manifest) for manifest in made]
+    return {name: one for name, one in measures.items() if all(day.get(name) == wanted[name] for day in held)}
 
 
 def _guarded_units(bench: Workbench, brief: Brief) -> pl.DataFrame:

@@ -32,6 +32,7 @@ from exp_pipeline.model.readout import Estimate, Readout
 from exp_pipeline.steps.behaviour import event_measures, session_measures
 from exp_pipeline.steps.context import Workbench, Written
 from exp_pipeline.steps.exposure import WHOLE, build_units, unit_columns
+from exp_pipeline.steps.shown_datasets import UNIT_WEEKS, dataset_columns, unit_weeks
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.warehouse import (
@@ -46,13 +47,15 @@ from exp_pipeline.store.warehouse import (
 )
 from exp_pipeline.transform import measures as measure_sql
 
-VIEWS = (
+LAKE_VIEWS = (
     "events", "quarantine", "exclusions", "learner_days", "sessions", "turns", "enrollments", "content",
     "assignments", "exposures", "units", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
 )  # fmt: skip
+VIEWS = (*LAKE_VIEWS, UNIT_WEEKS)
 ABOUT = {
     "hidden": "Before the planned look or horizon no table holds a primary or secondary effect, and "
-    "unit_days has no arm. This guards against a glance: joining units to it, or reading the lake, tells.",
+    "unit_days and unit_weeks have no arm. This guards against a glance: joining units to them, or reading "
+    "the lake, tells.",
     "state": "Views name the Parquet files that were current when this file was built, so all show one "
     "state. An open connection keeps it; close all connections of the process to see a newer one.",
     "replaced files": "A file of the lake stays readable for at least an hour after its replacement. A query "
@@ -199,13 +202,15 @@ def build_warehouse(bench: Workbench, connect: Connect) -> Written:
     started = time.monotonic()
     write_units(bench)
     found: list[_Standing] = []
+    tables: list[ShownTable] = []
 
     def gather() -> Shown:
         found[:] = _standings(bench)
-        return Shown(tuple(_views(bench)), tuple(_tables(found)))
+        current = [(one.name, one.snapshot) for one in found]
+        tables[:] = [*_tables(found), dataset_columns(bench, current)]
+        return Shown((*_views(bench), unit_weeks(bench, current)), tuple(tables))
 
     replaced = replace_warehouse(bench.home.warehouse, gather, connect)
-    tables = _tables(found)
     return Written(
         table="warehouse",
         partition=WHOLE,
@@ -281,7 +286,7 @@ def _standings(bench: Workbench) -> list[_Standing]:
 def _views(bench: Workbench) -> Iterable[ShownView]:
     over_events, over_sessions = event_measures(bench), session_measures(bench)
     more = {"learner_days": over_events, "unit_days": (*over_events, *over_sessions)}
-    for table in VIEWS:
+    for table in LAKE_VIEWS:
         columns = [ShownColumn(doc.name, doc.sql_type, doc.description) for doc in column_docs(table)]
         columns += _measure_columns(more.get(table, ()), table)
         yield lake_view(bench.lake, table, table_description(table), columns)

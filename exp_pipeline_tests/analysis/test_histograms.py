@@ -77,11 +77,11 @@ def test_within_the_stated_bound_of_the_exact_answer(quantile: float) -> None:
 
 def test_what_lies_beyond_the_bins_is_not_guessed() -> None:
     bins = Bins(low=50, high=400, per_decade=30)
-    sides = [binned(drawn(seed, 0.0), bins) for seed in (1, 2)]
-    found = difference_in_binned_quantiles(*sides, "unit_id", quantile=0.5, level=0.95)
+    control, treatment = (binned(drawn(seed, 0.0), bins) for seed in (1, 2))
+    found = difference_in_binned_quantiles(control, treatment, "unit_id", quantile=0.5, level=0.95)
     assert isinstance(found, NotEstimable)
     assert "outside the bins" in found.reason
-    inside = difference_in_binned_quantiles(*sides, "unit_id", quantile=0.2, level=0.95)
+    inside = difference_in_binned_quantiles(control, treatment, "unit_id", quantile=0.2, level=0.95)
     assert isinstance(inside, Effect)
 
 
