@@ -11,6 +11,7 @@ from exp_pipeline.catalog.digest import digest_of_metrics
 from exp_pipeline.catalog.documents import Document, Place, choices, read_document
 from exp_pipeline.catalog.layers import brief_layer_problems, layer_problems
 from exp_pipeline.catalog.metric_rules import metric_company, metric_references, metric_sense
+from exp_pipeline.catalog.quality_references import quality_references
 from exp_pipeline.catalog.references import (
     brief_references,
     brief_sense,
@@ -403,6 +404,8 @@ class _Reader:
         if documents:
             policies, problems = parse_noun(Policies, documents[0])
             self.problems += problems
+            if policies is not None:
+                self.problems += quality_references(documents[0], policies.quality, self.event_names)
             self.policies = policies or self.policies
         self.fatal = self.fatal or len(self.problems) > before
 

@@ -89,9 +89,7 @@ def _judged(bench: Workbench, judge: Judge, counts: DayCounts, day: date) -> Qua
             judge, groups_of.end_groups(counts.sessions, day, policy), "sessions", "usual"
         )
     if name == "critical_nulls":
-        return judging.judge_share(
-            judge, groups_of.empty_field_groups(counts, day, policy), "rows of the event"
-        )
+        return judging.judge_share(judge, groups_of.empty_field_groups(counts, day, policy), "rows")
     if name in _REFUSED:
         return judging.judge_share(judge, groups_of.refused_groups(counts, day, name), "rows")
     if name == "retries":

@@ -54,7 +54,11 @@ def _read(path: Path) -> pl.DataFrame:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(f"it lacks column {', '.join(missing)}; its columns: {', '.join(frame.columns)}")
-    day = pl.col("day") if frame.schema["day"] == pl.Date else pl.col("day").cast(pl.String).str.to_date("%Y-%m-%d")
+    day = (
+        pl.col("day")
+        if frame.schema["day"] == pl.Date
+        else pl.col("day").cast(pl.String).str.to_date("%Y-%m-%d")
+    )
     typed = frame.select(
         day,
         pl.col("model_name").cast(pl.String),

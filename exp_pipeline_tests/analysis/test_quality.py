@@ -102,7 +102,9 @@ def test_volume_of_clean_weeks_seldom_raises_an_alarm(weeks: int) -> None:
     assert alarms / (DRAWS // 3) < 0.01
 
 
-@pytest.mark.parametrize(("rows", "verdict"), [(0, "fail"), (9_000, "fail"), (13_000, "warn"), (19_000, "pass")])
+@pytest.mark.parametrize(
+    ("rows", "verdict"), [(0, "fail"), (9_000, "fail"), (13_000, "warn"), (19_000, "pass")]
+)
 def test_volume_that_falls(rows: int, verdict: str) -> None:
     past = (20_500, 19_600, 20_100, 19_900)
     found = judge_volume(judge("volume"), [Group(ALL, 0, rows, past=past)], "Tuesdays")

@@ -101,7 +101,7 @@ def test_a_day_s_partition_carries_its_page_and_numbers(judged: Judged) -> None:
     told = {name: value.value for name, value in made.metadata.items()}
     assert Path(str(told["page"])).is_file()
     assert Path(str(told["all_days"])).is_file()
-    assert told["rules_fail"] >= 1
+    assert told["rules_fail"] in (1, 2, 3)
     assert 0.5 < float(str(told["rule/answered_turns"])) < 0.7
     assert "Turns with a response" in str(told["failing"])
 
