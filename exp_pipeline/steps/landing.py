@@ -228,17 +228,17 @@ def _through_the_door(bench: Workbench, files: Sequence[LandingFile], source: So
     items, mapped = _mapped_texts(told)
     if source.unnest is not None:
         engine.build("raw_items", items)
-    engine.connection.execute(f"create or replace temp view mapped as {mapped}")
+    engine.view("mapped", mapped)
     typed, identities, landed = _door_texts(told, _filled(bench, source))
     engine.build("typed", typed)
-    engine.connection.execute("drop view mapped")
-    engine.drop("raw")
-    engine.drop("raw_items")
+    for name in ("mapped", "raw", "raw_items", "raw_odd", "raw_lines", "parsed", "parsed_places"):
+        engine.drop(name)
     name_people(bench, files, identities)
     engine.offer_frame("buckets", unit_buckets(bench.catalog, engine.frame(UNITS_AT_THE_DOOR)))
     parameters = {
         **key.pads(),
         "source": source.name,
+        "files": [file.short_name for file in files],
         "received_date": files[0].received,
         "skew_microseconds": bench.catalog.policies.time.skew_minutes * 60_000_000,
         "key_id": key.key_id,
@@ -247,7 +247,7 @@ def _through_the_door(bench: Workbench, files: Sequence[LandingFile], source: So
         f"insert into landed_rows by name {landed}",
         {name: value for name, value in parameters.items() if f"${name}" in landed},
     )
-    for name in ("typed", "identities", "buckets", "places"):
+    for name in ("typed", "identities", "buckets"):
         engine.drop(name)
 
 

@@ -1,8 +1,8 @@
 """Landed files of one source as table `raw`, many rows and many files at a time.
 
-Table `raw` has the source's columns, `row_number`, `reason`, `extra`, and in `byte_offset` the row's *place*
-(number of its file in `batch_files`, shifted, plus the row's number). A place goes through mapping and typing
-untouched; `places` exchanges it for a byte offset where the row is landed.
+Table `raw` has the source's columns, `row_number`, `reason`, `extra`, and in `byte_offset` the row's *place*:
+the number of its file in the list, shifted, plus the byte offset. It goes through mapping and typing
+untouched, and is taken apart where the row is landed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RawBatch:
 
 
 def raw_batches(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
-    """Fill tables `raw`, `batch_files` and `places` batch by batch from files of one source.
+    """Fill table `raw` batch by batch from files of one source.
 
     Every row of a file is in exactly one batch; one that cannot be read has a reason, and a file that is not
     in its source's format is one row with reason `unreadable_file`. Raises SourceError where the mapping
@@ -39,24 +39,8 @@ def raw_batches(bench: Workbench, source: Source, files: Sequence[LandingFile]) 
     from exp_pipeline.steps.raw_lines import from_lines
     from exp_pipeline.steps.raw_tables import from_csv, from_parquet
 
-    begin(bench, files)
     read = {"ndjson": from_lines, "csv": from_csv, "parquet": from_parquet}[source.format]
     yield from read(bench, source, files)
-
-
-def begin(bench: Workbench, files: Sequence[LandingFile]) -> None:
-    """Table `batch_files`: the number of each file in the list, and its name in tables."""
-    engine = bench.engine
-    engine.build("batch_files", "select null::bigint as file_number, null::varchar as file where false")
-    engine.connection.executemany(
-        "insert into batch_files values (?, ?)",
-        [(number, file.short_name) for number, file in enumerate(files)],
-    )
-
-
-def no_places(bench: Workbench) -> None:
-    """Table `places` for rows whose byte offset nobody knows."""
-    bench.engine.build("places", "select null::bigint as place, null::bigint as byte_offset where false")
 
 
 def empty_raw(bench: Workbench, source: Source) -> None:

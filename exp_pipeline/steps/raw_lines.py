@@ -32,19 +32,15 @@ def _fill_raw(bench: Workbench, source: Source, lines: LineBatch) -> None:
     present = _present(source, lines)
     engine.offer_frame("parsed_places", lines.places)
     found = _parse(bench, lines, present) if present else list(range(lines.places.height))
-    odd = lines.with_odd(found)
-    engine.offer_frame("raw_lines", odd)
-    engine.build("raw", _careful(told))
-    if present and len(found) < lines.places.height:
-        engine.connection.execute(f"insert into raw by name {_parsed(told, present)}")
-    engine.build(
-        "places",
-        "select byte_offset as place, line_offset as byte_offset from raw_lines union all "
-        "select place, byte_offset from parsed_places"
-        + (" where place not in (select byte_offset from raw_lines)" if found else ""),
-    )
-    for name in ("raw_lines", "parsed", "parsed_places"):
-        engine.drop(name)
+    engine.offer_frame("raw_lines", lines.with_odd(found))
+    if not present or len(found) == lines.places.height:
+        engine.build("raw", _careful(told))
+    elif source.identity:
+        # Read once only, on its way to typed columns: not kept twice.
+        engine.build("raw_odd", _careful(told))
+        engine.view("raw", f"select * from raw_odd union all by name {_parsed(told, present)}")
+    else:
+        engine.build("raw", f"{_parsed(told, present)} union all by name select * from ({_careful(told)})")
 
 
 def _present(source: Source, lines: LineBatch) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from functools import cache
 from exp_pipeline.model.errors import SourceError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench, door_shape
-from exp_pipeline.steps.raw_batches import UNREADABLE, RawBatch, add_refused, blamed, empty_raw, no_places
+from exp_pipeline.steps.raw_batches import UNREADABLE, RawBatch, add_refused, blamed, empty_raw
 from exp_pipeline.store.csv_rows import BATCH_RECORDS, CsvDialect, csv_batches
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.landing import LandingFile
@@ -48,17 +48,13 @@ def from_csv(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> 
                 _check(source, file, batch.names)
             if rows == 0:
                 empty_raw(bench, source)
-                no_places(bench)
             engine.offer_frame("records", batch.rows)
             columns = "".join(f", c{place} as {quote(name)}" for place, name in enumerate(batch.names))
             engine.build(
                 "raw_table",
                 f"select row_number as {quote(mapping.ROW_IN_FILE)}, "
-                f"row_number + {number << FILE_SHIFT} as {quote(mapping.ROW_PLACE)}, "
+                f"byte_offset + {number << FILE_SHIFT} as {quote(mapping.ROW_PLACE)}, "
                 f"reason as {quote(mapping.ROW_REASON)}{columns} from records",
-            )
-            engine.connection.execute(
-                f"insert into places select row_number + {number << FILE_SHIFT}, byte_offset from records"
             )
             text = _raw_text(told, tuple((name, "VARCHAR") for name in batch.names))
             engine.connection.execute(f"insert into raw by name {text}")
@@ -171,7 +167,6 @@ def _slices(
     total = sum(one.rows for one in tables)
     own = tables[0]
     for first in range(0, total, BATCH_ROWS):
-        no_places(bench)
         try:
             _read_slice(bench, tables, first)
         except duckdb.Error as trouble:
@@ -202,7 +197,7 @@ def _read_slice(bench: Workbench, tables: Sequence[_Table], first: int) -> None:
     bench.engine.build(
         "raw_table",
         f"select {place} + 1 as {quote(mapping.ROW_IN_FILE)}, "
-        f"({number}::bigint << {FILE_SHIFT}) + {place} + 1 as {quote(mapping.ROW_PLACE)}, "
+        f"{number}::bigint << {FILE_SHIFT} as {quote(mapping.ROW_PLACE)}, "
         f"null::varchar as {quote(mapping.ROW_REASON)}, {names} from {scan} {where}",
     )
 
@@ -211,6 +206,5 @@ def _refused(
     bench: Workbench, source: Source, files: Sequence[LandingFile], number: int, cause: str, row: int = 1
 ) -> RawBatch:
     empty_raw(bench, source)
-    no_places(bench)
-    add_refused(bench, row, (number << FILE_SHIFT) + row, UNREADABLE)
+    add_refused(bench, row, number << FILE_SHIFT, UNREADABLE)
     return RawBatch(1, tuple(files), {files[number].relative: cause})

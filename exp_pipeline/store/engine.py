@@ -11,6 +11,7 @@ from exp_pipeline.model.errors import StoreError
 
 if TYPE_CHECKING:
     import duckdb
+    import numpy as np
     import polars as pl
 
 ROW_GROUP_ROWS = 122_880
@@ -50,6 +51,7 @@ class Engine:
         memory_limit: str | None = None,
     ) -> None:
         self.connection = connection
+        self._known_columns: dict[tuple[Path, ...], frozenset[str]] = {}
         self._settle()
         connection.execute("set preserve_insertion_order = true")
         if threads is not None:
@@ -67,26 +69,55 @@ class Engine:
         """A second cursor on the same database, for another thread; it has temporary tables of its own."""
         twin = object.__new__(Engine)
         twin.connection = self.connection.cursor()
+        twin._known_columns = {}
         twin._settle()
         return twin
 
-    def offer(self, name: str, rows: Rows) -> None:
-        """Make files readable as a view of this name, with exactly the columns of `rows.columns`."""
+    def offer(self, name: str, rows: Rows, *, place: bool = False) -> None:
+        """Make files readable as a view of this name, with exactly the columns of `rows.columns`.
+
+        With `place` a first column of that name says where a row stands: the number of its file times 2**32,
+        plus the number of the row in it.
+        """
         typed = ", ".join(f"null::{kind} as {quote(column)}" for column, kind in rows.columns.items())
         if not rows.paths:
-            body = f"select {typed} where false"
+            own = "null::bigint as place, " if place else ""
+            body = f"select {own}{typed} where false"
         else:
             files = "[" + ", ".join(text_literal(str(path)) for path in rows.paths) + "]"
             union = "true" if len(rows.paths) > 1 else "false"
             # Without hive columns: a folder `role=x` somewhere above the lake must not replace a column.
             scan = f"read_parquet({files}, union_by_name = {union}, hive_partitioning = false)"
-            present = {row[0] for row in self.connection.execute(f"describe select * from {scan}").fetchall()}
+            present = self._columns_of(tuple(rows.paths), scan, keep=place)
             wanted = ", ".join(
                 quote(column) if column in present else f"null::{kind} as {quote(column)}"
                 for column, kind in rows.columns.items()
             )
-            body = f"select {wanted} from {scan}"
+            own = f"cast(file_index as bigint) * {2**32} + file_row_number as place, " if place else ""
+            body = f"select {own}{wanted} from {scan}"
         self.connection.execute(f"create or replace temp view {quote(name)} as {body}")
+
+    def _columns_of(self, paths: tuple[Path, ...], scan: str, *, keep: bool) -> frozenset[str]:
+        """The columns of some files; where they are read several times, asked once."""
+        known = self._known_columns.get(paths) if keep else None
+        if known is None:
+            described = self.connection.execute(f"describe select * from {scan}").fetchall()
+            known = frozenset(str(row[0]) for row in described)
+        if keep:
+            self._known_columns[paths] = known
+        return known
+
+    def offer_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Make arrays of one length readable as a table of this name (copied)."""
+        self.connection.register(f"arrays_{name}", dict(arrays))
+        self.connection.execute(
+            f"create or replace temp table {quote(name)} as select * from {quote('arrays_' + name)}"
+        )
+        self.connection.unregister(f"arrays_{name}")
+
+    def arrays(self, query: str, parameters: Mapping[str, object] | None = None) -> dict[str, np.ndarray]:
+        """Run a query and return its columns as arrays, masked where a value is null."""
+        return dict(self.connection.execute(query, dict(parameters or {})).fetchnumpy())
 
     def offer_frame(self, name: str, frame: pl.DataFrame) -> None:
         """Make a polars frame readable under this name (copied: it outlives the caller's variable)."""
@@ -106,9 +137,19 @@ class Engine:
         """Make a table that `build` kept readable under another name too."""
         self.connection.execute(f"create or replace temp view {quote(name)} as select * from {quote(of)}")
 
+    def view(self, name: str, query: str) -> None:
+        """Give a query a name; its rows are made anew each time they are read."""
+        self.connection.execute(f"create or replace temp view {quote(name)} as {query}")
+
     def drop(self, name: str) -> None:
-        """Forget a table that `build` kept."""
-        self.connection.execute(f"drop table if exists {quote(name)}")
+        """Forget a table that `build` kept, or a view."""
+        import duckdb
+
+        try:
+            self.connection.execute(f"drop table if exists {quote(name)}")
+        except duckdb.CatalogException:
+            # The name is a view's, which `drop table` refuses.
+            self.connection.execute(f"drop view if exists {quote(name)}")
 
     def frame(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
         """Run a query and return its rows as a polars frame."""

@@ -48,9 +48,9 @@ class LineBatch:
     """Some lines of one or more files, in order of file and row.
 
     `plain` is a file that holds the plain lines alone, each with its newline. `places` has one row for each:
-    `place` (number of the file in the batch's list, shifted, plus the row's number), `row_number`,
-    `byte_offset` (of the decompressed bytes) and `weight`. `odd` has the other lines: `row_number`, the place
-    as `byte_offset`, `line_offset`, `line` (text, null where it cannot be read) and `reason`.
+    `place` (number of the file in the list, shifted, plus the offset of the decompressed bytes), `row_number`
+    and `weight`. `odd` has the other lines: `row_number`, the place as `byte_offset`, `line` (text, null
+    where it cannot be read) and `reason`.
     """
 
     plain: Path
@@ -80,7 +80,7 @@ class LineBatch:
         if not len(found):
             return self.odd
         decoded = [_decoded(self.line(position)) for position in found]
-        rows = self.places[list(found)].select("row_number", "place", "byte_offset")
+        rows = self.places[list(found)].select("row_number", "place")
         new = pl.DataFrame(
             [
                 *rows.get_columns(),
@@ -97,7 +97,7 @@ def _odd_schema() -> dict[str, pl.DataType]:
     import polars as pl
 
     number, text = pl.Int64(), pl.String()
-    return {"row_number": number, "byte_offset": number, "line_offset": number, "line": text, "reason": text}
+    return {"row_number": number, "byte_offset": number, "line": text, "reason": text}
 
 
 def _decoded(line: bytes) -> tuple[str | None, str | None]:
@@ -110,19 +110,19 @@ def _decoded(line: bytes) -> tuple[str | None, str | None]:
 
 @dataclass(slots=True)
 class _Odd:
-    rows: list[tuple[int, int, int, str | None, str | None]] = field(default_factory=list)
+    rows: list[tuple[int, int, str | None, str | None]] = field(default_factory=list)
     size: int = 0
 
-    def add(self, row: int, place: int, offset: int, line: bytes) -> None:
+    def add(self, row: int, place: int, line: bytes) -> None:
         """Keep a line; a blank one is no row."""
         line = line.removeprefix(_MARK)
         if line.strip(b" \t\r"):
             self.size += len(line)
-            self.rows.append((row, place, offset, *_decoded(line)))
+            self.rows.append((row, place, *_decoded(line)))
 
-    def refuse(self, row: int, place: int, offset: int, reason: str) -> None:
+    def refuse(self, row: int, place: int, reason: str) -> None:
         """Keep a line's place and why it cannot be read."""
-        self.rows.append((row, place, offset, None, reason))
+        self.rows.append((row, place, None, reason))
 
     def frame(self) -> pl.DataFrame:
         import polars as pl
@@ -136,7 +136,7 @@ class _Gathering:
     def __init__(self, handle: int) -> None:
         self.handle, self.bytes = handle, 0
         self.odd = _Odd()
-        self.parts: list[tuple[_Ints, _Ints, _Ints, _Ints, _Ints, _Ints]] = []
+        self.parts: list[tuple[_Ints, _Ints, _Ints, _Ints, _Ints]] = []
 
     def add(self, data: bytes, file: int, row: int, offset: int, limit: int) -> int:
         """Take whole lines of a file; `row` lines and `offset` bytes came before. Returns how many lines."""
@@ -145,24 +145,22 @@ class _Gathering:
         starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1] + 1))
         sizes = ends - starts
         plain = (text[starts] == _BRACE) & (sizes <= limit)
-        first = (file << FILE_SHIFT) + row + 1
+        first = (file << FILE_SHIFT) + offset
         kept = np.flatnonzero(plain)
         if len(kept) < len(ends):
             for one in np.flatnonzero(~plain).tolist():
                 at, size = int(starts[one]), int(sizes[one])
                 if size > limit:
-                    self.odd.refuse(row + 1 + one, first + one, offset + at, "line_too_long")
+                    self.odd.refuse(row + 1 + one, first + at, "line_too_long")
                 else:
-                    self.odd.add(row + 1 + one, first + one, offset + at, data[at : at + size])
+                    self.odd.add(row + 1 + one, first + at, data[at : at + size])
             data = _kept_lines(data, kept, starts, ends)
             text = np.frombuffer(data, dtype=np.uint8)
         if len(kept):
             here = np.cumsum(sizes[kept] + 1) - sizes[kept] - 1
             weights = _weights(text, here + sizes[kept])
             os.pwrite(self.handle, data, self.bytes)
-            self.parts.append(
-                (kept + first, kept + row + 1, starts[kept] + offset, weights, here + self.bytes, sizes[kept])
-            )
+            self.parts.append((starts[kept] + first, kept + row + 1, weights, here + self.bytes, sizes[kept]))
             self.bytes += len(data)
         return len(ends)
 
@@ -175,11 +173,11 @@ class _Gathering:
 
         os.ftruncate(self.handle, self.bytes)
         none = np.zeros(0, dtype=np.int64)
-        columns = [np.concatenate([none, *(part[at] for part in self.parts)]) for at in range(6)]
-        names = ("place", "row_number", "byte_offset", "weight")
-        places = pl.DataFrame(dict(zip(names, columns[:4], strict=True))).with_row_index("place_in_batch")
+        columns = [np.concatenate([none, *(part[at] for part in self.parts)]) for at in range(5)]
+        names = ("place", "row_number", "weight")
+        places = pl.DataFrame(dict(zip(names, columns[:3], strict=True))).with_row_index("place_in_batch")
         places = places.with_columns(pl.col("place_in_batch").cast(pl.Int64))
-        return LineBatch(path, places, self.odd.frame(), columns[4], columns[5], self.handle)
+        return LineBatch(path, places, self.odd.frame(), columns[3], columns[4], self.handle)
 
 
 @contextmanager
@@ -207,12 +205,12 @@ def line_batches(files: Sequence[LandingFile], limit: int, scratch: Path) -> Ite
             for block in blocks(file.path, limit):
                 if row == 0 and block.data.startswith(_WIDE_MARKS):
                     # The whole file is in an encoding whose bytes cannot be cut into lines here.
-                    gathering.odd.refuse(1, (number << FILE_SHIFT) + 1, 0, "not_utf8")
+                    gathering.odd.refuse(1, number << FILE_SHIFT, "not_utf8")
                     break
                 if block.reason is not None:
                     row += 1
-                    place = (number << FILE_SHIFT) + row
-                    gathering.odd.refuse(row, place, block.offset, block.reason)
+                    place = (number << FILE_SHIFT) + block.offset
+                    gathering.odd.refuse(row, place, block.reason)
                 else:
                     row += gathering.add(block.data, number, row, block.offset, limit)
                 if gathering.full():

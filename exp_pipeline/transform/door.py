@@ -17,7 +17,7 @@ from exp_pipeline.transform.reduction import guarded, reduced_extra
 
 # A slice file per event day is written; rows whose clock is further off than any lateness setting share one.
 OLDEST_LATE_DAYS = 60
-# A row's place: the number of its file among those of the batch, shifted, plus the row's number.
+# A row's place: the number of its file among those that are read together, shifted, plus its byte offset.
 FILE_SHIFT = 40
 EARLIEST_STAMP = "2000-01-01"
 # What the table `buckets` gives for a unit of an experiment (see `steps.unit_buckets`).
@@ -195,18 +195,20 @@ def typed_rows(source: Source, shape: DoorShape, have: Mapping[str, str] | None 
 def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
     """Tables `typed`, `identities`, `buckets` to landed rows: ids replaced, texts reduced, times settled.
 
-    What stands in `byte_offset` until here is a row's place; `batch_files` and `places` turn it into file
-    and byte offset. Parameters: inner_pad, outer_pad, source, received_date, skew_microseconds, key_id.
+    What stands in `byte_offset` until here is a row's place (see FILE_SHIFT). Parameters: inner_pad,
+    outer_pad, source, files (their names, in order), received_date, skew_microseconds, key_id.
     """
     reduced = {reduction.hmac: reduction for reduction in shape.reductions}
     lengths = {reduction.chars: reduction for reduction in shape.reductions}
     languages = {reduction.language: reduction for reduction in shape.reductions}
     inner = exp.select(
         duck("cast($source as varchar)").as_("source"),
-        exp.column("file", table="batch_files"),
+        duck(f"list_extract($files, (t.byte_offset >> {FILE_SHIFT}) + 1)").as_("file"),
         exp.column("row_number", table="t"),
         duck("cast(t.part as smallint)").as_("part"),
-        exp.column("byte_offset", table="places"),
+        duck(
+            f"t.byte_offset & {(1 << FILE_SHIFT) - 1}" if source.format != "parquet" else "null::bigint"
+        ).as_("byte_offset"),
         exp.column("reason", table="t"),
         reduced_extra(exp.column("extra", table="t"), source.extra_keep).as_("extra"),
         duck("cast($received_date as date)").as_("received_date"),
@@ -236,10 +238,6 @@ def pseudonymous_rows(source: Source, shape: DoorShape) -> exp.Select:
     for name in BUCKET_COLUMNS:
         inner.append("expressions", exp.column(name, table="buckets"))
     inner.from_(exp.to_table("typed").as_("t"), copy=False)
-    of_file = duck(f"t.byte_offset >> {FILE_SHIFT} = batch_files.file_number")
-    inner.join(exp.to_table("batch_files"), on=of_file, copy=False)
-    at_place = duck("t.byte_offset = places.place")
-    inner.join(exp.to_table("places"), on=at_place, join_type="left", copy=False)
     for name in shape.identifiers:
         inner.join(
             exp.to_table("identities").as_(f"id_{name}"),

@@ -38,15 +38,15 @@ def rows(file: LandingFile, limit: int = LIMIT) -> list[tuple[int, int, str | No
 
 def each_line(files: list[LandingFile], limit: int) -> Iterator[tuple[int, int, str | None, str | None]]:
     for batch in line_batches(files, limit, files[0].path.parent / ".scratch"):
-        places = batch.places.select("row_number", "byte_offset").rows()
+        places = batch.places.select("row_number", "place").rows()
         texts = batch.plain.read_bytes().split(b"\n")[:-1]
         found = batch.with_odd(range(len(places)))
         assert found.height == batch.rows == len(places) + batch.odd.height
         assert len(texts) == len(places)
-        for text, (_, _, _, line, _) in zip(texts, found.rows()[batch.odd.height :], strict=True):
+        for text, (_, _, line, _) in zip(texts, found.rows()[batch.odd.height :], strict=True):
             assert text.startswith(b"{")
             assert line is None or line.encode() == text
-        yield from found.select("row_number", "line_offset", "line", "reason").rows()
+        yield from found.select("row_number", "byte_offset", "line", "reason").rows()
 
 
 def gz(text: bytes) -> bytes:
