@@ -31,6 +31,7 @@ from exp_pipeline.model.names import IDENTIFIER
 from exp_pipeline.model.readout import GuardrailResult, IntegrityCheck
 from exp_pipeline.steps.behaviour import learner_days_query
 from exp_pipeline.steps.ingest import event_columns, payload_digest
+from exp_pipeline.steps.roster import COLUMNS as ROSTER_COLUMNS
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
 
@@ -45,6 +46,7 @@ PARAMETERS: dict[str, object] = {
     "lateness_days": 3,
     "excluded_roles": ["staff", "test"],
     "excluded_learners": [],
+    "correction_sources": [],
     "events_per_minute": 1000,
     "gap_microseconds": 30 * 60 * 1_000_000,
     "cap_microseconds": 12 * 3600 * 1_000_000,
@@ -122,8 +124,12 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
     build("learner_days", learner_days_query((), sorted_input=False))
     build("bouts")
     connection.execute("create view edge_bouts as select * from bouts where at_edge")
-    for name in ("chains", "cap_starts", "sessions", "turns", "enrollments", "content", "assignments"):
+    stays = ", ".join(f'"{name}" {kind}' for name, kind in ROSTER_COLUMNS.items())
+    connection.execute(f"create table roster ({stays})")
+    for name in ("chains", "cap_starts", "sessions", "turns", "content", "assignments"):
         build(name)
+    build("enrollments", to="stays")
+    build("roster_stays", to="enrollments")
     build("exposures")
     connection.execute(
         "create table experiments as select distinct experiment, version, unit_type, "

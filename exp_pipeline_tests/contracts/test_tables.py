@@ -29,9 +29,14 @@ SESSION = {
     "app_version": "4.2.0",
     "locale": None,
     "class_id": None,
+    "teacher_id": None,
     "school_id": None,
+    "district_id": None,
 }
-EMPTY_TEXTS = ("producer_session_id", "objective", "locale", "class_id", "school_id")
+EMPTY_TEXTS = (
+    *("producer_session_id", "objective", "locale"),
+    *("class_id", "teacher_id", "school_id", "district_id"),
+)
 
 
 def sessions(*changes: dict[str, object]) -> pl.DataFrame:
