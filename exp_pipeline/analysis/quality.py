@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from datetime import date
 from statistics import NormalDist, median
 
-from exp_pipeline.model.quality import (
+from exp_pipeline.model.quality import Carrier, QualityFinding, QualityPolicy
+from exp_pipeline.model.quality_rules import (
     QUALITY_RULES,
-    Carrier,
     NotJudged,
     Opens,
-    QualityFinding,
     QualityLimits,
-    QualityPolicy,
     QualityRule,
     QualityRuleName,
 )

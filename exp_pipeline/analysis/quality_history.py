@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from exp_pipeline.model.quality import (
-    QUALITY_RULES,
-    QualityFinding,
-    QualityLine,
-    QualityPage,
-    QualityPoint,
-    QualityRuleName,
-)
+from exp_pipeline.model.quality import QualityFinding, QualityLine, QualityPage, QualityPoint
+from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRuleName
 from exp_pipeline.model.readout import Verdict
 
 HISTORY_DAYS = 28

@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 
 from exp_pipeline.defs.images import trend
-from exp_pipeline.model.quality import QUALITY_RULES, QualityLine, QualityPage, QualityRule
+from exp_pipeline.model.quality import QualityLine, QualityPage
+from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRule
 from exp_pipeline.report.quality import in_unit, quality_markdown, rule_view
 from exp_pipeline.steps.context import Window, Workbench
 from exp_pipeline.steps.quality_pages import PageFiles, newest_page, write_pages

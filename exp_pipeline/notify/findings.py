@@ -10,7 +10,7 @@ from typing import Any, cast
 import polars as pl
 
 from exp_pipeline.model.incidents import RULES, Finding, RuleName, Severity
-from exp_pipeline.model.quality import QUALITY_RULES, QualityRuleName
+from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRuleName
 from exp_pipeline.model.readout import Verdict
 
 UNOWNED = "nobody"

@@ -8,16 +8,8 @@ from datetime import date
 from markupsafe import Markup
 
 from exp_pipeline.model.base import Noun
-from exp_pipeline.model.quality import (
-    QUALITY_RULES,
-    Carrier,
-    QualityFinding,
-    QualityLine,
-    QualityPage,
-    QualityPoint,
-    QualityRuleName,
-    Unit,
-)
+from exp_pipeline.model.quality import Carrier, QualityFinding, QualityLine, QualityPage, QualityPoint
+from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRuleName, Unit
 from exp_pipeline.model.readout import Verdict
 from exp_pipeline.report import numbers
 from exp_pipeline.report.document import Text, Tone

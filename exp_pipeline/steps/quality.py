@@ -13,7 +13,8 @@ from exp_pipeline.analysis import quality as judging
 from exp_pipeline.analysis.quality import Group, Judge
 from exp_pipeline.contracts.deprecations import deprecations
 from exp_pipeline.contracts.table_columns import table_columns
-from exp_pipeline.model.quality import QUALITY_RULES, QualityFinding, QualityPolicy, QualityRuleName
+from exp_pipeline.model.quality import QualityFinding, QualityPolicy
+from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRuleName
 from exp_pipeline.steps import quality_groups as groups_of
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
 from exp_pipeline.steps.day_files import write_alone

@@ -10,7 +10,8 @@ import polars as pl
 
 from exp_pipeline.analysis.quality import ALL, Group
 from exp_pipeline.contracts.deprecations import deprecations
-from exp_pipeline.model.quality import QualityPolicy, QualityRuleName
+from exp_pipeline.model.quality import QualityPolicy
+from exp_pipeline.model.quality_rules import QualityRuleName
 from exp_pipeline.steps.quality_counts import DayCounts
 
 # Reasons that are no breach of a contract and have rules of their own.

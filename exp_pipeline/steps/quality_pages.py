@@ -9,7 +9,8 @@ from pathlib import Path
 
 from exp_pipeline.analysis.quality_history import HISTORY_DAYS, quality_page
 from exp_pipeline.model.errors import ExpError
-from exp_pipeline.model.quality import QUALITY_RULES, QualityFinding, QualityPage
+from exp_pipeline.model.quality import QualityFinding, QualityPage
+from exp_pipeline.model.quality_rules import QUALITY_RULES
 from exp_pipeline.report.quality import quality_html, quality_index_html, quality_markdown
 from exp_pipeline.steps.context import DAY, Window, Workbench, day_of, event_day
 from exp_pipeline.store.files import write_text

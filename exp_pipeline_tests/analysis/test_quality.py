@@ -20,7 +20,8 @@ from exp_pipeline.analysis.quality import (
     student,
 )
 from exp_pipeline.analysis.quality_history import quality_page
-from exp_pipeline.model.quality import QualityFinding, QualityPolicy, QualityRuleName
+from exp_pipeline.model.quality import QualityFinding, QualityPolicy
+from exp_pipeline.model.quality_rules import QualityRuleName
 from exp_pipeline.model.readout import Verdict
 
 DAY = date(2026, 3, 17)

@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from exp_pipeline.model.quality import QUALITY_RULES
+from exp_pipeline.model.quality_rules import QUALITY_RULES
 from exp_pipeline.steps.incidents import open_incidents
 from exp_pipeline.steps.opening import workbench
 from exp_pipeline.store.home import Home

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from exp_pipeline.model.incidents import RULES, RuleName
-from exp_pipeline.model.quality import QUALITY_RULES, QualityRuleName
+from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRuleName
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,15 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exp_pipeline.model.quality import (
-    QUALITY_RULES,
-    Carrier,
-    QualityFinding,
-    QualityLine,
-    QualityPage,
-    QualityPoint,
-    QualityRuleName,
-)
+from exp_pipeline.model.quality import Carrier, QualityFinding, QualityLine, QualityPage, QualityPoint
+from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRuleName
 from exp_pipeline.model.readout import Verdict
 from exp_pipeline.report.quality import (
     day_view,

@@ -13,7 +13,8 @@ import pytest
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.contracts.deprecations import Deprecation
 from exp_pipeline.contracts.validation import validate_table
-from exp_pipeline.model.quality import QUALITY_RULES, GatewayTotals
+from exp_pipeline.model.quality import GatewayTotals
+from exp_pipeline.model.quality_rules import QUALITY_RULES
 from exp_pipeline.steps import quality, quality_counts, quality_groups
 from exp_pipeline.steps.context import Window, Workbench, event_day
 from exp_pipeline.steps.opening import workbench
