@@ -93,7 +93,8 @@ class Source(Filling):
     `columns` names the raw columns that are read, with their types; a column that is not named is kept in
     `extra`. A CSV or Parquet file must have them all, but for those in `optional`. With `identity: true` the
     file already holds canonical events and nothing is mapped. With `history: true` the files bring an older
-    log: lateness is judged by each row's own `received_at`, not by the day on which the file landed.
+    log: lateness is judged by each row's own `received_at`, not by the day on which the file landed. With
+    `correction: true` they bring events again, corrected: the newest one takes the place of every other copy.
 
     Two columns are ours to fill, and expressions may use them once `columns` declares them: `row_number`, the
     row's place in its file (from 1), and, with `unnest`, `item`. `unnest` is an expression that gives a list;
@@ -119,6 +120,7 @@ class Source(Filling):
     csv: CsvFormat | None = None
     identity: bool = False
     history: bool = False
+    correction: bool = False
     unnest: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     optional: tuple[str, ...] = ()

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
 
+import numpy as np
 from sqlglot import exp
 
 from exp_pipeline.contracts.predicates import read_expressions, rejection_expression
 from exp_pipeline.model.policies import ExclusionPolicy
-from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day, received_day
+from exp_pipeline.steps.context import (
+    Window,
+    Workbench,
+    Written,
+    day_of,
+    door_shape,
+    event_day,
+    received_day,
+)
 from exp_pipeline.steps.day_files import write_alone
+from exp_pipeline.steps.doubtful import TABLE, DoubtfulRows
+from exp_pipeline.steps.event_files import DayRows, Moments, bucket_count, write_events
 from exp_pipeline.steps.identity import pseudonyms_of
-from exp_pipeline.store.engine import Rows
+from exp_pipeline.store.engine import Rows, quote
 from exp_pipeline.store.lake import Manifest, NewFile
+from exp_pipeline.store.sorted_files import Places
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
 
-_JUDGED = ("suspicious", "busy_minutes", "refusals", "duplicates", "fates")
-# A day's events go to one file up to this many rows, then to 2, 4, 8 … files by the learner key's top bits.
-BUCKET_ROWS = 2_000_000
+_TABLES = ("events", "quarantine", "exclusions")
+# Days are judged together up to this many landed rows: the fewer statements, the less time goes into them.
+JUDGED_ROWS = 4_000_000
 
 
 def landed_for(bench: Workbench, window: Window) -> tuple[Manifest, ...]:
@@ -40,16 +55,73 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
     happen to it. A duplicate is looked for among the landed rows of the lateness window around each day, so
     days may be done in any order, one by one or together, with the same result.
     """
-    engine, policies = bench.engine, bench.catalog.policies
-    around = window.widened(policies.time.lateness_days, policies.time.lateness_days)
-    manifests = landed_for(bench, around)
-    bench.read("landed", "landed", manifests, tags=[day.isoformat() for day in around.days()])
-    judge(bench, window)
-    texts = _day_texts(landed_columns(bench.shape()))
-    written = [one for day in window.days() for one in _write_day(bench, day, manifests, texts)]
-    for name in _JUDGED:
-        engine.drop(name)
-    return written
+    reach = bench.catalog.policies.time.lateness_days
+    around = window.widened(reach, reach)
+    slices = _slices(bench, landed_for(bench, around), around)
+    columns = landed_columns(bench.shape())
+    texts = _texts(bench.catalog.policies.exclusion.user_agent_contains)
+    doubtful = DoubtfulRows(
+        bench,
+        columns,
+        lambda day: [path for path, _ in slices.get(day, ())],
+        texts.arrivals,
+        texts.doubtful,
+        used_in(texts.doubtful, _parameters(bench, window)),
+        window.first,
+        window.end,
+        reach,
+        bench.catalog.policies.exclusion.superhuman_events_per_minute,
+    )
+    written: list[Written] = []
+    # One day's events are written while the next day is judged.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: Future[Written] | None = None
+        for piece in _pieces(window, slices):
+            doubtful.look_at(piece.first, piece.end)
+            names = ", ".join(quote(name) for name in columns)
+            bench.engine.connection.execute(
+                f"create or replace temp view landed as select {names} from {TABLE}"
+            )
+            judge(bench, piece)
+            for day in piece.days():
+                shared = doubtful.on_shared_devices(day)
+                ready = _settle_day(bench, day, slices.get(day, ()), columns, texts, shared)
+                if waiting is not None:
+                    written.append(waiting.result())
+                waiting = pool.submit(_write_events, bench, ready)
+                written += _write_refused(bench, day, texts)
+            for name in _judging(bench.catalog.policies.exclusion.user_agent_contains):
+                bench.engine.drop(name)
+        if waiting is not None:
+            written.append(waiting.result())
+    bench.engine.drop(TABLE)
+    return sorted(written, key=lambda one: (one.partition, _TABLES.index(one.table)))
+
+
+def _slices(
+    bench: Workbench, manifests: tuple[Manifest, ...], window: Window
+) -> dict[date, list[tuple[Path, int]]]:
+    """The landed files of each event day of a window with their rows, in the order received."""
+    found: dict[date, list[tuple[Path, int]]] = {}
+    wanted = {day.isoformat(): day for day in window.days()}
+    for manifest in manifests:
+        for file in manifest.files:
+            if file.tag in wanted:
+                path = bench.lake.folder(manifest.table, manifest.partition) / file.name
+                found.setdefault(wanted[file.tag], []).append((path, file.rows))
+    return found
+
+
+def _pieces(window: Window, slices: Mapping[date, Sequence[tuple[Path, int]]]) -> Iterator[Window]:
+    """The window cut into runs of days with few enough rows; a day of many rows is a run of its own."""
+    first, rows = window.first, 0
+    for day in window.days():
+        own = sum(count for _, count in slices.get(day, ()))
+        if day > first and rows + own > JUDGED_ROWS:
+            yield Window(first, day)
+            first, rows = day, 0
+        rows += own
+    yield Window(first, window.end)
 
 
 def judge(bench: Workbench, window: Window) -> None:
@@ -57,98 +129,162 @@ def judge(bench: Workbench, window: Window) -> None:
 
     Rows of the window's event days are judged; rows around them serve to find duplicates.
     """
-    engine, policies = bench.engine, bench.catalog.policies
-    calls = {
-        "contract_refusal": rejection_expression(),
-        "payload_digest": payload_digest(bench.shape()),
-        "exclusion_by_agent": _by_agent(policies.exclusion),
+    parameters = _parameters(bench, window)
+    for name, text in _judging(bench.catalog.policies.exclusion.user_agent_contains).items():
+        bench.engine.build(name, text, used_in(text, parameters))
+
+
+@cache
+def _judging(agents: tuple[str, ...]) -> dict[str, str]:
+    """The queries that settle fates, in their order."""
+    calls = _calls(agents)
+    return {
+        name: queries.query_text(queries.with_calls(queries.load(name), calls))
+        for name in ("suspicious", "busy_minutes", "refusals", "duplicates", "fates")
     }
-    parameters = {
+
+
+def used_in(text: str, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Those of the parameters that a query names."""
+    return {name: value for name, value in parameters.items() if f"${name}" in text}
+
+
+def _calls(agents: tuple[str, ...]) -> dict[str, exp.Expr]:
+    return {
+        "contract_refusal": rejection_expression(),
+        "payload_digest": payload_digest(door_shape()),
+        "exclusion_by_agent": _by_agent(agents),
+    }
+
+
+def _parameters(bench: Workbench, window: Window) -> dict[str, object]:
+    policies = bench.catalog.policies
+    return {
         "first_day": window.first,
         "end_day": window.end,
         "lateness_days": policies.time.lateness_days,
         "excluded_roles": list(policies.exclusion.roles),
         "excluded_learners": _excluded(bench, policies.exclusion),
         "events_per_minute": policies.exclusion.superhuman_events_per_minute,
+        "correction_sources": sorted(source.name for source in bench.catalog.sources if source.correction),
     }
-    for name in _JUDGED:
-        text = queries.query_text(queries.with_calls(queries.load(name), calls))
-        engine.build(name, text, {key: value for key, value in parameters.items() if f"${key}" in text})
 
 
 @dataclass(frozen=True, slots=True)
-class _DayTexts:
-    """The queries of one day, parsed and extended once for a whole window."""
+class _Texts:
+    """The queries of a window: made before any thread starts, since sqlglot is not safe to begin in two."""
 
-    session_cuts: str
-    events: exp.Expr
-    events_text: str
+    arrivals: str
+    doubtful: str
+    handovers: str
+    replaced: Mapping[str, str]
     quarantine: str
     exclusions: str
 
 
-def _day_texts(columns: Mapping[str, str]) -> _DayTexts:
-    # Only the day's own slices are opened for these; the window's view served the search for duplicates.
-    renamed = {"landed": "landed_day"}
-    read = read_expressions("l")
-    events = queries.with_columns(
-        _on(queries.load("events"), renamed),
-        [
-            exp.alias_(read[name], name, quoted=True)
-            if name in read
-            else exp.column(name, table="l", quoted=True)
-            for name in event_columns(columns)
-        ],
+@cache
+def _texts(agents: tuple[str, ...]) -> _Texts:
+    doubtful = queries.with_columns(
+        queries.with_calls(queries.load("doubtful"), _calls(agents)),
+        [exp.column(name, table="l", quoted=True) for name in landed_columns(door_shape())],
     )
-    return _DayTexts(
-        session_cuts=queries.query_text(_on(queries.load("session_cuts"), renamed)),
-        events=events,
-        events_text=queries.query_text(events),
+    return _Texts(
+        arrivals=queries.query_text(queries.load("arrivals")),
+        doubtful=queries.query_text(doubtful),
+        handovers=queries.query_text(_on(queries.load("device_handovers"), {"landed": "landed_day"})),
+        replaced={name: _replaced(name, read) for name, read in read_expressions("l").items()},
         quarantine=queries.query_text(queries.load("quarantine")),
         exclusions=queries.query_text(queries.load("exclusions")),
     )
 
 
-def _write_day(
-    bench: Workbench, day: date, manifests: tuple[Manifest, ...], texts: _DayTexts
-) -> list[Written]:
+def _replaced(name: str, read: exp.Expr) -> str:
+    """Where a column is read otherwise than it was sent: places and values."""
+    sent = exp.column(name, table="l", quoted=True)
+    differing = exp.select("l.place").select(exp.alias_(read, "value")).from_("landed_day AS l")
+    return queries.query_text(
+        differing.where(exp.NullSafeNEQ(this=read.copy(), expression=sent)).order_by("l.place")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A day whose rows have been settled: what is written, under which temporary names, with what facts."""
+
+    day: date
+    rows: DayRows
+    columns: Mapping[str, str]
+    staging: tuple[Path, ...]
+    facts: Mapping[str, dict[str, int]]
+    started: float
+
+
+def _settle_day(
+    bench: Workbench,
+    day: date,
+    slices: Sequence[tuple[Path, int]],
+    columns: Mapping[str, str],
+    texts: _Texts,
+    on_shared_devices: Places,
+) -> _Ready:
     started = time.monotonic()
-    engine, partition = bench.engine, event_day(day)
-    slices = bench.lake.paths(manifests, [day.isoformat()])
-    engine.offer("landed_day", Rows(slices, landed_columns(bench.shape())))
-    engine.build("session_cuts", texts.session_cuts, {"day": day})
-    total = int(engine.row("select count(*) from landed_day")[0])
-    facts: dict[str, object] = {"landed_rows": total, "by_source": _by_source(bench, day)}
+    engine, landed = bench.engine, sum(rows for _, rows in slices)
+    paths = [path for path, _ in slices]
+    engine.offer("landed_day", Rows(paths, columns), place=True)
+    engine.build(
+        "dropped",
+        f"select r.place from {TABLE} as r inner join fates as f on r.received_date = f.received_date "
+        "and r.file = f.file and r.row_number = f.row_number and r.part = f.part "
+        "where f.event_date = $day order by r.place",
+        {"day": day},
+    )
+    handed_over = Moments(np.empty(0, np.uint64), np.empty(0, np.int64))
+    if len(on_shared_devices):
+        engine.offer_arrays("on_shared_devices", {"place": on_shared_devices})
+        found = engine.arrays(texts.handovers)
+        handed_over = Moments(found["learner_key"], found["occurred_at"])
+    rows = DayRows(
+        slices=paths,
+        dropped=engine.arrays("select place from dropped order by place")["place"],
+        handed_over=handed_over,
+        replaced={
+            name: (found["place"], found["value"])
+            for name, found in ((name, engine.arrays(text)) for name, text in texts.replaced.items())
+            if len(found["place"])
+        },
+    )
+    staging = tuple(bench.lake.staging("events", event_day(day)) for _ in range(bucket_count(landed)))
+    kept = {name: kind for name, kind in columns.items() if name in event_columns(columns)}
+    return _Ready(day, rows, kept, staging, _by_source(bench, day), started)
+
+
+def _write_events(bench: Workbench, ready: _Ready) -> Written:
+    """Write and commit one day's events; touches no connection, so it may run beside other queries."""
+    files = list(write_events(ready.rows, ready.columns, ready.staging))
+    counts = {source: dict(fates) for source, fates in ready.facts.items()}
+    for file in files:
+        for source, rows in file.by_source.items():
+            counts[source]["kept"] += rows
+    return bench.commit(
+        "events",
+        event_day(ready.day),
+        [NewFile(file.path, file.tag, file.rows) for file in files],
+        ready.started,
+        facts={
+            "landed_rows": sum(fates["landed"] for fates in counts.values()),
+            "by_source": counts,
+        },
+    )
+
+
+def _write_refused(bench: Workbench, day: date, texts: _Texts) -> list[Written]:
     written = []
-    files = []
-    buckets = 1
-    while total > buckets * BUCKET_ROWS:
-        buckets *= 2
-    for bucket in range(buckets):
-        path = bench.lake.staging("events", partition)
-        text = (
-            texts.events_text if buckets == 1 else queries.query_text(_bucket(texts.events, bucket, buckets))
-        )
-        rows = engine.write(text, path, {"day": day})
-        files.append(NewFile(path, f"bucket-{bucket:02d}-of-{buckets:02d}", rows))
-    written.append(bench.commit("events", partition, files, started, facts=facts))
     for table, text in (("quarantine", texts.quarantine), ("exclusions", texts.exclusions)):
         started = time.monotonic()
-        path = bench.lake.staging(table, partition)
-        rows = write_alone(engine, text, path, {"day": day})
-        written.append(bench.commit(table, partition, [NewFile(path, "all", rows)], started))
-    engine.drop("session_cuts")
+        path = bench.lake.staging(table, event_day(day))
+        rows = write_alone(bench.engine, text, path, {"day": day})
+        written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))
     return written
-
-
-def _bucket(query: exp.Expr, bucket: int, buckets: int) -> exp.Expr:
-    if not isinstance(query, exp.Select):
-        raise ValueError("events.sql must be a select")
-    # The top bits keep learner order across files: file after file is one sorted sequence.
-    low = bucket * (2**64 // buckets)
-    high = (bucket + 1) * (2**64 // buckets) - 1
-    key = exp.column("learner_key", table="l")
-    return query.where(exp.Between(this=key, low=exp.Literal.number(low), high=exp.Literal.number(high)))
 
 
 def _on(query: exp.Expr, renamed: Mapping[str, str]) -> exp.Expr:
@@ -166,19 +302,13 @@ def event_columns(landed: Mapping[str, str]) -> list[str]:
 
 
 def _by_source(bench: Workbench, day: date) -> dict[str, dict[str, int]]:
-    """Rows landed and what became of them, by source; `kept` is counted apart, never derived."""
+    """Rows landed and what became of them, by source; `kept` is counted from what is written."""
     engine = bench.engine
     counts: dict[str, dict[str, int]] = {}
     for source, rows in engine.connection.execute(
         "select source, count(*) from landed_day group by source order by source"
     ).fetchall():
         counts[source] = {"landed": rows, "kept": 0, "retry": 0, "quarantined": 0, "excluded": 0}
-    for source, rows in engine.connection.execute(
-        "select l.source, count(*) from landed_day as l anti join fates as f "
-        "on l.received_date = f.received_date and l.file = f.file and l.row_number = f.row_number "
-        "and l.part = f.part group by l.source"
-    ).fetchall():
-        counts[source]["kept"] = rows
     text = queries.query_text(queries.load("fate_counts"))
     for source, fate, reason, rows in engine.connection.execute(text, {"day": day}).fetchall():
         counts[source][fate] += rows
@@ -197,14 +327,14 @@ def payload_digest(shape: DoorShape) -> exp.Expr:
     return exp.func("md5", joined, dialect="duckdb")
 
 
-def _by_agent(policy: ExclusionPolicy) -> exp.Expr:
+def _by_agent(agents: tuple[str, ...]) -> exp.Expr:
     agent = exp.func("lower", exp.column("user_agent", table="l"))
     tests = [
         exp.GT(
             this=exp.func("instr", agent, exp.Literal.string(part.lower()), dialect="duckdb"),
             expression=exp.Literal.number(0),
         )
-        for part in policy.user_agent_contains
+        for part in agents
     ]
     return exp.or_(*tests) if tests else exp.false()
 
