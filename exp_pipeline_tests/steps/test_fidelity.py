@@ -205,3 +205,30 @@ def test_without_units_there_is_nothing_to_compare(tmp_path: Path) -> None:
     assert found == Fidelity(checked=0, mismatched=0)
     assert fidelity_check(0, 0, brief(), found).verdict == "cannot_tell"
     assert fidelity_of(brief(hash_scheme="none"), table) is None
+
+
+@pytest.mark.parametrize(
+    ("buckets", "fault"),
+    [
+        ({"layer_bucket": 6_999, "holdout_bucket": 1_000}, None),
+        ({"layer_bucket": 7_000, "holdout_bucket": 1_000}, "outside_layer"),
+        ({"layer_bucket": 1_999, "holdout_bucket": 1_000}, "outside_layer"),
+        ({"layer_bucket": 2_000, "holdout_bucket": 999}, "held_out"),
+        ({"layer_bucket": 0, "holdout_bucket": 0}, "held_out"),
+        ({"layer_bucket": 2_000, "holdout_bucket": 9_999, "traffic_bucket": 4_999}, None),
+        ({"layer_bucket": 2_000, "holdout_bucket": 9_999, "traffic_bucket": 5_000}, "outside_traffic"),
+    ],
+)
+def test_the_edges_of_every_rule_are_exact(
+    tmp_path: Path, buckets: dict[str, int], fault: str | None
+) -> None:
+    layer = Layer.model_validate(
+        {"name": "hints", "experiments": [{"experiment": "worked-example", "buckets": [2000, 7000]}]}
+    )
+    one = brief(layer="hints", traffic=0.5)
+    draws = f"{layer.draw()}|{HOLDOUT.draw()}"
+    each = row(one, "unit", **{"layer_draws": draws, "traffic_bucket": 0, **buckets})
+    table, found = table_of(tmp_path, one, [each], layer, HOLDOUT)
+    assert table["fault"].to_list() == [fault]
+    assert found is not None
+    assert found.layer_unknown == 0

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exp_pipeline.transform.assignment import arm_bucket, arm_of, hash_number, traffic_bucket
+from exp_pipeline.transform.assignment import (
+    arm_bucket,
+    arm_of,
+    arm_of_buckets,
+    hash_number,
+    traffic_bucket,
+)
 
 HALVES = {"control": 0.5, "treatment": 0.5}
 unit_ids = st.text(min_size=1, max_size=30)
@@ -76,3 +82,21 @@ def test_shares_are_kept(scheme: str) -> None:
 def test_mistakes_are_named(shares: dict[str, float], traffic: float, scheme: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         arm_of("x", 1, "u", shares, traffic=traffic, scheme=scheme)
+
+
+@pytest.mark.parametrize(
+    ("share", "edge"), [(0.25, 2_500), (0.0001, 1), (0.3, 3_000), (0.07, 700), (1.0, 10_000)]
+)
+def test_the_edge_of_traffic_is_exact(share: float, edge: int) -> None:
+    assert arm_of_buckets(edge - 1, 0, HALVES, traffic_share=share) == "control"
+    if edge < 10_000:
+        assert arm_of_buckets(edge, 0, HALVES, traffic_share=share) is None
+
+
+def test_the_edge_of_an_arm_is_exact() -> None:
+    thirds = {"a": 0.34, "b": 0.33, "c": 0.33}
+    edges = [(0, "a"), (3_399, "a"), (3_400, "b"), (6_699, "b"), (6_700, "c"), (9_999, "c")]
+    assert [arm_of_buckets(0, bucket, thirds) for bucket, _ in edges] == [arm for _, arm in edges]
+    assert [arm_of_buckets(0, bucket, HALVES, scheme="percent-v1") for bucket in (0, 149, 150, 9_999)] == [
+        "treatment", "treatment", "control", "control",
+    ]  # fmt: skip
