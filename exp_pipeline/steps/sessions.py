@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import date, timedelta
 
-from exp_pipeline.contracts.table_columns import table_columns
-from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day, midnight
-from exp_pipeline.steps.day_files import side_by_side
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, midnight
+from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
 from exp_pipeline.store.engine import quote
-from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform import queries
+from exp_pipeline.transform.session_rules import without_objectives
 
 _US = timedelta(microseconds=1)
 
@@ -26,9 +26,14 @@ def session_parameters(bench: Workbench) -> dict[str, object]:
     }
 
 
-def bouts_text(*, sorted_input: bool) -> str:
+def uncut_sources(bench: Workbench) -> tuple[str, ...]:
+    """The sources whose sessions no change of objective cuts, whatever the policy says."""
+    return tuple(one.name for one in bench.catalog.sources if not one.session.cut_on_objective)
+
+
+def bouts_text(*, sorted_input: bool, uncut: Sequence[str] = ()) -> str:
     """The query from events to bouts; for a sorted file, in its one-pass form."""
-    query = queries.load("bouts")
+    query = without_objectives(queries.load("bouts"), uncut)
     return queries.query_text(queries.without_order(queries.streaming(query)) if sorted_input else query)
 
 
@@ -48,60 +53,79 @@ def build_sessions(bench: Workbench, window: Window) -> list[Written]:
 
 
 class _Bouts:
-    """The bouts of single days, cut once each and kept while the days around them are glued."""
+    """The bouts of runs of days, cut once each and kept while the days around them are glued."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workbench, window: Window) -> None:
         self._bench = bench
         self._text = bouts_text(sorted_input=True)
-        self._built: set[str] = set()
+        self.chunks = chunks(bench, window.widened(1, 1))
+        self._built: set[int] = set()
 
-    def of(self, day: date) -> str | None:
-        """Name of the table with a day's bouts; None where the day has no events."""
-        name = f"bouts_{day:%Y%m%d}"
-        if name in self._built:
-            return name
-        manifest = self._bench.lake.manifest("events", event_day(day))
-        if manifest is None:
-            return None
-        self._bench.read("events", "events", [manifest])
-        parameters = session_parameters(self._bench) | {"file_rows": manifest.rows}
-        self._bench.engine.build(name, self._text, used(self._text, parameters))
-        self._built.add(name)
+    def days(self, number: int) -> tuple[date, ...]:
+        """The days of a run, in order."""
+        return tuple(day_of(manifest.partition) for manifest in self.chunks[number])
+
+    def of(self, number: int) -> str:
+        """Name of the table with the bouts of a run of days."""
+        name = f"bouts_{number}"
+        if number not in self._built:
+            manifests = self.chunks[number]
+            self._bench.read("events", "events", manifests)
+            rows = sum(manifest.rows for manifest in manifests)
+            parameters = session_parameters(self._bench) | {"file_rows": rows}
+            self._bench.engine.build(name, self._text, used(self._text, parameters))
+            self._built.add(number)
         return name
 
-    def forget(self, before: date | None = None) -> None:
-        """Drop the bouts of the days before one day, or all."""
-        for name in sorted(self._built):
-            if before is None or name < f"bouts_{before:%Y%m%d}":
-                self._bench.engine.drop(name)
-                self._built.discard(name)
+    def forget(self, until: int) -> None:
+        """Drop the bouts of the runs of days up to one, that one included."""
+        for number in sorted(self._built):
+            if number <= until:
+                self._bench.engine.drop(f"bouts_{number}")
+                self._built.discard(number)
+
+    def lengthen(self, days: int) -> None:
+        """Have more days before the first, as one more run of days in front of all."""
+        first = self.days(0)[0]
+        self.forget(len(self.chunks))
+        self.chunks = [*chunks(self._bench, Window(first - DAY * days, first)), *self.chunks]
 
 
 def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
-    bouts, written = _Bouts(bench), []
-    for day in window.days():
-        if bench.lake.manifest("events", event_day(day)) is None:
-            continue
-        written.append(_sessions_on(bench, day, bouts))
-        bouts.forget(before=day)
-    bouts.forget()
+    bouts, written = _Bouts(bench, window), []
+    number = 0
+    while number < len(bouts.chunks):
+        days = [day for day in bouts.days(number) if window.first <= day < window.end]
+        if days:
+            before = len(bouts.chunks)
+            written += _sessions_on(bench, days, bouts, number)
+            number += len(bouts.chunks) - before
+        bouts.forget(number - 1)
+        number += 1
+    bouts.forget(number)
     return written
 
 
-def _sessions_on(bench: Workbench, day: date, bouts: _Bouts) -> Written:
+def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: int) -> list[Written]:
+    """The sessions of the days of one run, glued with the runs before and after it."""
     engine, started = bench.engine, time.monotonic()
     parameters = session_parameters(bench)
-    look = Window.of(day, day).widened(1, 1)
     text = queries.query_text(queries.load("chains"))
+    reach = 1
     while True:
-        tables = [name for one in look.days() if (name := bouts.of(one)) is not None]
-        engine.build(
-            "edge_bouts", " union all ".join(f"select * from {quote(name)} where at_edge" for name in tables)
-        )
+        around = range(max(0, number - reach), min(len(bouts.chunks), number + 2))
+        edges = (f"select * from {quote(bouts.of(one))} where at_edge" for one in around)
+        engine.build("edge_bouts", " union all ".join(edges))
         engine.build("chains", text, used(text, parameters))
-        if not _uncut_since_start(bench, look, day):
+        first = bouts.days(around[0])[0]
+        if not _uncut_since_start(bench, first, days[0]):
             break
-        look = look.widened(7, 0)
+        if around[0] == 0:
+            count = len(bouts.chunks)
+            bouts.lengthen(7)
+            number += len(bouts.chunks) - count
+        reach += 1
+    look = Window.of(first, bouts.days(around[-1])[-1])
     (long,) = engine.row(
         "select count(*) from chains where date_diff('microsecond', started_at, ended_at) > $cap_microseconds",
         {"cap_microseconds": parameters["cap_microseconds"]},
@@ -110,34 +134,32 @@ def _sessions_on(bench: Workbench, day: date, bouts: _Bouts) -> Written:
     bench.read("events", "events", manifests)
     text = queries.query_text(queries.load("cap_starts"))
     engine.build("cap_starts", text, used(text, parameters))
-    own = bouts.of(day)
-    engine.alias("bouts", own or "")
+    engine.alias("bouts", bouts.of(number))
     known = {one for one in look.widened(0, 1).days() if bench.lake.manifest("events", event_day(one))}
     text = queries.query_text(queries.load("sessions"))
     everything = {
         **parameters,
-        "window_start": midnight(day),
-        "window_end": midnight(day + DAY),
+        "window_start": midnight(days[0]),
+        "window_end": midnight(days[-1] + DAY),
         # What followed a session late on one of these days is not known yet.
         "last_days": [one for one in look.days() if one + DAY not in known],
     }
-    columns = ", ".join(quote(name) for name in table_columns("sessions"))
-    path = bench.lake.staging("sessions", event_day(day))
-    rows = engine.write(f"select {columns} from ({text})", path, used(text, everything))
+    engine.build("built_sessions", text, used(text, everything))
     engine.connection.execute("drop view bouts")
-    for name in ("edge_bouts", "chains", "cap_starts"):
+    written = write_days(bench, "sessions", "built_sessions", days, started)
+    for name in ("edge_bouts", "chains", "cap_starts", "built_sessions"):
         engine.drop(name)
-    return bench.commit("sessions", event_day(day), [NewFile(path, "all", rows)], started)
+    return written
 
 
-def _uncut_since_start(bench: Workbench, look: Window, day: date) -> bool:
-    """Whether a chain that reaches the day began with the days looked at, and so perhaps before them."""
-    if bench.lake.manifest("events", event_day(look.first - DAY)) is None:
+def _uncut_since_start(bench: Workbench, first: date, day: date) -> bool:
+    """Whether a chain that reaches the day began with the first day looked at, and so perhaps before it."""
+    if bench.lake.manifest("events", event_day(first - DAY)) is None:
         return False
     gap = timedelta(minutes=bench.catalog.policies.session.gap_minutes)
     (reaching,) = bench.engine.row(
         "select count(*) from chains where started_at <= $edge and ended_at >= $start",
-        {"edge": midnight(look.first) + gap, "start": midnight(day)},
+        {"edge": midnight(first) + gap, "start": midnight(day)},
     )
     return bool(reaching)
 

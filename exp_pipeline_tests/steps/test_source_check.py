@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exp_pipeline.model.errors import SpecError
-from exp_pipeline.model.sources import CsvFormat, EventRule, IgnoreRule, Source
+from exp_pipeline.model.sources import CsvFormat, EventRule, IgnoreRule, Source, SourceSessions
 from exp_pipeline.steps.opening import open_catalog
 from exp_pipeline.steps.source_check import event_fields, read_source
 from exp_pipeline_tests.steps.sourcing import landed, lines
@@ -146,8 +146,8 @@ def test_the_example_of_the_guide_does_what_it_says(tmp_path: Path) -> None:
 def test_the_guide_has_every_key() -> None:
     table = GUIDE.read_text().partition("## Every key")[2].partition("## Expressions")[0]
     keys = {key for row in table.splitlines() if row.startswith("|") for key in re.findall(r"`(\w+)`", row)}
-    for model in (Source, EventRule, IgnoreRule, CsvFormat):
-        assert set(model.model_fields) <= keys | {"session"}
+    for model in (Source, EventRule, IgnoreRule, CsvFormat, SourceSessions):
+        assert set(model.model_fields) <= keys
 
 
 def test_zones_may_differ_by_field_and_csv_files_in_how_they_are_written(tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def test_zones_may_differ_by_field_and_csv_files_in_how_they_are_written(tmp_pat
         "{event_name: hint_requested, when: right is null}]\n"
     )
     text = (
-        "made by hand\n'Zo\xeb;1';2026-07-01 10:00:00;2026-07-01 04:00:01;oui\n"
-        "b;2026-01-01 10:00:00;2026-01-01 04:00:01;non\nc;2026-03-01 10:00:00;2026-03-01 04:00:01;NULL\n"
+        "made by hand\n'Zo\xeb;1';2025-07-01 10:00:00;2025-07-01 04:00:01;oui\n"
+        "b;2025-01-01 10:00:00;2025-01-01 04:00:01;non\nc;2025-03-01 10:00:00;2025-03-01 04:00:01;NULL\n"
     )
     rows = landed(tmp_path, {"a.csv": text.encode("latin-1")})
     assert [(row["event_name"], row["correct"], row["reason"]) for row in rows] == [
