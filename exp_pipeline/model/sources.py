@@ -108,6 +108,8 @@ class Source(Filling):
     (any other value), or else it stays. Times without a zone are read in `time_zone`, or in the zone that
     `time_zones` gives for that field.
 
+    `session` says where sessions of these events follow another rule than the policy's.
+
     Of what is kept in `extra`, only plain numbers and flags stay readable; every text there becomes an HMAC,
     unless `extra_keep` names its key as one that never holds a text of or about a person.
     """
