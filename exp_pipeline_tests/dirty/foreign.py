@@ -1,6 +1,6 @@
 """A dirty log in somebody else's schema, as JSON, CSV and Parquet, with the mappings that read it.
 
-A row of theirs is a *sheet*: who, when (New York time), what kind, and a list of answers. It makes a hint where
+A row of theirs is a *sheet*: who, when (New York time), what kind, a list of answers. It makes a hint where
 its kind is `hint` or `both`, feedback where it is `both` or `note`, nothing for `scroll`, and is left out on
 purpose for `ping`. In JSON, each answer of `answers` makes an event of its own.
 """
@@ -39,8 +39,14 @@ _EVENTS = [
         "fields": {"event_id": "'f' || sheet", "rating": "points", "feedback_text": "note"},
     },
 ]
-_COLUMNS = {"sheet": "VARCHAR", "pupil": "VARCHAR", "taken": "VARCHAR", "kind": "VARCHAR", "points": "BIGINT",
-            "note": "VARCHAR"}  # fmt: skip
+_COLUMNS = {
+    "sheet": "VARCHAR",
+    "pupil": "VARCHAR",
+    "taken": "VARCHAR",
+    "kind": "VARCHAR",
+    "points": "BIGINT",
+    "note": "VARCHAR",
+}
 _RULES: dict[str, Any] = {
     "time_zone": "America/New_York",
     "columns": _COLUMNS,
@@ -64,11 +70,19 @@ SOURCES: tuple[dict[str, Any], ...] = (
             "item": "STRUCT(n VARCHAR, at VARCHAR, hint BIGINT)",
         },
         "unnest": "answers",
-        "fields": {**_FIELDS, "event_id": "sheet || '-' || item.n", "learner_id": "pupil.id", "role": "'student'",
-                   "client_ts": "item.at", "received_at": "item.at"},
-        "events": [{"event_name": "hint_requested", "when": "item.hint > 0", "fields": {"hint_level": "item.hint"}}],
+        "fields": {
+            **_FIELDS,
+            "event_id": "sheet || '-' || item.n",
+            "learner_id": "pupil.id",
+            "role": "'student'",
+            "client_ts": "item.at",
+            "received_at": "item.at",
+        },
+        "events": [
+            {"event_name": "hint_requested", "when": "item.hint > 0", "fields": {"hint_level": "item.hint"}}
+        ],
     },
-)  # fmt: skip
+)
 HEADER = tuple(_COLUMNS)
 
 
@@ -96,22 +110,32 @@ def kinds(planting: Planting, day: date) -> list[tuple[str, dict[str, Any], list
     return [
         ("hint", sheet(planting, day), [kept(day)]),
         ("both", sheet(planting, day, kind="both"), [kept(day)] * 2),
-        ("note", sheet(planting, day, kind="note", note="well, \"fine\"\nindeed"), [kept(day)]),
+        ("note", sheet(planting, day, kind="note", note='well, "fine"\nindeed'), [kept(day)]),
         ("nothing wanted", sheet(planting, day, kind="scroll"), [refused("no_event_rule", day)]),
         ("no kind", sheet(planting, day, kind=None), [refused("no_event_rule", day)]),
-        ("left out on purpose", sheet(planting, day, kind="ping"), [left_out("ignored_by_source:heartbeat", day)]),
+        (
+            "left out on purpose",
+            sheet(planting, day, kind="ping"),
+            [left_out("ignored_by_source:heartbeat", day)],
+        ),
         ("staff", sheet(planting, day, pupil="boss", kind="both"), [left_out("role:staff", day)] * 2),
         ("first second of the day", sheet(planting, day, taken=local(midnight)), [kept(day)]),
-        ("last second of the day before", sheet(planting, day, taken=local(midnight - timedelta(seconds=1))),
-         [kept(day - timedelta(days=1))]),
+        (
+            "last second of the day before",
+            sheet(planting, day, taken=local(midnight - timedelta(seconds=1))),
+            [kept(day - timedelta(days=1))],
+        ),
         ("own zone", sheet(planting, day, taken=f"{day}T10:00:00+05:30"), [kept(day)]),
         ("UTC said", sheet(planting, day, taken=f"{day}T23:00:00Z"), [kept(day)]),
         ("no time", sheet(planting, day, taken="soon"), [refused("wrong_type:client_ts", day)]),
-        ("far too high a rating", sheet(planting, day, kind="note", points=99),
-         [refused("out_of_range:rating", day)]),
+        (
+            "far too high a rating",
+            sheet(planting, day, kind="note", points=99),
+            [refused("out_of_range:rating", day)],
+        ),
         ("nobody", sheet(planting, day, pupil=None), [refused("missing:learner_id", day)]),
         ("strange pupil", sheet(planting, day, pupil="Robert'); drop table students;--"), [kept(day)]),
-    ]  # fmt: skip
+    ]
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
@@ -136,13 +160,20 @@ def _json_of(planting: Planting, day: date) -> None:
         ("word for a number", _line(sheet(planting, day, points="two")), wrong),
         ("broken number", _line(sheet(planting, day, points=1.5)), wrong),
         ("list for a number", _line(sheet(planting, day, points=[1])), wrong),
-        ("object for a pupil", _line(sheet(planting, day, pupil={"id": 1})), [refused("wrong_type:pupil", day)]),
+        (
+            "object for a pupil",
+            _line(sheet(planting, day, pupil={"id": 1})),
+            [refused("wrong_type:pupil", day)],
+        ),
         ("no JSON", b"<html>\n", [refused("not_json", day)]),
         ("no object", b"[1]\n", [refused("not_an_object", day)]),
-        ("not UTF-8", _line(sheet(planting, day, pupil="caf\u00e9")).replace(b"\xc3", b""),
-         [refused("not_utf8", day)]),
+        (
+            "not UTF-8",
+            _line(sheet(planting, day, pupil="caf\u00e9")).replace(b"\xc3", b""),
+            [refused("not_utf8", day)],
+        ),
         ("blank line", b"\n", []),
-    ]  # fmt: skip
+    ]
     planting.random.shuffle(made)
     for kind, _, fates in made:
         planting.count(JSON, "foreign: " + kind, fates)
@@ -159,7 +190,11 @@ def _lists_of(planting: Planting, day: date) -> None:
     unwanted = refused("no_event_rule", day)
     made = [
         ("three", row([answer("a"), answer("b"), answer("c")]), [kept(day)] * 3),
-        ("one wanted of three", row([answer("a"), answer("b", 0), answer("c", None)]), [kept(day), unwanted, unwanted]),
+        (
+            "one wanted of three",
+            row([answer("a"), answer("b", 0), answer("c", None)]),
+            [kept(day), unwanted, unwanted],
+        ),
         ("empty list", row([]), [unwanted]),
         ("null list", row(None), [unwanted]),
         ("no list", row("none"), [unwanted]),
@@ -167,7 +202,7 @@ def _lists_of(planting: Planting, day: date) -> None:
         ("same answer twice", row([one := answer("a"), one]), [kept(day), retry(day)]),
         ("key twice", row([answer("a")])[:-2] + b',"sheet":"x"}\n', [refused("duplicate_key", day)]),
         ("no JSON", b"{]\n", [refused("not_json", day)]),
-    ]  # fmt: skip
+    ]
     for kind, _, fates in made:
         planting.count(LISTS, "foreign list: " + kind, fates)
     planting.put(day, "far-lists/log.ndjson", b"".join(content for _, content, _ in made))
@@ -176,13 +211,20 @@ def _lists_of(planting: Planting, day: date) -> None:
 def _csv_of(planting: Planting, day: date) -> None:
     made = [(kind, record(row, HEADER), fates) for kind, row, fates in kinds(planting, day)]
     made += [
-        ("word for a number", record(sheet(planting, day, points="two"), HEADER), [refused("wrong_type:points", day)]),
+        (
+            "word for a number",
+            record(sheet(planting, day, points="two"), HEADER),
+            [refused("wrong_type:points", day)],
+        ),
         ("no number", record(sheet(planting, day, points=None), HEADER), [kept(day)]),
         ("too short", b"x,y\n", [refused("wrong_column_count", day)]),
         ("text after a quote", b'"a"b,,,,,\n', [refused("bad_quotes", day)]),
-        ("not UTF-8", record(sheet(planting, day, pupil="caf\u00e9"), HEADER).replace(b"\xc3", b""),
-         [refused("not_utf8", day)]),
-    ]  # fmt: skip
+        (
+            "not UTF-8",
+            record(sheet(planting, day, pupil="caf\u00e9"), HEADER).replace(b"\xc3", b""),
+            [refused("not_utf8", day)],
+        ),
+    ]
     planting.random.shuffle(made)
     for kind, _, fates in made:
         planting.count(CSV, "foreign csv: " + kind, fates)

@@ -27,7 +27,7 @@ def gz(content: bytes) -> bytes:
 
 
 def lines_of_days(planting: Planting) -> None:
-    """On each day two files with every kind of line in random order, one plain, one of several gzip members."""
+    """On each day two files with every kind of line in random order, one plain, one in gzip members."""
     for day in DAYS:
         for packed in (False, True):
             made = []
@@ -38,7 +38,7 @@ def lines_of_days(planting: Planting) -> None:
                 content, fates = make(planting, day)
                 planting.count(SOURCE, kind, fates)
                 made.append(content)
-            # The copies of one event keep their order; it matters which was received first, not which is read.
+            # The copies of one event keep their order: it matters which was received first.
             planting.random.shuffle(made)
             parts = [b"".join(made[at::3]) for at in range(3)]
             name = f"json/all-{day}.ndjson"
@@ -136,7 +136,7 @@ def _copies(planting: Planting) -> None:
 
 
 def _cut(planting: Planting, day: date) -> None:
-    """Archives that end too early or are damaged within: lines before that are read, one row says the rest."""
+    """Archives that end too early or are damaged within: what stands before is read, one row says the rest."""
     for place, share in enumerate((0.001, 0.4, 0.999)):
         texts = [line(envelope(planting, day, mood=planting.random.random())) for _ in range(400)]
         whole = gz(b"".join(texts))

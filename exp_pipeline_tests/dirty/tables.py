@@ -27,9 +27,19 @@ def record(event: Mapping[str, object], header: Sequence[str], delimiter: str = 
 
 
 HEADER = (
-    "event_id", "event_name", "schema_version", "client_ts", "received_at", "learner_id", "role", "platform",
-    "app_version", "hint_level", "latency_ms", "mood",
-)  # fmt: skip
+    "event_id",
+    "event_name",
+    "schema_version",
+    "client_ts",
+    "received_at",
+    "learner_id",
+    "role",
+    "platform",
+    "app_version",
+    "hint_level",
+    "latency_ms",
+    "mood",
+)
 HEAD = record(dict(zip(HEADER, HEADER, strict=True)), HEADER)
 
 

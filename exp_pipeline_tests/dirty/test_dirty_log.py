@@ -23,7 +23,7 @@ from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.dirty import foreign, json_files, key, tables
 from exp_pipeline_tests.dirty.key import DAYS, Cell, Planting
-from exp_pipeline_tests.steps.conftest import CATALOG, SECRET, digests, rows_of
+from exp_pipeline_tests.steps.conftest import SECRET, digests, rows_of
 
 CANONICAL = (
     {"name": "clean-json", "files": "received_date=*/json/*", "format": "ndjson", "identity": True},
@@ -49,7 +49,8 @@ def planted(root: Path, seed: int) -> Planting:
 
 @contextmanager
 def opened(home: Home, threads: int = 2) -> Iterator[Workbench]:
-    catalog = open_catalog(CATALOG)
+    home.catalog.mkdir(parents=True, exist_ok=True)
+    catalog = open_catalog(home.catalog)
     sources = tuple(Source.model_validate(one) for one in (*CANONICAL, *foreign.SOURCES))
     catalog = replace(catalog, sources=sources, policies=POLICIES)
     with (
