@@ -95,8 +95,7 @@ class Finding(Noun):
     `severity` is what a failure would be worth; a `warn` verdict is never a page. `number` and `threshold`
     are in the check's own unit. `badness` says how far past the line the number is (0: at the line): how many
     times the allowed amount on top, or powers of ten for a p-value. `look` tells two looks with equal results
-    apart (a run id, say); equal findings count once. `runbook` is the check's own page, where the rule's is not
-    enough.
+    apart (a run id, say); equal findings count once. `runbook` is the check's own page, beside the rule's.
     """
 
     rule: RuleName
