@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, midnight
@@ -57,7 +57,7 @@ class _Bouts:
 
     def __init__(self, bench: Workbench, window: Window) -> None:
         self._bench = bench
-        self._text = bouts_text(sorted_input=True)
+        self._uncut = uncut_sources(bench)
         self.chunks = chunks(bench, window.widened(1, 1))
         self._built: set[int] = set()
 
@@ -73,7 +73,9 @@ class _Bouts:
             self._bench.read("events", "events", manifests)
             rows = sum(manifest.rows for manifest in manifests)
             parameters = session_parameters(self._bench) | {"file_rows": rows}
-            self._bench.engine.build(name, self._text, used(self._text, parameters))
+            uncut = [one for one in self._uncut if any(_may_hold(manifest, one) for manifest in manifests)]
+            text = bouts_text(sorted_input=True, uncut=uncut)
+            self._bench.engine.build(name, text, used(text, parameters))
             self._built.add(number)
         return name
 
@@ -89,6 +91,12 @@ class _Bouts:
         first = self.days(0)[0]
         self.forget(len(self.chunks))
         self.chunks = [*chunks(self._bench, Window(first - DAY * days, first)), *self.chunks]
+
+
+def _may_hold(manifest: Manifest, source: str) -> bool:
+    """Whether a day's events may come from a source: its manifest counts rows by source, where it says so."""
+    counts = manifest.facts.get("by_source")
+    return not isinstance(counts, Mapping) or source in counts
 
 
 def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
@@ -127,7 +135,8 @@ def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: 
         reach += 1
     look = Window.of(first, bouts.days(around[-1])[-1])
     (long,) = engine.row(
-        "select count(*) from chains where date_diff('microsecond', started_at, ended_at) > $cap_microseconds",
+        "select count(*) from chains "
+        "where date_diff('microsecond', started_at, ended_at) > $cap_microseconds",
         {"cap_microseconds": parameters["cap_microseconds"]},
     )
     manifests = bench.lake.manifests("events", [event_day(one) for one in look.days()]) if long else ()
