@@ -12,12 +12,20 @@ import polars as pl
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.images import glance, svg_image
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.defs.result_tables import effects_table, rows_table, rules_table, verdicts_table
+from exp_pipeline.defs.result_tables import (
+    dictionary_schema,
+    effects_table,
+    rows_table,
+    rules_table,
+    verdicts_table,
+)
 from exp_pipeline.defs.specs import metadata_of, metadata_of_files, result_columns, spec
 from exp_pipeline.model.readout import IntegrityCheck, Readout
 from exp_pipeline.report import plots, summary_markdown
 from exp_pipeline.steps import experiment as chain
 from exp_pipeline.steps import readouts
+from exp_pipeline.steps.backfill_needs import backfill_needs
+from exp_pipeline.steps.dictionary import read_dictionary
 
 _ALL_DAYS = dg.AllPartitionMapping()
 _EFFECT_PLOTS: dict[str, Callable[[Readout], str] | None] = {
@@ -72,6 +80,7 @@ def mad(
     with pipeline.open(context) as bench:
         snapshot = chain.take_snapshot(bench, name)
         frame = pl.read_parquet(snapshot.folder / "mad.parquet")
+        notes = read_dictionary(bench, name, snapshot.snapshot)
     arms = dict(frame.group_by("arm").len().sort("arm").iter_rows()) if frame.height else {}
     doubled = frame.height - frame["unit_id"].n_unique() if frame.height else 0
     nobody = frame["arm"].null_count()
@@ -84,6 +93,10 @@ def mad(
             "made_now": snapshot.made_now,
             "units_by_arm": dg.MetadataValue.json(arms),
             "columns": len(frame.columns),
+            "dagster/column_schema": dictionary_schema([note for note in notes if note.file == "mad"]),
+            "weeks": dg.MetadataValue.table_schema(
+                dictionary_schema([note for note in notes if note.file == "weeks"])
+            ),
         },
     )
     yield dg.AssetCheckResult(
@@ -321,6 +334,7 @@ def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
     with pipeline.open(context) as bench:
         text = chain.brief_of(bench, name)
         lock = chain.lock_if_started(bench, text, datetime.now(UTC))
+        needs = backfill_needs(bench, [name])
     changes = [f"- {change.field}: {change.locked_value} → {change.current_value}" for change in lock.changes]
     return dg.MaterializeResult(
         asset_key="brief",
@@ -332,6 +346,9 @@ def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
             "digest": text.digest(),
             "locked": lock.locked_digest is not None,
             "changes_since_lock": dg.MetadataValue.md("\n".join(changes) or "None."),
+            "days_to_make_again": dg.MetadataValue.md(
+                "\n".join(f"- {need.sentence()}" for need in needs) or "None."
+            ),
             "brief": dg.MetadataValue.json(json.loads(text.canonical_json())),
         },
     )

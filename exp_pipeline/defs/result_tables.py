@@ -9,6 +9,7 @@ import polars as pl
 
 from exp_pipeline.defs.specs import plain_schema
 from exp_pipeline.model.readout import Decision, IntegrityCheck, Readout
+from exp_pipeline.steps.dictionary import ColumnNote
 
 _ROWS_SHOWN = 50
 _ROW_COLUMNS = (
@@ -28,6 +29,19 @@ _ROW_COLUMNS = (
     "p_value",
     "reason",
 )
+
+
+def dictionary_schema(notes: Sequence[ColumnNote]) -> dg.TableSchema:
+    """The columns of a snapshot's file with their meaning, unit and what they are made from."""
+    columns = []
+    for note in notes:
+        made_from = {name: value for name, value in note.provenance.items() if isinstance(value, str)}
+        measures = note.provenance.get("measures")
+        if isinstance(measures, dict):
+            made_from["measures"] = ", ".join(f"{name} {digest}" for name, digest in measures.items())
+        text = f"{note.definition} Unit: {note.unit}."
+        columns.append(dg.TableColumn(note.name, type=note.type, description=text, tags=made_from))
+    return dg.TableSchema(columns=columns)
 
 
 def verdicts_table(checks: Sequence[IntegrityCheck]) -> dg.TableMetadataValue:
