@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, midnight
 from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
 from exp_pipeline.store.engine import quote
+from exp_pipeline.store.lake import Manifest
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.session_rules import without_objectives
 
