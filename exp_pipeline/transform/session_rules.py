@@ -25,7 +25,7 @@ def without_objectives(query: exp.Expr, sources: Collection[str]) -> exp.Expr:
     for column in list(changed.find_all(exp.Column)):
         if column.table != "e" or column.name not in (_OBJECTIVE, _CHANGED):
             continue
-        own = exp.not_(theirs.copy())
+        own = exp.not_(exp.func("coalesce", theirs.copy(), exp.false()))
         kept = column.copy()
         value = exp.and_(kept, own) if column.name == _CHANGED else exp.Case().when(own, kept)
         column.replace(value.as_(column.name) if isinstance(column.parent, exp.Select) else value)
