@@ -125,7 +125,7 @@ def _groups(line: QualityLine) -> list[dg.TableRecord]:
         dg.TableRecord(
             {
                 "group": one.group,
-                "number": one.value,
+                "number": round(one.value, 4),
                 "counted": one.part,
                 "rows": one.rows,
                 "usual": one.usual,
