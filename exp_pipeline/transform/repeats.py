@@ -30,7 +30,7 @@ def crowded(learner_key: NDArray[np.uint64], minute_number: NDArray[np.int64], l
         mixed = learner_key * _BY_LEARNER + minute_number.astype(np.uint64) * _BY_MINUTE
         mixed ^= mixed >> np.uint64(29)
     order = np.sort(mixed)
-    return _among(mixed, np.unique(order[limit:][order[limit:] == order[: len(order) - limit]]))
+    return _among(mixed, np.unique(order[limit:][order[limit:] == order[: max(len(order) - limit, 0)]]))
 
 
 def shared(device_hash: Hashes, learner_key: Hashes) -> Flags:
