@@ -13,8 +13,8 @@ from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day, midnight
-from exp_pipeline.steps.day_files import side_by_side, write_alone
-from exp_pipeline.store.engine import Engine, Rows, quote, text_literal
+from exp_pipeline.steps.day_files import side_by_side, write_days
+from exp_pipeline.store.engine import Engine, Rows, quote
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import measures as measure_sql
 from exp_pipeline.transform import queries
@@ -116,24 +116,7 @@ def _turns_of(bench: Workbench, window: Window) -> list[Written]:
         "window_end": midnight(window.end),
     }
     engine.build("built_turns", text, parameters)
-    written = _write_days(bench, "turns", "built_turns", window, started)
+    there = [day for day in window.days() if bench.lake.manifest("events", event_day(day)) is not None]
+    written = write_days(bench, "turns", "built_turns", there, started)
     engine.drop("built_turns")
-    return written
-
-
-def _write_days(bench: Workbench, table: str, built: str, window: Window, started: float) -> list[Written]:
-    """Write a built table, in order of days, day by day; only days with events get a partition."""
-    columns = ", ".join(quote(name) for name in table_columns(table))
-    written = []
-    for day in window.days():
-        if bench.lake.manifest("events", event_day(day)) is None:
-            continue
-        path = bench.lake.staging(table, event_day(day))
-        rows = write_alone(
-            bench.engine,
-            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date",
-            path,
-        )
-        written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))
-        started = time.monotonic()
     return written

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
-from exp_pipeline.steps.context import DAY, Window, Workbench, Written
-from exp_pipeline.store.engine import Engine
+from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.store.engine import Engine, quote, text_literal
+from exp_pipeline.store.lake import Manifest, NewFile
 
 # Long windows are cut into pieces of this many days, so that a year needs no more memory than a fortnight.
 PIECE_DAYS = 14
+
+
+# Days are worked on together up to about this many events: with few, planning a query costs more than running
+# it; with many, what is kept between two statements grows.
+CHUNK_EVENTS = 2_500_000
+
+
+def chunks(bench: Workbench, window: Window) -> list[tuple[Manifest, ...]]:
+    """The window's days that have events, in order, in runs of days to be worked on together."""
+    found: list[list[Manifest]] = []
+    filled = 0
+    for manifest in bench.lake.manifests("events", [event_day(day) for day in window.days()]):
+        if not found or filled + manifest.rows > CHUNK_EVENTS:
+            found.append([])
+            filled = 0
+        found[-1].append(manifest)
+        filled += manifest.rows
+    return [tuple(chunk) for chunk in found]
 
 
 def write_alone(
@@ -57,3 +79,39 @@ def side_by_side(
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = list(pool.map(run, range(2)))
     return sorted((one for result in results for one in result), key=lambda one: one.partition)
+
+
+def write_days(
+    bench: Workbench,
+    table: str,
+    built: str,
+    days: Sequence[date],
+    started: float,
+    *,
+    more: Sequence[str] = (),
+    schema_version: str | None = None,
+    facts: Mapping[date, Mapping[str, object]] | None = None,
+) -> list[Written]:
+    """Write a built table, in its order, day by day; `more` names columns beyond those of its contract."""
+    columns = ", ".join(quote(name) for name in (*table_columns(table), *more))
+    written = []
+    for day in days:
+        path = bench.lake.staging(table, event_day(day))
+        rows = write_alone(
+            bench.engine,
+            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date",
+            path,
+        )
+        file = NewFile(path, "all", rows)
+        written.append(
+            bench.commit(
+                table,
+                event_day(day),
+                [file],
+                started,
+                schema_version=schema_version,
+                facts=(facts or {}).get(day),
+            )
+        )
+        started = time.monotonic()
+    return written

@@ -9,15 +9,13 @@ from datetime import date
 
 from sqlglot import exp
 
-from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.behaviour import event_measures, measure_version, session_measures
-from exp_pipeline.steps.context import Window, Workbench, Written, event_day
-from exp_pipeline.steps.day_files import side_by_side
+from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day
+from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
 from exp_pipeline.steps.exposure import build_units
 from exp_pipeline.steps.recorded import recorded_definitions
-from exp_pipeline.store.engine import quote
-from exp_pipeline.store.lake import Manifest, NewFile
+from exp_pipeline.store.lake import Manifest
 from exp_pipeline.transform import measures as measure_sql
 from exp_pipeline.transform import queries
 
@@ -37,13 +35,18 @@ def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
     build_units(bench)
     engine.build(
         "unit_moments",
-        "select u.experiment, u.version, u.unit_id, u.unit_key, u.assigned_at, u.assigned_date, x.last_day "
-        "from units as u inner join experiments as x on u.experiment = x.experiment and u.version = x.version",
+        "select u.experiment, u.version, u.unit_id, u.unit_key, u.assigned_at, u.assigned_date, "
+        "x.last_day from units as u inner join experiments as x "
+        "on u.experiment = x.experiment and u.version = x.version",
     )
     for name in ("units", "experiments", "experiment_days"):
         engine.drop(name)
     texts = _texts(bench)
-    written = [_write_day(bench, day, texts) for day in window.days() if _known(bench, day)]
+    written = []
+    for chunk in chunks(bench, window):
+        days = [day for day in (day_of(one.partition) for one in chunk) if _known(bench, day)]
+        if days:
+            written += _write_days(bench, days, texts)
     engine.drop("unit_moments")
     return written
 
@@ -91,33 +94,39 @@ def _texts(bench: Workbench) -> _Texts:
     )
 
 
-def _write_day(bench: Workbench, day: date, texts: _Texts) -> Written:
+def _write_days(bench: Workbench, days: Sequence[date], texts: _Texts) -> list[Written]:
     started = time.monotonic()
-    engine, window = bench.engine, Window.of(day, day)
+    engine, window = bench.engine, Window.of(days[0], days[-1])
     over_events = event_measures(bench)
-    (parts,) = bench.read_days(
+    parts = bench.read_days(
         "learner_days", "learner_days", window, more=measure_sql.column_types(over_events)
     )
     bench.read_days("sessions", "sessions", window)
     engine.build("cut_stretches", texts.cut_stretches)
-    (cut,) = engine.row("select count(*) from cut_stretches")
-    bench.read("events", "events", bench.lake.manifests("events", [event_day(day)]) if cut else ())
+    cut = engine.connection.execute("select distinct event_date from cut_stretches order by all").fetchall()
+    bench.read("events", "events", bench.lake.manifests("events", [event_day(row[0]) for row in cut]))
     engine.build("rests", texts.rests)
+    engine.build("built_unit_days", texts.unit_days)
     everything = measure_sql.in_order((*over_events, *session_measures(bench)))
-    names = [*table_columns("unit_days"), *(measure.name for measure in everything)]
-    columns = ", ".join(quote(name) for name in names)
-    path = bench.lake.staging("unit_days", event_day(day))
-    rows = engine.write(f"select {columns} from ({texts.unit_days})", path)
-    for name in ("cut_stretches", "rests"):
-        engine.drop(name)
-    return bench.commit(
+    names = [measure.name for measure in everything]
+    over_sessions = definitions(session_measures(bench))
+    facts = {
+        day_of(part.partition): {"measures": {**_as_made(part, over_events), **over_sessions}}
+        for part in parts
+    }
+    written = write_days(
+        bench,
         "unit_days",
-        event_day(day),
-        [NewFile(path, "all", rows)],
+        "built_unit_days",
+        days,
         started,
+        more=names,
         schema_version=texts.version,
-        facts={"measures": {**_as_made(parts, over_events), **definitions(session_measures(bench))}},
+        facts=facts,
     )
+    for name in ("cut_stretches", "rests", "built_unit_days"):
+        engine.drop(name)
+    return written
 
 
 def _as_made(parts: Manifest, over_events: Sequence[Measure]) -> dict[str, str]:
