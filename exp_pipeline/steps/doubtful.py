@@ -73,7 +73,7 @@ class DoubtfulRows:
             day += DAY
         for old in [day for day in self._filled if day < low]:
             self._filled.discard(old)
-        for old in [day for day in self._arrived if day < end - around]:
+        for old in [day for day in self._arrived if day < low]:
             del self._arrived[old]
         self.bench.engine.connection.execute(f"delete from {TABLE} where event_date < $low", {"low": low})
 
