@@ -227,7 +227,8 @@ class Metric(Noun):
     measure. retention: units whose numerator is above zero on any day from `from_day` to the window's end.
     funnel: units that took all `steps` in order within the window; a step counts from its first time on a
     day that is not before the step taken last. first_time_to: time from assignment to the first row of the
-    numerator, in `time_unit`; units that never get there count the whole window, `window_days` x 24 hours.
+    numerator, in `time_unit`; units that never get there count the whole window, `window_days` x 24 hours,
+    and a session that was running at the assignment counts as 0.
     gain: (post - pre) / (highest - pre), of units that have both scores; `pre_taken` says whether the first
     score is from the `pre_days` before assignment or, like the second, from after it. composite: the weighted
     mean of other metrics' values per unit. cost_per_outcome: sum of costs over sum of outcomes.

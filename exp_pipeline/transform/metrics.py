@@ -138,7 +138,10 @@ def _numerator(metric: Metric, measures: Mapping[str, Measure]) -> exp.Expr:
 
 
 def _time_to(metric: Metric) -> exp.Expr:
-    """From assignment to the first time, at most the window; the window itself where there was none."""
+    """From assignment to the first time, at most the window; the window itself where there was none.
+
+    A session that was running at the assignment began before it, and counts as 0.
+    """
     unit = _UNIT[metric.time_unit]
     whole = number((metric.window_days or 0) * 24 * HOUR / unit)
     first = own(numerator_column(metric.name), "t")
@@ -151,7 +154,8 @@ def _time_to(metric: Metric) -> exp.Expr:
     )
     taken = exp.Div(this=exp.cast(passed, "double"), expression=number(unit))
     least = exp.func("least", taken, whole.copy(), dialect="duckdb")
-    return exp.Case().when(first.copy().is_(exp.null()), whole).else_(least)
+    inside = exp.func("greatest", least, number(0.0), dialect="duckdb")
+    return exp.Case().when(first.copy().is_(exp.null()), whole).else_(inside)
 
 
 def _step_time(metric: Metric, place: int) -> exp.Expr:

@@ -77,6 +77,7 @@ MEASURES = {
         _measure("points", events=_TEST, aggregate="sum", of="score"),
         _measure("possible", events=_TEST, aggregate="sum", of="max_score"),
         _measure("sessions_begun", over="sessions"),
+        _measure("session_at", over="sessions", where="n_responses > 0", aggregate="first"),
         _measure("session_turns_taken", over="sessions", aggregate="sum", of="n_responses"),
     )
 }  # fmt: skip
@@ -108,6 +109,7 @@ METRICS = {
                 window_days=6),
         _metric("time_to_right", "first_time_to", numerator="first_right", window_days=5),
         _metric("days_to_hint", "first_time_to", numerator="first_hint", window_days=4, time_unit="days"),
+        _metric("time_to_session", "first_time_to", numerator="session_at", window_days=8),
         _metric("gained", "gain", pre=Score(points="points", out_of="possible"),
                 post=Score(points="points", out_of="possible"), pre_days=5, window_days=10),
         _metric("gained_after", "gain", pre=Score(points="fastest"), post=Score(points="slowest"),

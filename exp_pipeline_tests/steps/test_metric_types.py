@@ -120,6 +120,15 @@ def _gain(pre: Value, post: Value, highest: float) -> Value:
     return None if pre is None or post is None or pre >= highest else (post - pre) / (highest - pre)
 
 
+def _time_to_session(count: Count, days: int) -> float:
+    # A session that was running at the assignment began before it, and counts as 0.
+    answered = [
+        one for one in count.sessions() if any(row.name == "tutor_turn_response_shown" for row in one)
+    ]
+    waits = [max(one[0].at - count.unit.at, timedelta(0)) for one in answered]
+    return min([*waits, timedelta(days=days)]) / timedelta(hours=1)
+
+
 def _blend(count: Count) -> float:
     right, answers = count.answers(right=True), count.answers()
     accuracy = right / answers if answers else 0.5
@@ -146,6 +155,7 @@ ORACLE: dict[str, Callable[[Count], tuple[Value, ...]]] = {
     "hint_to_right": lambda c: (float(c.steps((_answer, _hint, _right), 6)[-1]),),
     "time_to_right": lambda c: (c.time_to(_right, 5, timedelta(hours=1)),),
     "days_to_hint": lambda c: (c.time_to(_hint, 4, timedelta(days=1)),),
+    "time_to_session": lambda c: (_time_to_session(c, 8),),
     "gained": lambda c: (_gain(c.score(c.before(5)), c.score(c.after(0, 10)), 1.0),),
     "gained_after": lambda c: (
         _gain(min(c.latencies(), default=None), max(c.latencies(), default=None), 2000.0),
