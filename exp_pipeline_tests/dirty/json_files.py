@@ -136,7 +136,7 @@ def _copies(planting: Planting) -> None:
 
 
 def _cut(planting: Planting, day: date) -> None:
-    """Archives that end too early or are damaged within: what stands before is read, one row says the rest."""
+    """Archives that end too early or are damaged: what stands before is read, one row says the rest."""
     for place, share in enumerate((0.001, 0.4, 0.999)):
         texts = [line(envelope(planting, day, mood=planting.random.random())) for _ in range(400)]
         whole = gz(b"".join(texts))
