@@ -149,8 +149,9 @@ def pseudonyms_of(bench: Workbench, people: Sequence[str]) -> list[str]:
 def name_people(bench: Workbench, files: Sequence[LandingFile], query: str) -> None:
     """Give every raw id of table `typed` its pseudonym in table `identities` (raw_id, pseudonym, id_key).
 
-    `files` are those of one received day whose rows `typed` holds. `query` makes them with the key in force (parameters inner_pad, outer_pad). Who was linked to a first
-    pseudonym gets that one; while newer keys are set beside it, links to theirs are kept for the time after.
+    `files` are those of one received day whose rows `typed` holds. `query` makes pseudonyms with the key in
+    force (parameters inner_pad, outer_pad). Who was linked to a first pseudonym gets that one; while newer
+    keys are set beside it, links to theirs are kept for the time after.
     Rows of erased people lose everything but their place, with reason `erased`. Raises ExpError as `admit`
     does, and where a file that landed under a key now gone holds people without a link.
     """
@@ -219,7 +220,8 @@ def _refuse_if_split(bench: Workbench, keys: Sequence[IdentityKey], files: Seque
     if before and unlinked:
         name = before[-1][0]
         raise ExpError(
-            f"{', '.join(file.relative for file in files[:3])} landed under identity key {name}, which is not set any more, and {unlinked} of "
+            f"{', '.join(file.relative for file in files[:3])} landed under identity key {name}, which is not "
+            f"set any more, and {unlinked} of "
             "its ids were not met while both keys were set: landed again they would become other people. Set "
             f"that key as EXP_HMAC_KEY_PREVIOUS and run `exp keys link`; if it is lost for good, say so with "
             f"`exp keys lost {name}`"

@@ -60,7 +60,8 @@ NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
 STEPS = (conform, build_learner_days, build_sessions, build_turns, build_assignments, build_exposures)
 # Everything that is made from events; `landed` and `quarantine` keep the places of emptied rows.
 MADE = (
-    "events", "learner_days", "sessions", "turns", "assignments", "exposures", "enrollments", "content", "unit_days",
+    "events", "learner_days", "sessions", "turns", "assignments", "exposures", "enrollments", "content",
+    "unit_days",
 )  # fmt: skip
 
 
