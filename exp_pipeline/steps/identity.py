@@ -219,11 +219,11 @@ def _refuse_if_split(bench: Workbench, keys: Sequence[IdentityKey], files: Seque
     (unlinked,) = bench.engine.row("select count(*) from identities where first_key_id is null")
     if before and unlinked:
         name = before[-1][0]
+        named = ", ".join(file.relative for file in files[:3])
         raise ExpError(
-            f"{', '.join(file.relative for file in files[:3])} landed under identity key {name}, which is not "
-            f"set any more, and {unlinked} of "
-            "its ids were not met while both keys were set: landed again they would become other people. Set "
-            f"that key as EXP_HMAC_KEY_PREVIOUS and run `exp keys link`; if it is lost for good, say so with "
+            f"{named} landed under identity key {name}, which is not set any more, and {unlinked} of its ids "
+            "were not met while both keys were set: landed again they would become other people. Set that "
+            "key as EXP_HMAC_KEY_PREVIOUS and run `exp keys link`; if it is lost for good, say so with "
             f"`exp keys lost {name}`"
         )
 
