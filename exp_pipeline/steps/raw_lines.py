@@ -67,8 +67,9 @@ def _parse(bench: Workbench, lines: LineBatch, present: Sequence[str]) -> list[i
     engine.build(
         "parsed",
         f"select *, {filled} as {quote(mapping.PARSED_FILLED)} from read_json("
-        f"{text_literal(str(lines.plain))}, columns = {{{columns}}}, format = 'newline_delimited', records = 'true', "
-        f"ignore_errors = true, compression = 'none', maximum_object_size = {lines.longest + 2})",
+        f"{text_literal(str(lines.plain))}, columns = {{{columns}}}, format = 'newline_delimited', "
+        "records = 'true', ignore_errors = true, compression = 'none', "
+        f"maximum_object_size = {lines.longest + 2})",
     )
     (rows,) = engine.row("select count(*) from parsed")
     if rows != lines.places.height:

