@@ -21,7 +21,7 @@ PIECE_DAYS = 14
 
 # Days are worked on together up to about this many events: with few, planning a query costs more than running
 # it; with many, what is kept between two statements grows.
-CHUNK_EVENTS = 2_500_000
+CHUNK_EVENTS = 1_500_000
 
 
 def chunks(bench: Workbench, window: Window) -> list[tuple[Manifest, ...]]:

@@ -61,6 +61,7 @@ class _Bouts:
         self._uncut = uncut_sources(bench)
         self.chunks = chunks(bench, window.widened(1, 1))
         self._built: set[int] = set()
+        self._edged: set[int] = set()
 
     def days(self, number: int) -> tuple[date, ...]:
         """The days of a run, in order."""
@@ -80,18 +81,33 @@ class _Bouts:
             self._built.add(number)
         return name
 
-    def forget(self, until: int) -> None:
-        """Drop the bouts of the runs of days up to one, that one included."""
+    def edges(self, number: int) -> str:
+        """Name of the table with those of a run's bouts that stand at the edges of its days."""
+        name = f"edges_{number}"
+        if number not in self._edged:
+            engine = self._bench.engine
+            engine.build(name, f"select * from {quote(self.of(number))} where at_edge")
+            self._edged.add(number)
+        return name
+
+    def forget(self, before: int) -> None:
+        """Drop the bouts of the runs of days before one; of the run just before it, edges stay."""
         for number in sorted(self._built):
-            if number <= until:
+            if number < before:
                 self._bench.engine.drop(f"bouts_{number}")
                 self._built.discard(number)
+        for number in sorted(self._edged):
+            if number < before - 1:
+                self._bench.engine.drop(f"edges_{number}")
+                self._edged.discard(number)
 
-    def lengthen(self, days: int) -> None:
-        """Have more days before the first, as one more run of days in front of all."""
+    def lengthen(self, days: int) -> int:
+        """Have more days before the first; returns by how much the numbers of all runs have grown."""
         first = self.days(0)[0]
-        self.forget(len(self.chunks))
-        self.chunks = [*chunks(self._bench, Window(first - DAY * days, first)), *self.chunks]
+        self.forget(len(self.chunks) + 2)
+        more = chunks(self._bench, Window(first - DAY * days, first))
+        self.chunks = [*more, *self.chunks]
+        return len(more)
 
 
 def _may_hold(manifest: Manifest, source: str) -> bool:
@@ -109,9 +125,9 @@ def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
             before = len(bouts.chunks)
             written += _sessions_on(bench, days, bouts, number)
             number += len(bouts.chunks) - before
-        bouts.forget(number - 1)
         number += 1
-    bouts.forget(number)
+        bouts.forget(before=number)
+    bouts.forget(before=number + 2)
     return written
 
 
@@ -123,16 +139,14 @@ def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: 
     reach = 1
     while True:
         around = range(max(0, number - reach), min(len(bouts.chunks), number + 2))
-        edges = (f"select * from {quote(bouts.of(one))} where at_edge" for one in around)
+        edges = (f"select * from {quote(bouts.edges(one))}" for one in around)
         engine.build("edge_bouts", " union all ".join(edges))
         engine.build("chains", text, used(text, parameters))
         first = bouts.days(around[0])[0]
         if not _uncut_since_start(bench, first, days[0]):
             break
         if around[0] == 0:
-            count = len(bouts.chunks)
-            bouts.lengthen(7)
-            number += len(bouts.chunks) - count
+            number += bouts.lengthen(7)
         reach += 1
     look = Window.of(first, bouts.days(around[-1])[-1])
     (long,) = engine.row(

@@ -108,7 +108,7 @@ def streaming(query: exp.Expr) -> exp.Expr:
     """The query for one sorted file: every window becomes one pass, in the order its rows stand in.
 
     `lag(x) over (partition by a order by b)` becomes `lag(x) over ()`, a running count runs over the whole
-    file, and a count of a whole partition becomes the number of rows in the file, the parameter `file_rows`. That
+    file, and a count of a whole partition becomes the number of rows in the file, parameter `file_rows`. That
     gives the same rows only where the query itself marks the first row of each partition (by comparing the
     partition's columns with the row before) and takes differences of running counts, as `bouts.sql` does.
     A count of `case when x then 1 end` becomes a filtered count, which Spark lacks for windows and which
