@@ -72,6 +72,11 @@ class Catalog:
         names = [name for metric in self.dataset_metrics(brief).values() for name in metric.measures()]
         return {name: self.measures[name] for name in (*names, *brief.variance_reduction.covariates)}
 
+    def kept_measures(self) -> dict[str, Measure]:
+        """The measures that every day is summed up with: those kept always, and those a brief asks for."""
+        asked = {name for brief in self.briefs.values() for name in self.measures_of(brief)}
+        return {name: one for name, one in self.measures.items() if one.keep == "always" or name in asked}
+
     def limits_of(self, brief: Brief) -> Limits:
         """What bounds a brief's units: its layer, and the holdout of its kind of unit unless it is exempt."""
         held = [one for one in self.layers.values() if one.kind == "holdout"]

@@ -89,6 +89,8 @@ class Measure(Noun):
     histogram: how many values fall into each of the `bins`, for quantiles of what is too many to keep.
     All of them merge: a bout's into a day's, a day's into a unit's. A mean is a metric of type ratio over a
     sum and a count.
+    `keep` says on which days it is summed up: always, or from when a brief first asks for it (by a metric or
+    a covariate) on; the days before are then a backfill.
     """
 
     name: Identifier
@@ -99,6 +101,7 @@ class Measure(Noun):
     aggregate: Aggregate = "count"
     of: str | None = None
     bins: Bins | None = None
+    keep: Literal["always", "asked"] = "always"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -118,7 +121,7 @@ class Measure(Noun):
 
     def definition_digest(self) -> str:
         """Digest of what decides the measure's values; another description needs no backfill."""
-        whole = self.model_dump(mode="json", exclude={"description"})
+        whole = self.model_dump(mode="json", exclude={"description", "keep"})
         return digest_of({name: value for name, value in whole.items() if value is not None})
 
 

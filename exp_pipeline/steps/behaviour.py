@@ -27,13 +27,13 @@ _US = timedelta(microseconds=1)
 
 
 def event_measures(bench: Workbench) -> tuple[Measure, ...]:
-    """The catalog's measures over events, by name."""
-    return measure_sql.in_order(bench.catalog.measures.values(), "events")
+    """The measures over events that days are summed up with, by name."""
+    return measure_sql.in_order(bench.catalog.kept_measures().values(), "events")
 
 
 def session_measures(bench: Workbench) -> tuple[Measure, ...]:
-    """The catalog's measures over sessions, by name."""
-    return measure_sql.in_order(bench.catalog.measures.values(), "sessions")
+    """The measures over sessions that days are summed up with, by name."""
+    return measure_sql.in_order(bench.catalog.kept_measures().values(), "sessions")
 
 
 def measure_version(bench: Workbench, table: str, measures: Sequence[Measure]) -> str:
@@ -53,7 +53,7 @@ def learner_days_query(measures: Sequence[Measure], *, sorted_input: bool) -> ex
 
 
 def build_learner_days(bench: Workbench, window: Window) -> list[Written]:
-    """Sum up what each learner did on each day, with every measure of the catalog, cut at assignments.
+    """Sum up what each learner did on each day, with every measure that is kept, cut at assignments.
 
     The files are sorted by learner and time (asserted), so this is one pass, two groups of days side by side.
     Each day depends on its own events only.
