@@ -73,6 +73,8 @@ class Workbench:
     key: IdentityKey | None = None
     newer_keys: tuple[IdentityKey, ...] = ()
     code_version: str = "unknown"
+    # What the partitions that a step is about to write are made from, by table and partition (`origins`).
+    origins: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def lake(self) -> Lake:
@@ -124,6 +126,7 @@ class Workbench:
             schema_version=schema_version or self.schema_version(table),
             run_id=self.run_id,
             facts=facts,
+            inputs=self.origins.get((table, partition)),
         )
         return Written(
             table=table,

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from exp_pipeline.model.errors import StoreError
@@ -42,6 +42,8 @@ class Manifest:
     run_id: str
     files: tuple[LakeFile, ...]
     facts: Mapping[str, object] = field(default_factory=dict)
+    # What this content was made from: the name of each input -> a digest of it; no part of the content.
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -66,6 +68,10 @@ class NewFile:
     path: Path
     tag: str
     rows: int
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_text(folder / MANIFEST, json.dumps(asdict(manifest), sort_keys=True, indent=1) + "\n")
 
 
 def _parsed(encoded: bytes) -> Manifest:
@@ -155,12 +161,14 @@ class Lake:
         schema_version: str,
         run_id: str,
         facts: Mapping[str, object] | None = None,
+        inputs: Mapping[str, str] | None = None,
     ) -> Manifest:
         """Make these files the whole content of a partition, in one step that readers cannot see half of.
 
         Files are named by their content, so writing the same rows again changes no byte and keeps the
-        manifest (and the run it names). Files of earlier contents are removed by a later
-        commit to the partition, once the grace time since their replacement has passed.
+        manifest (and the run it names) but for what the content was made from: `inputs`, where it is given.
+        Files of earlier contents are removed by a later commit to the partition, once the grace time since
+        their replacement has passed.
         """
         folder = self.folder(table, partition)
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,19 +179,30 @@ class Lake:
                 current = self.manifest(table, partition)
             except StoreError:
                 current = None
+            known = dict(current.inputs) if current is not None and inputs is None else dict(inputs or {})
+            manifest = replace(manifest, inputs=known)
             unchanged = (
                 current is not None
                 and current.content_digest == manifest.content_digest
                 and dict(current.facts) == json.loads(json.dumps(manifest.facts))
             )
             if current is not None and unchanged:
-                manifest = current
-            else:
-                if current is not None:
-                    self._begin_grace(folder, current, manifest)
-                write_text(folder / MANIFEST, json.dumps(asdict(manifest), sort_keys=True, indent=1) + "\n")
+                manifest = replace(current, inputs=known)
+            elif current is not None:
+                self._begin_grace(folder, current, manifest)
+            _write_manifest(folder, manifest)
             self._sweep(folder, frozenset(file.name for file in files))
         return manifest
+
+    def confirm(self, manifest: Manifest, inputs: Mapping[str, str]) -> bool:
+        """Record that content which is there already is also what these inputs give; False where it changed."""
+        folder = self.folder(manifest.table, manifest.partition)
+        with one_at_a_time(folder):
+            current = self.manifest(manifest.table, manifest.partition)
+            if current is None or current != manifest:
+                return False
+            _write_manifest(folder, replace(current, inputs=dict(inputs)))
+        return True
 
     def purge(self, table: str, partition: str) -> int:
         """Remove at once every file that the partition's manifest does not name; returns how many.
