@@ -24,6 +24,10 @@ from exp_pipeline.transform.queries import query_text
 
 # Rows that wait to be written: a day's slices grow by so many at once.
 _FLUSH_ROWS = 400_000
+# Where a day is large, a slice is read bucket by bucket of its learners: rows stand by the first bits of the
+# learner key, in small row groups, so that a bucket's reader passes over the rest.
+_LEARNER_BITS = 6
+_SLICE_GROUP_ROWS = 40_960
 
 
 def land(bench: Workbench, received: date) -> Written:
@@ -91,7 +95,7 @@ def _by_source(
 
 
 class _Slices:
-    """Table `landed_rows`, and what of it has been written: files of one event day each, in reading order."""
+    """Table `landed_rows`, and what of it has been written: files of one event day each."""
 
     def __init__(self, bench: Workbench, received: date) -> None:
         self.bench, self.partition = bench, received_day(received)
@@ -126,13 +130,14 @@ class _Slices:
             self.written.append(NewFile(path, day, rows))
             engine.write(
                 f"select {names} from landed_rows where event_date = {text_literal(day)}::date "
-                "order by source, file, row_number, part",
+                f"order by learner_key >> {64 - _LEARNER_BITS} nulls first, source, file, row_number, part",
                 path,
+                row_group_rows=_SLICE_GROUP_ROWS,
             )
         self._empty()
 
     def files(self) -> list[NewFile]:
-        """Everything written, day by day, each day in the order of source, file and row."""
+        """Everything written, day by day, each day's files in the order they were read."""
         return sorted(self.written, key=lambda file: file.tag)
 
     def close(self) -> None:

@@ -169,10 +169,17 @@ class Engine:
             raise StoreError("a query that must give one row gave none")
         return tuple(rows[0])
 
-    def write(self, query: str, path: Path, parameters: Mapping[str, object] | None = None) -> int:
+    def write(
+        self,
+        query: str,
+        path: Path,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        row_group_rows: int = ROW_GROUP_ROWS,
+    ) -> int:
         """Run a query and write its rows, in their order, to one Parquet file; returns the number of rows."""
         statement = (
             f"copy ({query}) to {text_literal(str(path))} "
-            f"(format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
+            f"(format parquet, compression zstd, row_group_size {int(row_group_rows)})"
         )
         return int(self.row(statement, parameters)[0])
