@@ -56,13 +56,12 @@ def test_an_empty_catalog_has_the_default_policies(tmp_path: Path) -> None:
 def test_the_catalog_that_ships_is_whole() -> None:
     catalog = load_catalog(SHIPPED)
     assert list(catalog.briefs) == ["class-pacing", "hint-ladder"]
-    assert len(catalog.metrics) >= 14
-    assert {source.name for source in catalog.sources} == {"canonical", "canonical-parquet"}
+    assert len(catalog.metrics) >= 50
+    assert {source.name for source in catalog.sources} >= {"canonical", "canonical-parquet"}
     assert sum(catalog.briefs["hint-ladder"].shares().values()) == 1.0
     used = {name for metric in catalog.metrics.values() for name in metric.measures()}
     covariates = {name for brief in catalog.briefs.values() for name in brief.variance_reduction.covariates}
-    known_spare = {"objectives_practised"}
-    assert set(catalog.measures) - used - covariates == known_spare
+    assert set(catalog.measures) == used | covariates
     for metric in catalog.metrics.values():
         assert metric.failure_modes, metric.name
         assert metric.definition.endswith("."), metric.name
