@@ -14,6 +14,7 @@ from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day, midnight
 from exp_pipeline.steps.day_files import side_by_side, write_days
+from exp_pipeline.steps.origins import recording
 from exp_pipeline.store.engine import Engine, Rows, quote
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import measures as measure_sql
@@ -58,6 +59,7 @@ def build_learner_days(bench: Workbench, window: Window) -> list[Written]:
     The files are sorted by learner and time (asserted), so this is one pass, two groups of days side by side.
     Each day depends on its own events only.
     """
+    bench = recording(bench, ("learner_days",), window)
     manifests = bench.lake.manifests("events", [event_day(day) for day in window.days()])
     if not manifests:
         return []
@@ -101,6 +103,7 @@ def _view_name(manifest: Manifest) -> str:
 
 def build_turns(bench: Workbench, window: Window) -> list[Written]:
     """Put each learner message together with what answered it, on the day it was sent."""
+    bench = recording(bench, ("turns",), window)
     return side_by_side(_turns_of, bench, window, piece_days=TURN_PIECE_DAYS)
 
 

@@ -15,6 +15,7 @@ from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
 from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.steps.exposure import build_units
+from exp_pipeline.steps.origins import recording, unit_digests
 from exp_pipeline.steps.recorded import recorded_definitions
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import Manifest, NewFile
@@ -27,6 +28,7 @@ def judge_sample_ratios(bench: Workbench, window: Window) -> list[Written]:
     """For each day and running experiment: units so far by arm, and the SRM p-values up to that day."""
     started = time.monotonic()
     build_units(bench)
+    bench = recording(bench, ("srm_daily",), window, unit_digests(bench))
     rows: list[dict[str, object]] = []
     for brief in _briefs(bench):
         unit = "unit_id" if brief.randomisation_unit == brief.analysis_unit else "cluster_id"
@@ -65,6 +67,7 @@ def judge_guardrails(bench: Workbench, window: Window) -> list[Written]:
     """For each day and running experiment: every guardrail on all data so far, with its kill rule."""
     started = time.monotonic()
     build_units(bench)
+    bench = recording(bench, ("guardrails_daily",), window, unit_digests(bench))
     rows: list[dict[str, object]] = []
     for brief in _briefs(bench):
         days = [day for day in window.days() if brief.start <= day < brief.end]

@@ -8,6 +8,7 @@ from datetime import date
 
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
+from exp_pipeline.steps.origins import recording, recording_whole
 from exp_pipeline.steps.roster import land_roster, offer_roster
 from exp_pipeline.store.engine import Rows, quote
 from exp_pipeline.store.lake import NewFile
@@ -32,6 +33,7 @@ def build_exposures(bench: Workbench, window: Window) -> list[Written]:
 
 
 def _daily(bench: Workbench, table: str, window: Window) -> list[Written]:
+    bench = recording(bench, (table,), window)
     text = queries.query_text(queries.load(table))
     written = []
     for day in window.days():
@@ -51,6 +53,7 @@ def build_enrollments(bench: Workbench) -> list[Written]:
     started = time.monotonic()
     land_roster(bench)
     offer_roster(bench)
+    bench = recording_whole(bench, "enrollments")
     bench.read("sessions", "sessions", bench.lake.manifests("sessions", bench.lake.partitions("sessions")))
     bench.engine.build("stays", queries.query_text(queries.load("enrollments")))
     path = bench.lake.staging("enrollments", WHOLE)
@@ -66,6 +69,7 @@ def build_content(bench: Workbench) -> list[Written]:
 
 def _whole(bench: Workbench, table: str, source_table: str, name: str) -> list[Written]:
     started = time.monotonic()
+    bench = recording_whole(bench, table)
     manifests = bench.lake.manifests(source_table, bench.lake.partitions(source_table))
     bench.read(name, source_table, manifests)
     path = bench.lake.staging(table, WHOLE)

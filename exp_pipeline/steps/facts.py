@@ -14,6 +14,7 @@ from exp_pipeline.steps.behaviour import event_measures, measure_version, sessio
 from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day
 from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
 from exp_pipeline.steps.exposure import build_units
+from exp_pipeline.steps.origins import recording, unit_digests
 from exp_pipeline.steps.recorded import recorded_definitions
 from exp_pipeline.store.lake import Manifest
 from exp_pipeline.transform import measures as measure_sql
@@ -33,6 +34,7 @@ def build_unit_days(bench: Workbench, window: Window) -> list[Written]:
 def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
     engine = bench.engine
     build_units(bench)
+    bench = recording(bench, ("unit_days",), window, unit_digests(bench))
     engine.build(
         "unit_moments",
         "select u.experiment, u.version, u.unit_id, u.unit_key, u.assigned_at, u.assigned_date, "

@@ -28,6 +28,7 @@ from exp_pipeline.steps.day_files import write_alone
 from exp_pipeline.steps.doubtful import TABLE, DoubtfulRows
 from exp_pipeline.steps.event_files import DayRows, Moments, bucket_count, write_events
 from exp_pipeline.steps.identity import pseudonyms_of
+from exp_pipeline.steps.origins import recording
 from exp_pipeline.store.engine import Rows, quote
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.store.sorted_files import Places
@@ -55,6 +56,7 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
     happen to it. A duplicate is looked for among the landed rows of the lateness window around each day, so
     days may be done in any order, one by one or together, with the same result.
     """
+    bench = recording(bench, _TABLES, window)
     reach = bench.catalog.policies.time.lateness_days
     around = window.widened(reach, reach)
     slices = _slices(bench, landed_for(bench, around), around)

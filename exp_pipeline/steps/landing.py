@@ -14,6 +14,7 @@ from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import IGNORED, Source
 from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
 from exp_pipeline.steps.identity import name_people
+from exp_pipeline.steps.origins import landed_inputs
 from exp_pipeline.steps.raw_batches import raw_batches as read
 from exp_pipeline.steps.unit_buckets import UNITS_AT_THE_DOOR, unit_buckets
 from exp_pipeline.store.engine import quote, text_literal
@@ -48,6 +49,8 @@ def land(bench: Workbench, received: date) -> Written:
     here = landed_on(bench.home.landing, received)
     files = [file for file in here if file.digest not in known]
     claimed, unclaimed = _by_source(bench, files)
+    inputs = landed_inputs(bench, [file.digest for file in files], [source for source, _ in claimed])
+    bench = replace(bench, origins={("landed", received_day(received)): inputs})
     slices = _Slices(bench, received)
     raw_rows = len(unclaimed)
     unreadable: dict[str, str] = {}

@@ -18,7 +18,8 @@ from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRuleName
 from exp_pipeline.steps import quality_groups as groups_of
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
 from exp_pipeline.steps.day_files import write_alone
-from exp_pipeline.steps.quality_counts import DayCounts, count_days
+from exp_pipeline.steps.origins import also_reads, recording
+from exp_pipeline.steps.quality_counts import DayCounts, count_days, looked_back
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 
@@ -35,7 +36,9 @@ def judge_quality(bench: Workbench, window: Window) -> list[Written]:
     days = [day for day in window.days() if bench.lake.manifest("events", event_day(day)) is not None]
     if not days:
         return []
+    bench = recording(bench, ("data_quality",), window)
     counts = count_days(bench, days)
+    bench = also_reads(bench, "data_quality", looked_back(bench.catalog.policies.quality, counts, days))
     found = [one for day in days for one in findings_of(bench, counts, day)]
     return write_findings(bench, found, days, started)
 

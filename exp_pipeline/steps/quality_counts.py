@@ -148,6 +148,21 @@ def _unknown_turns(
     return frame.filter(pl.col("event_date").is_in(wanted))
 
 
+def looked_back(
+    policy: QualityPolicy, counts: DayCounts, days: Sequence[date]
+) -> dict[date, tuple[date, ...]]:
+    """The earlier days whose turns were looked for, by day; only days with events that name one have any."""
+    found: dict[date, tuple[date, ...]] = {}
+    for event, back in (
+        ("safety_appealed", policy.flag_lookback_days),
+        ("feedback_given", policy.turn_lookback_days),
+    ):
+        for day in _days_with(counts.volumes, event, days):
+            longer = tuple(day - DAY * step for step in range(1, back + 1))
+            found[day] = max(found.get(day, ()), longer, key=len)
+    return found
+
+
 def _exposures(bench: Workbench, days: Sequence[date], volumes: pl.DataFrame) -> pl.DataFrame:
     wanted = _days_with(volumes, "experiment_exposed", days)
     if not wanted:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, midnight
 from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
+from exp_pipeline.steps.origins import also_reads, recording
 from exp_pipeline.store.engine import quote
 from exp_pipeline.store.lake import Manifest
 from exp_pipeline.transform import queries
@@ -50,6 +51,7 @@ def build_sessions(bench: Workbench, window: Window) -> list[Written]:
     activity has no cut in all of the day before, as many days before it are looked at as it takes. The result
     for a day depends on events only, not on what was materialized before.
     """
+    bench = recording(bench, ("sessions",), window)
     return side_by_side(_sessions_of, bench, window, piece_days=len(window.days()))
 
 
@@ -170,10 +172,30 @@ def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: 
     }
     engine.build("built_sessions", text, used(text, everything))
     engine.connection.execute("drop view bouts")
+    bench = also_reads(bench, "sessions", _looked_back(bench, days))
     written = write_days(bench, "sessions", "built_sessions", days, started)
     for name in ("edge_bouts", "chains", "cap_starts", "built_sessions"):
         engine.drop(name)
     return written
+
+
+def _looked_back(bench: Workbench, days: Sequence[date]) -> dict[date, tuple[date, ...]]:
+    """The days before the day before that a day's sessions depend on: chains without a cut reach that far."""
+    gap = timedelta(minutes=bench.catalog.policies.session.gap_minutes)
+    long = bench.engine.connection.execute(
+        "select started_at, ended_at from chains where ended_at - started_at >= $most",
+        {"most": DAY - gap},
+    ).fetchall()
+    found: dict[date, tuple[date, ...]] = {}
+    for started_at, ended_at in long:
+        first = (started_at - gap).date()
+        for day in days:
+            if first < day - DAY and ended_at + gap >= midnight(day):
+                before = (day - DAY - first).days
+                found[day] = max(
+                    found.get(day, ()), tuple(day - DAY * (n + 2) for n in range(before)), key=len
+                )
+    return found
 
 
 def _uncut_since_start(bench: Workbench, first: date, day: date) -> bool:

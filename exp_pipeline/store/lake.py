@@ -195,7 +195,7 @@ class Lake:
         return manifest
 
     def confirm(self, manifest: Manifest, inputs: Mapping[str, str]) -> bool:
-        """Record that content which is there already is also what these inputs give; False where it changed."""
+        """Record that the content there is also what these inputs give; False where it changed since."""
         folder = self.folder(manifest.table, manifest.partition)
         with one_at_a_time(folder):
             current = self.manifest(manifest.table, manifest.partition)
