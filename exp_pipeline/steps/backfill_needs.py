@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.context import DAY, Window, Workbench, day_of, event_day
 from exp_pipeline.steps.dataset import after_measures, pre_days, pre_measures
 from exp_pipeline.steps.recorded import recorded_definitions
+from exp_pipeline.transform.measures import in_order
+
+# History for a plan: the days before the start, as many as its covariates look back over, at least these.
+HISTORY_DAYS = 14
 
 # In the order in which they are made: the second is made of the first.
 TABLES: tuple[Literal["learner_days", "unit_days"], ...] = ("learner_days", "unit_days")
 Why = Literal["missing", "another definition"]
+_Look = tuple[Literal["learner_days", "unit_days"], tuple[Measure, ...], Window]
+_LookedAt = Callable[[Workbench, Brief], list[_Look]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +58,35 @@ def backfill_needs(bench: Workbench, experiments: Iterable[str] | None = None) -
     are there needs nothing but a new snapshot. Experiments: all, or those named. Ordered by table, measure,
     reason.
     """
+    return _needs(bench, experiments, _looked_at)
+
+
+def history_needs(bench: Workbench, experiments: Iterable[str] | None = None) -> tuple[Need, ...]:
+    """Which days before their start lack measures that experiments not yet begun are planned with?
+
+    Days that lack one are no history to a plan. Asked for apart from `backfill_needs`, because a dataset can
+    do without them. Experiments and order: as there.
+    """
+    return _needs(bench, experiments, _history)
+
+
+def history_window(brief: Brief) -> Window:
+    """The days before an experiment's start that its plan looks at."""
+    days = max(HISTORY_DAYS, brief.variance_reduction.pre_days)
+    return Window(brief.start - days * DAY, brief.start)
+
+
+def history_measures(catalog: Catalog, brief: Brief) -> tuple[Measure, ...]:
+    """The measures that learner-days must hold for a plan; those over sessions are counted when asked."""
+    return in_order(catalog.measures_of(brief).values(), "events")
+
+
+def _needs(bench: Workbench, experiments: Iterable[str] | None, looked_at: _LookedAt) -> tuple[Need, ...]:
     chosen = sorted(bench.catalog.briefs) if experiments is None else sorted(set(experiments))
     found: dict[tuple[str, str, Why], dict[str, set[date]]] = {}
     for name in chosen:
         brief = bench.catalog.briefs[name]
-        for table, measures, window in _looked_at(bench, brief):
+        for table, measures, window in looked_at(bench, brief):
             for day, measure, why in _lacking(bench, table, measures, window):
                 found.setdefault((table, measure, why), {}).setdefault(name, set()).add(day)
     needs = [
@@ -111,9 +142,15 @@ def require_definitions(bench: Workbench, experiment: str) -> None:
     )
 
 
-def _looked_at(
-    bench: Workbench, brief: Brief
-) -> list[tuple[Literal["learner_days", "unit_days"], tuple[Measure, ...], Window]]:
+def _history(bench: Workbench, brief: Brief) -> list[_Look]:
+    """What a plan takes from the days before the start, while the start lies ahead of the data."""
+    known = bench.lake.partitions("learner_days")
+    if brief.table is not None or not known or day_of(known[-1]) >= brief.start:
+        return []
+    return [("learner_days", history_measures(bench.catalog, brief), history_window(brief))]
+
+
+def _looked_at(bench: Workbench, brief: Brief) -> list[_Look]:
     """Which measures a brief's dataset takes from which table, over which days."""
     known = bench.lake.partitions("unit_days")
     if brief.table is not None or not known:

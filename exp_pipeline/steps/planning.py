@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
 from exp_pipeline.analysis.planning import Baseline, DurationPlan, Gap, Readiness, power_plan, readiness
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.metrics import Metric
+from exp_pipeline.model.metrics import Metric, definitions
+from exp_pipeline.steps.backfill_needs import history_measures, history_window
 from exp_pipeline.steps.behaviour import event_measures, session_measures
-from exp_pipeline.steps.context import Window, Workbench, day_of
+from exp_pipeline.steps.context import Window, Workbench, day_of, event_day
 from exp_pipeline.steps.drawn import draw_of
 from exp_pipeline.steps.experiment import brief_of, last_day
 from exp_pipeline.steps.facts import offer_learner_days
+from exp_pipeline.steps.recorded import recorded_definitions
 from exp_pipeline.store.engine import quote
 from exp_pipeline.transform import measures as measure_sql
-
-# History for a plan: the days before the start, as many as its covariates look back over, at least these.
-HISTORY_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,8 @@ class History:
     """What the days before an experiment tell: baseline of the primary, who comes by day, what has data.
 
     `units_per_day` is new units a day over `days` days that layer and holdout leave to the experiment, a
-    `share` of all; it and `facts_seen` are None where there is no history.
+    `share` of all; it and `facts_seen` are None where there is no history. `lacking` days of it were not
+    summed up with every measure.
     """
 
     days: int
@@ -36,15 +36,26 @@ class History:
     baseline: Baseline | None
     facts_seen: dict[str, int] | None
     share: float = 1.0
+    lacking: int = 0
 
 
 def history_of(bench: Workbench, brief: Brief) -> History:
-    """What the learners' days before the brief's start say about its metrics."""
-    known = [day_of(name) for name in bench.lake.partitions("learner_days")]
-    first = brief.start - timedelta(days=max(HISTORY_DAYS, brief.variance_reduction.pre_days))
-    days = [day for day in known if first <= day < brief.start]
+    """What the learners' days before the brief's start say about its metrics.
+
+    History begins after the last day that was not summed up with every measure of the brief as the catalog
+    defines it: what was not counted is not 0.
+    """
+    wanted = definitions(history_measures(bench.catalog, brief)).items()
+    manifests = bench.lake.manifests("learner_days", [event_day(one) for one in history_window(brief).days()])
+    days: list[date] = []
+    lacking = 0
+    for manifest in manifests:
+        if wanted <= recorded_definitions(manifest).items():
+            days.append(day_of(manifest.partition))
+        else:
+            days, lacking = [], lacking + 1
     if not days:
-        return History(0, 0, None, None, None)
+        return History(0, 0, None, None, None, lacking=lacking)
     units = _units_before(bench, brief, Window.of(min(days), max(days)))
     metrics = bench.catalog.metrics_of(brief)
     seen = {name: _with_value(metric, units) for name, metric in metrics.items()}
@@ -52,7 +63,8 @@ def history_of(bench: Workbench, brief: Brief) -> History:
     # New units a day: everybody seen in the history is met once when an experiment opens.
     share = bench.catalog.limits_of(brief).share(brief.name)
     expected = share * units.height / len(days) if units.height and share else None
-    return History(len(days), units.height, brief.expected_units_per_day or expected, baseline, seen, share)
+    rate = brief.expected_units_per_day or expected
+    return History(len(days), units.height, rate, baseline, seen, share, lacking)
 
 
 def _units_before(bench: Workbench, brief: Brief, window: Window) -> pl.DataFrame:
@@ -158,6 +170,9 @@ def check_readiness(bench: Workbench, experiment: str) -> Readiness:
         units_per_day=history.units_per_day,
         facts_seen=history.facts_seen,
     )
+    if history.lacking:
+        told = f"{history.lacking} days of history lack measures: see `exp metrics needs {brief.name}`"
+        found = replace(found, unchecked=(*found.unchecked, told))
     if brief.assignment == "table" and draw_of(bench.home, brief) is None:
         remedy = f"run `exp assign {brief.name} --units FILE`"
         gap = Gap("assignment", "the table of arms has not been drawn", remedy)
