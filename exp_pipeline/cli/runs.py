@@ -94,9 +94,19 @@ def run_all(
     quiet: bool,
     verbose: bool,
     warehouse: bool = True,
+    tables: Sequence[str] = (),
 ) -> list[RunLine]:
-    """Materialize ranges of days in turn, experiments, then the warehouse; one failure stops no other."""
+    """Materialize ranges of days in turn, experiments, then the warehouse; one failure stops no other.
+
+    `tables`: only these of the daily tables; all, unless given. Raises ExpError for one that is none.
+    """
     from exp_pipeline.defs import running
+    from exp_pipeline.defs.automation import DAILY_ASSETS
+
+    assets = tables or DAILY_ASSETS
+    for name in assets:
+        if name not in DAILY_ASSETS:
+            raise ExpError(f"no daily table {name!r}; there are: {', '.join(sorted(DAILY_ASSETS))}")
 
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
     done: list[RunLine] = []
@@ -115,7 +125,11 @@ def run_all(
         for first, last in ranges:
             tell(f"Daily tables, {first} to {last}")
             clock = Clock()
-            finish("days", clock, running.run_days(found, first, last, progress=progress, verbose=verbose))
+            finish(
+                "days",
+                clock,
+                running.run_days(found, first, last, progress=progress, assets=assets, verbose=verbose),
+            )
             if not done[-1].succeeded:
                 return done
         for name in experiments:
@@ -194,6 +208,14 @@ def run(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All days and all experiments.")] = False,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            metavar="NAME",
+            help="Only this daily table, such as unit_days; may be given several times. Default: all.",
+        ),
+    ] = None,
     home: HomeDir = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -211,7 +233,7 @@ def run(
     for problem in catalog.problems:
         typer.echo(f"left out of this run: {problem}", err=True)
     ranges = []
-    if everything or first or last or not experiment:
+    if everything or first or last or table or not experiment:
         needs_key()
         landed = landed_days(place)
         since, until = first.date() if first else landed[0], last.date() if last else landed[-1]
@@ -219,7 +241,7 @@ def run(
             raise ValueError(f"--to {until} lies before --from {since}")
         ranges.append((since, until))
     name_dagster_home()
-    done = run_all(ranges, chosen, quiet=as_json, verbose=verbose, warehouse=bool(chosen))
+    done = run_all(ranges, chosen, quiet=as_json, verbose=verbose, warehouse=bool(chosen), tables=table or ())
     if as_json:
         print_json({"runs": [asdict(one) for one in done]})
     else:

@@ -51,11 +51,17 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def run_days(
-    found: dg.DagsterInstance, first: date, last: date, *, progress: Progress, verbose: bool = False
+    found: dg.DagsterInstance,
+    first: date,
+    last: date,
+    *,
+    progress: Progress,
+    assets: Sequence[str] = DAILY_ASSETS,
+    verbose: bool = False,
 ) -> RunOutcome:
-    """Materialize every daily asset for a range of days, both ends included, in one run."""
+    """Materialize daily assets (all, unless named) for a range of days, both ends included, in one run."""
     tags = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
-    return _run(found, DAILY_ASSETS, None, tags, progress, verbose)
+    return _run(found, assets, None, tags, progress, verbose)
 
 
 def run_experiment(
