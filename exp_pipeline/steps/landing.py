@@ -24,11 +24,12 @@ from exp_pipeline.transform import door, identity, mapping
 from exp_pipeline.transform.queries import query_text
 
 # Rows that wait to be written: a day's slices grow by so many at once.
-_FLUSH_ROWS = 400_000
+FLUSH_ROWS = 400_000
 # Where a day is large, a slice is read bucket by bucket of its learners: rows stand by the first bits of the
 # learner key, in small row groups, so that a bucket's reader passes over the rest.
 _LEARNER_BITS = 6
-_SLICE_GROUP_ROWS = 40_960
+SLICE_ORDER = f"learner_key >> {64 - _LEARNER_BITS} nulls first, source, file, row_number, part"
+SLICE_GROUP_ROWS = 40_960
 
 
 def land(bench: Workbench, received: date) -> Written:
@@ -112,7 +113,7 @@ class _Slices:
         self.bench.engine.build("landed_rows", f"select {typed} where false")
 
     def flush_if_full(self) -> None:
-        if self.bench.engine.row("select count(*) from landed_rows")[0] >= _FLUSH_ROWS:
+        if self.bench.engine.row("select count(*) from landed_rows")[0] >= FLUSH_ROWS:
             self.flush()
 
     def flush(self) -> None:
@@ -133,9 +134,9 @@ class _Slices:
             self.written.append(NewFile(path, day, rows))
             engine.write(
                 f"select {names} from landed_rows where event_date = {text_literal(day)}::date "
-                f"order by learner_key >> {64 - _LEARNER_BITS} nulls first, source, file, row_number, part",
+                f"order by {SLICE_ORDER}",
                 path,
-                row_group_rows=_SLICE_GROUP_ROWS,
+                row_group_rows=SLICE_GROUP_ROWS,
             )
         self._empty()
 
@@ -267,5 +268,5 @@ def _filled(bench: Workbench, source: Source) -> tuple[tuple[str, str], ...]:
     if source.identity:
         counted = ", ".join(f"count({quote(name)})" for name in names)
         counts = bench.engine.row(f"select {counted} from raw")
-        names = [name for name, count in zip(names, counts, strict=True) if count]
+        names = [name for name, count in zip(names, counts, strict=True) if count or name in door.ALWAYS]
     return tuple((name, types[name]) for name in names)

@@ -60,14 +60,14 @@ def duck(text: str) -> exp.Expr:
 
 
 # What the door itself works with, whether a batch of rows has it or not.
-_ALWAYS = frozenset(
+ALWAYS = frozenset(
     {"client_ts", "received_at", "learner_id", "locale", "experiment", "experiment_version", "unit_id"}
 )
 
 
 def narrowed(shape: DoorShape, filled: Sequence[str]) -> DoorShape:
     """The shape of rows that fill these columns only: what stays empty need not go through the door."""
-    wanted = {*filled, *_ALWAYS}
+    wanted = {*filled, *ALWAYS}
     reductions = tuple(one for one in shape.reductions if one.text in wanted)
     wanted.update(name for one in reductions for name in (one.hmac, one.chars, one.language))
     return DoorShape(
