@@ -1,4 +1,4 @@
--- One row per kept event of one day, in the order of learner, time, rank (assignment first, end of session last), event id; columns are appended in code.
+-- One row per kept event of one day, by learner, time, rank (assignment first, session end last), id; columns are appended in code.
 select
   coalesce(c.objective_changed, false) as objective_changed,
   coalesce(c.device_handover, false) as device_handover
