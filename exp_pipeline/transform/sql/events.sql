@@ -1,4 +1,4 @@
--- One row per kept event of one day, by learner, time, rank (assignment first, session end last), id; columns are appended in code.
+-- One row per kept event of one day, by learner, time, rank (assignment first, session end last), id; columns come from code.
 select
   coalesce(c.objective_changed, false) as objective_changed,
   coalesce(c.device_handover, false) as device_handover
