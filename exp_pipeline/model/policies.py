@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.quality import QualityPolicy
+
+RawText = Literal["prompt", "completion", "answer_text", "feedback_text"]
 
 
 class TimePolicy(Noun):
@@ -36,6 +40,21 @@ class ExclusionPolicy(Noun):
     superhuman_events_per_minute: int = Field(default=240, ge=10)
 
 
+class DebugEnvelopePolicy(Noun):
+    """What share of raw texts is kept, redacted, apart from the lake and for how long; 0 keeps none.
+
+    At most a fifth: more would be a copy, not a sample.
+    """
+
+    share: float = Field(default=0.0, ge=0, le=0.2, allow_inf_nan=False)
+    days: int = Field(default=14, ge=1, le=90)
+    fields: tuple[RawText, ...] = Field(default=("prompt", "completion"), min_length=1)
+
+    @property
+    def is_on(self) -> bool:
+        return self.share > 0
+
+
 class Policies(Noun):
     """Every policy in one noun, with the defaults that hold where nothing is written."""
 
@@ -43,4 +62,5 @@ class Policies(Noun):
     session: SessionPolicy = SessionPolicy()
     exclusion: ExclusionPolicy = ExclusionPolicy()
     quality: QualityPolicy = QualityPolicy()
+    debug_envelope: DebugEnvelopePolicy = DebugEnvelopePolicy()
     landing_line_limit_bytes: int = Field(default=4_000_000, ge=1_000)

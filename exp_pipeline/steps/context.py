@@ -73,6 +73,8 @@ class Workbench:
     key: IdentityKey | None = None
     newer_keys: tuple[IdentityKey, ...] = ()
     code_version: str = "unknown"
+    # Where a redacted sample of raw texts is kept, outside the data folder (`steps.debug_envelope`).
+    envelope: Path | None = None
     # What the partitions that a step is about to write are made from, by table and partition (`origins`).
     origins: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
 

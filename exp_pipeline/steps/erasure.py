@@ -14,6 +14,7 @@ from exp_pipeline.model.errors import ExpError
 from exp_pipeline.steps import behaviour, exposure, facts, ingest, sessions
 from exp_pipeline.steps.assignment_table import write_assignment_table
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.steps.debug_envelope import ENTRIES, entries_of, remove_entries
 from exp_pipeline.steps.experiment import last_day, take_snapshot
 from exp_pipeline.steps.identity import (
     ERASED,
@@ -45,9 +46,9 @@ _NOTE = "made from data of which a person was erased since; sums and estimates s
 class Erasure:
     """The receipt of one erasure: no id and no pseudonym, only hashes, places and counts.
 
-    `rows` counts by table what was found; `days` are the event days settled again; `landing_files` still hold
-    the raw id, with the number of rows in each; `snapshots` (experiment/snapshot) were removed, and
-    `remade` names the experiments read out again.
+    `rows` counts by table (and in the debug envelope) what was found; `days` are the event days settled
+    again; `landing_files` still hold the raw id, with the number of rows in each; `snapshots`
+    (experiment/snapshot) were removed, and `remade` names the experiments read out again.
     """
 
     erasure: str
@@ -119,15 +120,16 @@ def erase(
     names = pseudonyms_of(bench, wanted)
     stones = tuple(sorted(tombstone(one) for one in names))
     traces = find_traces(bench, names)
+    sampled = entries_of(bench, names, at.astimezone(UTC).date())
     done = [one for one in receipts(bench) if set(one.tombstones) & set(stones)]
     unfinished = _unfinished(bench, stones)
-    if done and not unfinished and not traces and set(stones) <= _stones(bench):
+    if done and not unfinished and not traces and not sampled and set(stones) <= _stones(bench):
         return done[-1]
     landed = landed_traces(bench, names, sorted(traces.lake.get("landed", {})))
     plan = Plan(
         erasure=digest_of([stones, len(receipts(bench))])[:16],
         tombstones=stones,
-        rows=traces.rows(),
+        rows=traces.rows() | ({ENTRIES: sampled} if sampled else {}),
         days=tuple(sorted({day.isoformat() for day in landed.days | traces.event_days()})),
         landing_files=dict(landed.files),
         marts=tuple(sorted(traces.marts)),
@@ -151,6 +153,7 @@ def erase(
     snapshots, remade, not_remade = _renew_marts(bench, plan.marts)
     _take_the_rest(bench, names)
     forget_links(bench, names)
+    remove_entries(bench, names)
     if bench.home.warehouse.is_file():
         build_warehouse(bench, connect)
     _purge(bench)

@@ -13,6 +13,7 @@ from functools import cache
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import IGNORED, Source
 from exp_pipeline.steps.context import Workbench, Written, door_shape, received_day
+from exp_pipeline.steps.debug_envelope import Samples
 from exp_pipeline.steps.identity import name_people
 from exp_pipeline.steps.origins import landed_inputs
 from exp_pipeline.steps.raw_batches import raw_batches as read
@@ -52,7 +53,7 @@ def land(bench: Workbench, received: date) -> Written:
     claimed, unclaimed = _by_source(bench, files)
     inputs = landed_inputs(bench, [file.digest for file in files], [source for source, _ in claimed])
     bench = replace(bench, origins={("landed", received_day(received)): inputs})
-    slices = _Slices(bench, received)
+    slices, samples = _Slices(bench, received), Samples(bench, received)
     raw_rows = len(unclaimed)
     unreadable: dict[str, str] = {}
     try:
@@ -60,12 +61,12 @@ def land(bench: Workbench, received: date) -> Written:
             for batch in read(bench, source, own):
                 raw_rows += batch.rows
                 unreadable |= batch.unreadable
-                _through_the_door(bench, own, source)
+                _through_the_door(bench, own, source, samples)
                 slices.flush_if_full()
         for file in unclaimed:
             _refuse_file(bench, file, slices.columns)
         slices.flush()
-        return bench.commit(
+        written = bench.commit(
             "landed",
             received_day(received),
             slices.files(),
@@ -79,8 +80,11 @@ def land(bench: Workbench, received: date) -> Written:
                 "files_landed_before": [file.relative for file in here if file.digest in known],
             },
         )
+        samples.commit()
+        return written
     finally:
         slices.close()
+        samples.close()
 
 
 def _by_source(
@@ -228,7 +232,9 @@ def _door_texts(source_json: str, have: tuple[tuple[str, str], ...]) -> tuple[st
     )
 
 
-def _through_the_door(bench: Workbench, files: Sequence[LandingFile], source: Source) -> None:
+def _through_the_door(
+    bench: Workbench, files: Sequence[LandingFile], source: Source, samples: Samples
+) -> None:
     """Table `raw` through mapping, typing and pseudonyms into table `landed_rows`."""
     key = bench.key
     if key is None:
@@ -243,6 +249,7 @@ def _through_the_door(bench: Workbench, files: Sequence[LandingFile], source: So
     for name in ("mapped", "raw", "raw_items", "raw_odd", "raw_lines", "parsed", "parsed_places"):
         engine.drop(name)
     name_people(bench, files, identities)
+    samples.take(source.name)
     engine.offer_frame("buckets", unit_buckets(bench.catalog, engine.frame(UNITS_AT_THE_DOOR)))
     parameters = {
         **key.pads(),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import duckdb
 
 KEY, PREVIOUS = "EXP_HMAC_KEY", "EXP_HMAC_KEY_PREVIOUS"
-HOME = "EXP_HOME"
+HOME, ENVELOPE = "EXP_HOME", "EXP_DEBUG_ENVELOPE"
 
 
 def home_from(environment: Mapping[str, str]) -> Home:
@@ -128,4 +128,5 @@ def workbench(
         key=keys[0] if keys else None,
         newer_keys=keys[1:],
         code_version=code_version(),
+        envelope=Path(environment[ENVELOPE]) if environment.get(ENVELOPE) else None,
     )
