@@ -33,7 +33,7 @@ class Present:
     _names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _slices: dict[date, Inputs] | None = None
     _settings: Inputs = field(default_factory=dict)
-    _running: dict[date, str] = field(default_factory=dict)
+    _briefs: dict[str, list[str]] = field(default_factory=dict)
 
     def partitions(self, table: str) -> tuple[str, ...]:
         """The partitions of a table that exist, in order."""
@@ -89,12 +89,11 @@ class Present:
 
     def briefs(self, day: date) -> str:
         """A digest of the experiments that run on a day, with their metrics."""
-        if day not in self._running:
-            catalog = self.bench.catalog
-            self._running[day] = short(
-                [[one.name, one.digest(), catalog.metrics_digest(one)] for one in self.running(day)]
-            )
-        return self._running[day]
+        catalog, running = self.bench.catalog, self.running(day)
+        for one in running:
+            if one.name not in self._briefs:
+                self._briefs[one.name] = [one.name, one.digest(), catalog.metrics_digest(one)]
+        return short([self._briefs[one.name] for one in running])
 
 
 def _settings(bench: Workbench, table: str) -> Sequence[object]:
