@@ -79,6 +79,8 @@ def brief(name: str, **changes: object) -> dict[str, object]:
         "primary": "answer_accuracy",
         "mde": {"absolute": 0.1},
         "variance_reduction": {"method": "none"},
+        # The silent day took assignments with it whose exposures came on other days.
+        "contamination_limit": 0.05,
     } | changes
 
 
@@ -309,7 +311,13 @@ def test_a_mapping_that_names_a_missing_column_stops_with_file_source_and_column
         "files": "received_date=*/*.csv",
         "format": "csv",
         "columns": {"pupil": "VARCHAR", "mark": "BIGINT"},
-        "fields": {"learner_id": "pupil"},
+        "constants": {"role": "student", "platform": "web", "app_version": "1", "schema_version": "1.0"},
+        "fields": {
+            "event_id": "pupil || mark",
+            "learner_id": "pupil",
+            "client_ts": "'2026-03-02T09:00:00Z'",
+            "received_at": "'2026-03-02T09:00:00Z'",
+        },
         "events": [{"event_name": "hint_requested"}],
     }
     (home.catalog / "sources" / "quiz.yaml").write_text(yaml.safe_dump(mapped))

@@ -196,6 +196,7 @@ def test_a_file_may_have_columns_of_our_names(tmp_path: Path) -> None:
         **SOURCE,
         "format": "parquet",
         "columns": {"row_number": "BIGINT", "pupil": "VARCHAR"},
+        "extra_keep": ["reason"],
         "fields": SOURCE["fields"]
         | {"client_ts": "'2026-03-02T09:00:00Z'", "received_at": "'2026-03-02T09:00:00Z'"},
         "events": [{"event_name": "hint_requested", "fields": {"event_id": "'h' || row_number"}}],

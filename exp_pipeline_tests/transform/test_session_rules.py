@@ -17,7 +17,6 @@ RULES = {
     "cap_microseconds": 12 * 3600 * 1_000_000,
     "cut_on_objective": True,
     "cut_on_shared_device": True,
-    "file_rows": 1_000,
 }
 TEXTS = (
     "learner_id", "session_id", "role", "platform", "app_version", "locale", "class_id", "teacher_id",
@@ -45,11 +44,14 @@ def starts(
             **{name: pl.Series(["x"] * len(objectives), dtype=pl.String) for name in TEXTS},
         }
     )
-    engine.offer_frame("events", rows)
+    engine.offer_frame("told", rows)
+    engine.alias("events", "told")
     text = bouts_text(sorted_input=sorted_input, uncut=uncut)
-    used = {name: value for name, value in RULES.items() if f"${name}" in text}
+    rules = RULES | {"file_rows": rows.height}
+    used = {name: value for name, value in rules.items() if f"${name}" in text}
     found = engine.frame(f"select started_at from ({text}) order by started_at", used)
-    engine.drop("events")
+    engine.connection.execute("drop view events")
+    engine.drop("told")
     return [int((moment - at).total_seconds() // 60) for moment in found["started_at"]]
 
 
