@@ -11,6 +11,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?=
 PORT ?= 3000
 WORKERS ?= 2
+EVENTS ?= 10000000
 
 .PHONY: help demo dev test check bench calibrate lock clean lint format-check lint-check types rooms sql
 
@@ -51,8 +52,8 @@ rooms: $(STAMP)
 sql: $(STAMP)
 	$(BIN)/sqlfluff lint --disable-progress-bar exp_pipeline/transform/sql
 
-bench: $(STAMP) ## Measure 10 million events, as multiples of one scan
-	@$(BIN)/python bench/run.py
+bench: $(STAMP) ## Measure the chain against one scan (EVENTS=10000000, or 50000000, 100000000)
+	@$(BIN)/python bench/run.py --events $(EVENTS)
 
 calibrate: $(STAMP) ## Simulate the error rates and the coverage of every method
 	@$(BIN)/python bench/calibrate.py
