@@ -57,7 +57,8 @@ class Arrivals:
     def close(self) -> None:
         """Forget the tables."""
         for changed in self._changed.values():
-            self.bench.engine.drop(changed.table)
+            if changed.table:
+                self.bench.engine.drop(changed.table)
 
     def _compared(self, key: str, before: str, now: str) -> Changed:
         old, new = set(before.split("+")) - {""}, set(now.split("+")) - {""}
