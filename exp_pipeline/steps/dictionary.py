@@ -178,13 +178,13 @@ def _of_metrics(catalog: Catalog, brief: Brief) -> dict[str, _Entry]:
             provenance["parts"] = {
                 part.metric: catalog.metrics[part.metric].digest()[:12] for part in metric.parts
             }
-        for name, (unit, text) in _columns_of(metric, measures).items():
+        for name, (unit, text) in columns_of_metric(metric, measures).items():
             found[name] = _Entry(unit, f"{metric.title}: {text}", provenance)
     return found
 
 
-def _columns_of(metric: Metric, measures: Mapping[str, Measure]) -> dict[str, tuple[str, str]]:
-    """Unit and meaning of each column that one metric has."""
+def columns_of_metric(metric: Metric, measures: Mapping[str, Measure]) -> dict[str, tuple[str, str]]:
+    """Unit and meaning of each column that one metric may have in the dataset, by name."""
     name, window = metric.name, _window(metric)
     found: dict[str, tuple[str, str]] = {}
     if metric.estimand == "quantile":

@@ -1,0 +1,141 @@
+"""The metrics in words: how each is calculated, the tree of what drives what, and the library as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from exp_pipeline.model.metrics import Metric, Score
+
+Place = Literal["tree", "guardrail", "apart"]
+KINDS = ("north-star", "output", "input", "guardrail")
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One metric's place in the KPI tree.
+
+    `stem` is what is drawn before its name, `below` what is drawn before further lines of it. `place` says
+    whether it hangs in the tree, guards it, or stands apart (its drive leads to no north star).
+    """
+
+    metric: Metric
+    place: Place
+    depth: int
+    stem: str
+    below: str
+
+
+def kpi_tree(metrics: Mapping[str, Metric]) -> tuple[Branch, ...]:
+    """The KPI tree: north stars, below each metric those that drive it; then guardrails; then others.
+
+    Below one parent, outputs stand before inputs, each by name. A metric whose parent is not among `metrics`
+    stands apart. Every metric stands in it once.
+    """
+    children: dict[str, list[Metric]] = {}
+    for metric in metrics.values():
+        if metric.drives in metrics:
+            children.setdefault(metric.drives or "", []).append(metric)
+    found: list[Branch] = []
+
+    def grow(metric: Metric, place: Place, depth: int, stem: str, below: str) -> None:
+        own = sorted(children.get(metric.name, ()), key=lambda one: (KINDS.index(one.kind), one.name))
+        found.append(Branch(metric, place, depth, stem, f"{below}{'│' if own else ' '}  "))
+        for position, child in enumerate(own, start=1):
+            last = position == len(own)
+            grow(
+                child,
+                place,
+                depth + 1,
+                f"{below}{'└─ ' if last else '├─ '}",
+                f"{below}{'   ' if last else '│  '}",
+            )
+
+    roots = sorted((one for one in metrics.values() if one.drives not in metrics), key=lambda one: one.name)
+    for place in ("tree", "guardrail", "apart"):
+        for root in roots:
+            if _place_of(root) == place:
+                grow(root, place, 0, "", "")
+    return tuple(found)
+
+
+def _place_of(root: Metric) -> Place:
+    if root.kind == "guardrail":
+        return "guardrail"
+    return "tree" if root.kind == "north-star" else "apart"
+
+
+def calculation(metric: Metric) -> str:
+    """How a metric is made of its measures, in a line."""
+    over = f"{metric.numerator} / {metric.denominator}"
+    if metric.per != 1.0:
+        over += f" x {metric.per:,.6g}"
+    if metric.type == "mean":
+        return f"mean of {metric.numerator} over learners"
+    if metric.type == "proportion":
+        return f"share of learners with {metric.numerator} above 0"
+    if metric.type == "quantile":
+        return f"{100 * (metric.quantile or 0):g}th percentile of all {metric.numerator}"
+    if metric.type == "retention":
+        return f"share of learners with {metric.numerator} above 0 on any such day"
+    if metric.type == "funnel":
+        return f"share of learners with {', then '.join(metric.steps)}"
+    if metric.type == "first_time_to":
+        return f"mean {metric.time_unit} from assignment to {metric.numerator}, at most the window"
+    if metric.type == "gain":
+        return f"mean of (post - pre) / ({metric.highest:g} - pre); {_scores(metric)}"
+    if metric.type == "composite":
+        return "weighted mean of " + ", ".join(f"{part.weight:g} x {part.metric}" for part in metric.parts)
+    return f"sum of {over}"
+
+
+def _scores(metric: Metric) -> str:
+    def told(score: Score | None) -> str:
+        if score is None:
+            return ""
+        return score.points if score.out_of is None else f"{score.points} / {score.out_of}"
+
+    when = f"from the {metric.pre_days} days before assignment"
+    before = f"{told(metric.pre)}, {when}" if metric.pre_taken == "before" else told(metric.pre)
+    return f"pre: {before}; post: {told(metric.post)}"
+
+
+def window(metric: Metric) -> str:
+    """Which days since assignment count, in a few words."""
+    if metric.parts:
+        return "as its parts"
+    if metric.window_days is None:
+        return "all days"
+    return f"days {metric.from_day or 0}-{metric.window_days - 1}"
+
+
+def library_markdown(metrics: Iterable[Metric]) -> str:
+    """The metrics as Markdown tables, one for each kind: name, what it says, calculation, counter-metric."""
+    known = sorted(metrics, key=lambda one: one.name)
+    lines: list[str] = []
+    for kind in KINDS:
+        mine = [one for one in known if one.kind == kind]
+        if not mine:
+            continue
+        title = {"north-star": "North star", "output": "Outputs", "input": "Inputs"}.get(kind, "Guardrails")
+        lines += [f"### {title}", "", "| metric | what it says | how | better | drives | counter-metric |"]
+        lines.append("|---|---|---|---|---|---|")
+        for one in mine:
+            counted = f"{one.type}: {calculation(one)}; {window(one)}"
+            better = "higher" if one.direction == "increase" else "lower"
+            cells = (
+                f"`{one.name}`",
+                one.definition,
+                counted,
+                better,
+                _code(one.drives),
+                _code(one.counter_metric),
+            )
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _code(name: str | None) -> str:
+    return f"`{name}`" if name else ""
