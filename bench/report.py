@@ -222,8 +222,9 @@ def extra_lines(stages: Stages) -> list[str]:
         one = stages.good["ndjson"]
         lines.append(
             f"NDJSON.gz: {number(one, 'rows'):,.0f} lines, {number(one, 'file_bytes') / 1e6:,.0f} MB in one "
-            f"file. From lines to typed columns, every odd line with its place and reason: {costs(one)}. "
-            "DuckDB's `read_json` with the same columns and types, which stops at the first bad line: "
+            f"file. From lines to typed columns, every odd line with its place and reason: {costs(one)}; of "
+            f"these, up to texts by column: {costs(one, 'raw_')}. DuckDB's "
+            "`read_json` with the same columns and types, which stops at the first bad line: "
             f"{costs(one, 'duckdb_')}. Median of three; rows, times and a sum compared first."
         )
     return lines
@@ -313,24 +314,30 @@ def page(facts: Mapping[str, object], results: Sequence[Result], base: Stages | 
 def write(results_folder: Path, facts: Mapping[str, object], results: Sequence[Result]) -> str:
     """Write page and JSON of one size, and the summary; returns the page."""
     results_folder.mkdir(parents=True, exist_ok=True)
-    size, days = int(str(facts["events"])), facts["days"]
-    name = f"{size // 1_000_000}m-{days}d" if size >= 1_000_000 else f"{size}-{days}d"
-    base = base_of(results_folder, int(str(days))) if size > BASE_SIZE else None
+    size, days = int(str(facts["events"])), int(str(facts["days"]))
+    base = base_of(results_folder, days) if size > BASE_SIZE else None
     text = page(facts, results, base)
-    (results_folder / f"{name}.md").write_text(text, encoding="utf-8")
+    target = stored(results_folder, size, days)
+    target.with_suffix(".md").write_text(text, encoding="utf-8")
     whole = {
         "machine": facts,
         "stages": list(results),
         "targets": [{**asdict(one), "met": one.met} for one in targets(Stages(results), base)],
     }
-    (results_folder / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    (results_folder / "summary.md").write_text(summary(results_folder, int(str(days))), encoding="utf-8")
+    target.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    (results_folder / "summary.md").write_text(summary(results_folder, days), encoding="utf-8")
     return text
+
+
+def stored(results_folder: Path, events: int, days: int) -> Path:
+    """Where the numbers of a size are kept."""
+    size = f"{events // 1_000_000}m" if events >= 1_000_000 else str(events)
+    return results_folder / f"{size}-{days}d.json"
 
 
 def base_of(results_folder: Path, days: int) -> Stages | None:
     """The stored run of ten million events."""
-    path = results_folder / f"{BASE_SIZE // 1_000_000}m-{days}d.json"
+    path = stored(results_folder, BASE_SIZE, days)
     return Stages(json.loads(path.read_text(encoding="utf-8"))["stages"]) if path.is_file() else None
 
 

@@ -32,6 +32,8 @@ from bench.timing import Result, memory_gib, run_apart  # noqa: E402
 RESULTS = ROOT / "bench" / "results"
 PEERS = ("duckdb", "polars", "pandas")
 PEER_SECONDS = 600.0
+# Landed rows, events and all that follows, with room to spare.
+BYTES_PER_EVENT = 250
 CHAIN = ("events", "limit", *report.UNIT_DAYS_STAGES)
 # Turns take memory with the number of events, and have no target: they are measured at base size only.
 BASE_STAGES = ("prepare", "landed", *CHAIN, "enrollments", "turns", "one_day", "verdicts", "ndjson")
@@ -117,6 +119,14 @@ def measure(runner: Runner, stages: Sequence[str], keep: bool) -> list[Result]:
             shutil.rmtree(runner.home, ignore_errors=True)
 
 
+def check_room(root: Path, events: int) -> None:
+    """Stop before a disk fills up."""
+    root.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(root).free, events * BYTES_PER_EVENT
+    if free < needed:
+        raise SystemExit(f"{root} has {free / 1e9:,.1f} GB free, {needed / 1e9:,.1f} GB may be needed")
+
+
 def make_base(root: Path, base: int, days: int, ndjson_rows: int) -> None:
     """Have the base simulated and landed, for a larger size to be made of."""
     from bench.data import landed, simulated
@@ -144,6 +154,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, and no page is written")
     parser.add_argument("--only", nargs="+", choices=known, help="these stages over an earlier lake; no page")
     parser.add_argument("--keep", action="store_true", help="do not remove a large size after its run")
+    parser.add_argument("--pages", action="store_true", help="write the pages again from stored numbers")
     parser.add_argument("--folder", type=Path, help="where the data lies (exp-bench in the temporary folder)")
     parser.add_argument("--ndjson-rows", type=int, default=1_000_000, help=argparse.SUPPRESS)
     parser.add_argument("--stage", help=argparse.SUPPRESS)
@@ -162,6 +173,11 @@ def main() -> None:
         print(json.dumps(stage(given.stage, run, runner.base_home, events, runner.copies)))
         return
     runner = Runner(root.resolve(), events, base, given.days, rows)
+    if given.pages:
+        stored = json.loads(report.stored(RESULTS, events, given.days).read_text(encoding="utf-8"))
+        print(report.write(RESULTS, stored["machine"], stored["stages"]))
+        return
+    check_room(root, events)
     facts = machine(events, given.days)
     if given.only:
         runner.run(given.only)
