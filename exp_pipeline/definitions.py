@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import automation
+from exp_pipeline.defs import automation, expiry
 from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
 
 defs = dg.Definitions(
     assets=ASSETS,
-    jobs=[automation.daily_facts, automation.experiment_readout, automation.warehouse_refresh],
-    schedules=[automation.every_day],
+    jobs=[
+        automation.daily_facts,
+        automation.experiment_readout,
+        automation.warehouse_refresh,
+        expiry.debug_envelope_expiry,
+    ],
+    schedules=[automation.every_day, expiry.expire_texts_daily],
     sensors=[automation.briefs],
     resources=resources(),
     executor=dg.in_process_executor,

@@ -130,9 +130,15 @@ def test_checks_and_which_of_them_block(graph: AssetGraph) -> None:
 def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
     repository = defs.get_repository_def()
     jobs = [name for name in repository.job_names if not name.startswith("__")]
-    assert sorted(jobs) == ["daily_facts", "experiment_readout", "warehouse_refresh"]
+    assert sorted(jobs) == [
+        "daily_facts",
+        "debug_envelope_expiry",
+        "experiment_readout",
+        "warehouse_refresh",
+    ]
     assert {one.name: (one.cron_schedule, one.job_name) for one in repository.schedule_defs} == {
-        "every_day": ("30 2 * * *", "daily_facts")
+        "every_day": ("30 2 * * *", "daily_facts"),
+        "expire_texts_daily": ("10 0 * * *", "debug_envelope_expiry"),
     }
     assert {one.name: one.minimum_interval_seconds for one in repository.sensor_defs} == {"briefs": 60}
 

@@ -24,7 +24,7 @@ class PipelineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     threads: int = 0
 
     @contextmanager
-    def open(self, context: dg.AssetExecutionContext) -> Iterator[Workbench]:
+    def open(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[Workbench]:
         """A workbench for one asset's step; the engine lives as long as the block."""
         with (
             self.duckdb.get_connection() as connection,
