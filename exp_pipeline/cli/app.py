@@ -70,6 +70,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(privacy.keys)
+app.add_typer(privacy.debug)
 app.add_typer(sources.app, name="source")
 
 

@@ -1,4 +1,4 @@
-"""Privacy: `erase` takes a person out of everything, `keys` shows and turns the identity keys."""
+"""Privacy: `erase` takes a person out of everything, `keys` turns keys, `debug` reads the sample of texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 
 from exp_pipeline.cli.runs import open_bench
-from exp_pipeline.cli.terminal import AsJson, ExplainedGroup, HomeDir, home_of, print_json, say, show_table
+from exp_pipeline.cli.terminal import (
+    DAY,
+    AsJson,
+    ExplainedGroup,
+    HomeDir,
+    home_of,
+    print_json,
+    say,
+    show_table,
+)
 from exp_pipeline.model.errors import ExpError
 
 keys = typer.Typer(
@@ -19,6 +28,13 @@ keys = typer.Typer(
     cls=ExplainedGroup,
     invoke_without_command=True,
     help="Show the identity keys this data folder has met; link people while two keys are set.",
+)
+
+debug = typer.Typer(
+    name="debug",
+    cls=ExplainedGroup,
+    no_args_is_help=True,
+    help="The debug envelope: a redacted sample of raw texts, kept for some days outside the data folder.",
 )
 
 
@@ -170,3 +186,89 @@ def lost(
         raise ExpError(f"no key {name!r} was used here; there are: {', '.join(known) or 'none'}")
     note_key(place, name, known[name].fingerprint, "lost")
     say(f"Key {name} counts as lost. People who were not linked to a newer key start anew.")
+
+
+@debug.command("list")
+def list_entries(home: HomeDir = None, as_json: AsJson = False) -> None:
+    """Show what the debug envelope holds by received day, without any text."""
+    from exp_pipeline.steps.debug_envelope import envelope_days, utc_today
+
+    with open_bench(home_of(home)) as bench:
+        policy = bench.catalog.policies.debug_envelope
+        days = envelope_days(bench, utc_today())
+    if as_json:
+        print_json({"policy": policy.model_dump(mode="json"), "days": [asdict(one) for one in days]})
+        return
+    if policy.is_on:
+        say(
+            f"The policy keeps {policy.share:.3g} of turns ({', '.join(policy.fields)}) "
+            f"for {policy.days} days."
+        )
+    else:
+        say("The debug envelope is off: debug_envelope.share in the policies is 0.")
+    if days:
+        show_table(
+            ("received", "deleted on", "entries", "turns", "bytes"),
+            [(one.received, one.expires_on, one.entries, one.turns, one.bytes) for one in days],
+            right=("entries", "turns", "bytes"),
+        )
+    else:
+        say("It holds nothing.")
+
+
+@debug.command("read")
+def read_entries(
+    day: Annotated[
+        datetime | None,
+        typer.Option("--day", formats=DAY, metavar="DAY", help="Received day, YYYY-MM-DD. Default: all."),
+    ] = None,
+    turn: Annotated[
+        str | None, typer.Option("--turn", metavar="ID", help="Only this turn, as turn_id in the tables.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many entries.")] = 20,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read entries; who read how many, and when, is kept in the state log."""
+    from exp_pipeline.steps.debug_envelope import read_debug_envelope
+
+    received = day.date() if day is not None else None
+    who = getpass.getuser()
+    with open_bench(home_of(home)) as bench:
+        found = read_debug_envelope(
+            bench, who, at=datetime.now(UTC), received=received, turn=turn, limit=limit
+        )
+    typer.echo(
+        "These are texts of learners. Redaction knows forms (addresses, numbers, links), not names: treat "
+        f"them as personal, do not copy them. It is on record that {who} read {len(found)} entries.",
+        err=True,
+    )
+    if as_json:
+        print_json(found)
+        return
+    for entry in found:
+        named = f"{entry['received_date']} {entry['event_name']} turn {entry['turn_id'] or '-'}"
+        say(f"{named} event {entry['event_id']} learner {entry['learner_id']} (until {entry['expires_on']})")
+        say(f"  {entry['field']}: {entry['text']}")
+    if not found:
+        say("Nothing was found.")
+
+
+@debug.command()
+def expire(home: HomeDir = None, as_json: AsJson = False) -> None:
+    """Delete what is past its day (all, where the policy is off); Dagster does so every day."""
+    from exp_pipeline.steps.debug_envelope import expire_debug_envelopes, utc_today
+
+    with open_bench(home_of(home)) as bench:
+        done = expire_debug_envelopes(bench, utc_today())
+    if as_json:
+        print_json(asdict(done))
+    elif done.files:
+        say(f"Deleted {done.files} files of the received days {', '.join(done.received_days)}.")
+    else:
+        say("Nothing was past its day.")
+    if done.missing_folders:
+        raise ExpError(
+            f"{', '.join(done.missing_folders)} may hold entries and is not there: mount it and run this "
+            "again; if it was deleted for good, make an empty folder of that name"
+        )

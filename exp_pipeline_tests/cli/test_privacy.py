@@ -1,9 +1,10 @@
-"""`erase` and `keys`: what they print, where they take an id from, and that no id is printed."""
+"""`erase`, `keys` and `debug`: what they print, where they take an id from, and that no id is printed."""
 
 from __future__ import annotations
 
+import getpass
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from exp_pipeline.cli.app import app
 from exp_pipeline.cli.runs import open_bench
 from exp_pipeline.steps.landing import land
 from exp_pipeline.store.home import Home
+from exp_pipeline.store.state import StateLog
 from exp_pipeline.transform.identity import identity_key
 
 OLD, NEW = "the-old-secret-0123456789", "the-new-secret-0123456789"
@@ -107,3 +109,62 @@ def test_a_lost_key_is_told_by_name(landed: Path, monkeypatch: pytest.MonkeyPatc
         land(bench, DAY)
     shown = json.loads(call("keys", "--home", landed, "--json").stdout)
     assert [one["standing"] for one in shown["known"]] == ["lost", "in_force"]
+
+
+@pytest.fixture
+def sampled(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that keeps a fifth of the texts, with two hundred turns that arrived today."""
+    monkeypatch.setenv("EXP_HMAC_KEY", OLD)
+    monkeypatch.setenv("EXP_DEBUG_ENVELOPE", str(tmp_path / "texts"))
+    policies = home / "catalog" / "policies" / "default.yaml"
+    policies.parent.mkdir(parents=True, exist_ok=True)
+    policies.write_text("debug_envelope: {share: 0.2}\n")
+    today = datetime.now(UTC).date()
+    folder = home / "landing" / f"received_date={today}"
+    folder.mkdir(parents=True)
+    lines = [
+        {
+            "event_id": f"e{number}", "event_name": "tutor_turn_submitted", "schema_version": "1.0",
+            "client_ts": f"{today}T10:00:00Z", "received_at": f"{today}T10:00:00Z", "turn_id": f"t{number}",
+            "learner_id": f"raw-ada-{number}", "role": "student", "platform": "web", "app_version": "1.0",
+            "prompt": f"I am raw-ada-{number}, a@b.example",
+        }
+        for number in range(200)
+    ]  # fmt: skip
+    (folder / "a.ndjson").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    with open_bench(Home(home)) as bench:
+        land(bench, today)
+    return home
+
+
+def test_debug_reads_with_a_warning_and_a_record(sampled: Path) -> None:
+    listed = json.loads(call("debug", "list", "--home", sampled, "--json").stdout)
+    (day,) = listed["days"]
+    assert day["entries"] == day["turns"] > 10
+    assert "I am" not in call("debug", "list", "--home", sampled).output
+    shown = call("debug", "read", "--home", sampled, "--limit", 2)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count("prompt: I am [id], [email]") == 2
+    assert "texts of learners" in shown.stderr
+    (entry,) = StateLog(sampled / "state" / "state.sqlite").entries("debug_envelope_read")
+    assert entry.content["entries"] == 2
+    assert entry.subject == getpass.getuser()
+    found = json.loads(call("debug", "read", "--home", sampled, "--day", day["received"], "--json").stdout)
+    assert len(found) == 20
+    none = call("debug", "read", "--home", sampled, "--turn", "no such turn")
+    assert "Nothing was found" in none.stdout
+
+
+def test_debug_expire_deletes_what_the_policy_no_longer_allows(sampled: Path) -> None:
+    assert "Nothing was past its day" in call("debug", "expire", "--home", sampled).stdout
+    (sampled / "catalog" / "policies" / "default.yaml").write_text("debug_envelope: {share: 0}\n")
+    assert "Deleted 1 files" in call("debug", "expire", "--home", sampled).stdout
+    assert "is off" in call("debug", "list", "--home", sampled).stdout
+    assert "holds nothing" in call("debug", "list", "--home", sampled).stdout
+
+
+def test_debug_says_which_folder_is_missing(sampled: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts").rename(tmp_path / "elsewhere")
+    gone = call("debug", "expire", "--home", sampled)
+    assert gone.exit_code == 2
+    assert str(tmp_path / "texts") in gone.stderr

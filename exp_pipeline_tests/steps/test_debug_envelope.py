@@ -171,14 +171,13 @@ def test_texts_are_redacted_private_and_nowhere_else(bench: Workbench, folder: P
 
 
 def test_a_row_that_nobody_could_erase_or_read_is_not_kept(bench: Workbench, folder: Path) -> None:
-    rows = [
-        {**row, **change}
-        for row, change in zip(
-            messages(100),
-            [{"learner_id": None}, {"tokens_in": "many"}, {"event_id": None}, {}] * 50,
-            strict=True,
-        )
+    changes: list[dict[str, Any]] = [
+        {"learner_id": None},
+        {"tokens_in": "many"},
+        {"event_id": None},
+        {},
     ]
+    rows = [{**row, **change} for row, change in zip(messages(100), changes * 50, strict=True)]
     put(bench, rows)
     land(with_policy(bench, folder, share=0.2), DAY)
     entries = kept(folder)
