@@ -278,6 +278,47 @@ class ExclusionCount(Noun):
     rows: int
 
 
+InputCause = Literal[
+    "late data", "correction", "made anew", "new days", "brief", "metrics", "code", "limits", "unknown"
+]
+
+
+class InputChange(Noun):
+    """One kind of input in which two snapshots differ: why, of which tables, on which event days."""
+
+    why: InputCause
+    tables: tuple[str, ...] = ()
+    days: tuple[date, ...] = ()
+
+
+class Movement(Noun):
+    """By how much one estimate moved between two readouts; `in_old_errors` in standard errors of the first.
+
+    Only effects that both readouts may show; `moved` is None where one of them has no estimate.
+    """
+
+    metric: str
+    title: str
+    role: Role
+    display: Display
+    arm: str
+    n_control: int
+    n_treatment: int
+    before: float | None
+    now: float | None
+    moved: float | None
+    in_old_errors: float | None
+
+
+class SinceLast(Noun):
+    """What changed since the readout before: its snapshot, which inputs are others, which estimates moved."""
+
+    snapshot: str
+    as_of: date | None
+    inputs: tuple[InputChange, ...]
+    movements: tuple[Movement, ...]
+
+
 class Readout(Noun):
     """Everything a memo shows about one experiment at one snapshot.
 
@@ -312,4 +353,5 @@ class Readout(Noun):
     decision: Decision
     limits: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
+    since_last: SinceLast | None = None
     provenance: Provenance

@@ -6,6 +6,7 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Estimate, Impact, Readout
 from exp_pipeline.report import effecttables, numbers, tables
 from exp_pipeline.report.cells import NONE
+from exp_pipeline.report.changes import since_last_table
 from exp_pipeline.report.document import (
     ArmVerdict,
     BlindingView,
@@ -120,6 +121,8 @@ def _appendix(shown: Readout, shield: Screen, display: Display, decimals: int) -
     out.append(effecttables.guardrails_table(guardrails))
     if not shield.hidden_because:
         out.append(effecttables.robustness_table(shown.robustness, display, decimals, shield))
+    if shown.since_last is not None:
+        out.append(since_last_table(shown.since_last, shield))
     out += [
         tables.power_table(shown.power, display, shield),
         tables.exclusions_table(shown.exclusions),

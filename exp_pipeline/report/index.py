@@ -29,6 +29,7 @@ class IndexEntry(Noun):
     blinded: bool
     as_of: date
     href: str
+    stale: bool = False
 
     @field_validator("href")
     @classmethod
@@ -38,7 +39,7 @@ class IndexEntry(Noun):
         return href
 
 
-def index_entry(readout: Readout, href: str) -> IndexEntry:
+def index_entry(readout: Readout, href: str, *, stale: bool = False) -> IndexEntry:
     """What does the index say of one readout? Raises ValueError for an address that is not one of a page."""
     memo = memo_document(readout)
     several = len(memo.primary) > 1
@@ -54,6 +55,7 @@ def index_entry(readout: Readout, href: str) -> IndexEntry:
         blinded=memo.blinding.hidden,
         as_of=memo.as_of,
         href=href,
+        stale=stale,
     )
 
 

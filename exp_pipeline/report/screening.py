@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exp_pipeline.model.readout import Estimate, Readout
+from exp_pipeline.model.readout import Estimate, Readout, SinceLast
 from exp_pipeline.report import numbers
 from exp_pipeline.report.document import Cell
 
@@ -79,8 +79,17 @@ def without_hidden_effects(readout: Readout) -> Readout:
             "novelty_contrasts": (),
             "robustness": (),
             "impact": (),
+            "since_last": without_hidden_movements(readout.since_last),
         }
     )
+
+
+def without_hidden_movements(since: SinceLast | None) -> SinceLast | None:
+    """What changed since the last readout as far as it may be told: of effects, guardrails only."""
+    if since is None:
+        return None
+    guardrails = tuple(one for one in since.movements if one.role == "guardrail")
+    return since.model_copy(update={"movements": guardrails})
 
 
 def _hidden_values(segments: Iterable[Estimate], minimum: int) -> frozenset[tuple[str, str]]:

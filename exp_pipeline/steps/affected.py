@@ -217,7 +217,7 @@ def _settled(
     found: list[OutOfDate] = []
     unaffected: list[tuple[Manifest, Mapping[str, str]]] = []
     arrivals = Arrivals(bench, present, most_rows)
-    corrections = {source.name for source in bench.catalog.sources if source.correction}
+    corrections = frozenset(source.name for source in bench.catalog.sources if source.correction)
     written = {day_of(name) for table in SETTLED for name in present.partitions(table)}
     for day in sorted(written | set(present.slices())):
         expected = inputs_of(present, "events", event_day(day))
@@ -238,7 +238,7 @@ def _settled(
 
 
 def _touched(
-    arrivals: Arrivals, day: date, recorded: Mapping[str, str], expected: Inputs, corrections: Collection[str]
+    arrivals: Arrivals, day: date, recorded: Mapping[str, str], expected: Inputs, corrections: frozenset[str]
 ) -> tuple[Why, tuple[str, ...]] | None:
     """Whether changes among landed rows reach a day, why, and under which received days they came."""
     if recorded.get(SETTINGS) != expected[SETTINGS]:
@@ -253,10 +253,10 @@ def _touched(
         if key.endswith(event_day(day)):
             if changed.rows or not changed.known:
                 own.append(received)
-                corrected = corrected or bool(corrections & set(changed.sources))
+                corrected = corrected or bool(corrections.intersection(changed.sources))
         elif arrivals.has_copies(changed, day):
             copies.append(received)
-            corrected = corrected or bool(corrections & set(changed.sources))
+            corrected = corrected or bool(corrections.intersection(changed.sources))
     if own or copies:
         why: Why = "correction" if corrected else "late events" if own else "copies"
         return why, tuple(sorted({*own, *copies}))
@@ -305,8 +305,8 @@ def _made(bench: Workbench, present: Present, table: str, units: UnitDigests | N
 def _expected(present: Present, table: str) -> tuple[str, ...]:
     """The partitions that a table should have: those of the table it is made from."""
     if table in ("enrollments", "content"):
-        above = "sessions" if table == "enrollments" else "events"
-        return (WHOLE,) if present.partitions(above) else ()
+        source = "sessions" if table == "enrollments" else "events"
+        return (WHOLE,) if present.partitions(source) else ()
     above = present.partitions("learner_days" if table == "unit_days" else "events")
     return tuple(sorted({*above, *present.partitions(table)} & set(present.partitions("events"))))
 

@@ -101,7 +101,7 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
         raise ExpError("no unit_days yet: materialize the daily assets first (`exp run`)")
     require_definitions(bench, experiment)
     newest = min(newest, brief.end - DAY)
-    inputs = _input_digests(bench, brief, newest)
+    inputs = input_digests(bench, brief, newest)
     snapshot = digest_of(inputs)[:16]
     marts = Marts(bench.home.marts)
     record = {
@@ -132,7 +132,8 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     return Snapshot(experiment, snapshot, newest, folder, rows, made, written)
 
 
-def _input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
+def input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
+    """Everything that a snapshot of data up to a day is made from, each input by its digest."""
     lake = bench.lake
     window = days_of(brief, newest)
     tables: dict[str, object] = {}

@@ -26,6 +26,7 @@ from exp_pipeline.model.readout import (
 from exp_pipeline.report import index_entry, index_html, render_memo
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiment import brief_of, compute_readout, lock_of, unblinded_because
+from exp_pipeline.steps.staleness import Staleness, since_last, stale_readouts, staleness
 from exp_pipeline.store.files import write_text
 from exp_pipeline.store.marts import Marts
 
@@ -41,7 +42,10 @@ RESULTS: dict[str, type[Noun]] = {
 
 @dataclass(frozen=True, slots=True)
 class MemoFiles:
-    """Where one experiment's memo lies, in each form, and the readout it was made from."""
+    """Where one experiment's memo lies, in each form, and the readout it was made from.
+
+    `stale` says which inputs changed since its snapshot was made; empty where none did.
+    """
 
     experiment: str
     snapshot: str
@@ -50,6 +54,7 @@ class MemoFiles:
     markdown: Path
     json: Path
     seconds: float
+    stale: str = ""
 
 
 def folder_of(bench: Workbench, experiment: str, snapshot: str) -> Path:
@@ -78,21 +83,33 @@ def readout_of(bench: Workbench, experiment: str, snapshot: str | None = None) -
     path = folder_of(bench, experiment, name) / "readout.json"
     brief = brief_of(bench, experiment)
     lock = lock_of(bench, brief)
+    before = _readout_before(bench, experiment, name)
     state = digest_of(
         [
             brief.digest(),
             lock.model_dump(mode="json"),
             bench.code_version,
             unblinded_because(bench, experiment),
+            *([before.provenance.snapshot] if before is not None else []),
         ]
     )
     key = folder_of(bench, experiment, name) / "state.json"
     if path.is_file() and key.is_file() and json.loads(key.read_text()) == {"state": state}:
         return Readout.model_validate_json(path.read_text())
     readout = compute_readout(bench, experiment, name)
+    if before is not None:
+        readout = readout.model_copy(update={"since_last": since_last(bench, readout, before)})
     write_text(path, readout.model_dump_json(indent=1) + "\n")
     write_text(key, json.dumps({"state": state}) + "\n")
     return readout
+
+
+def _readout_before(bench: Workbench, experiment: str, snapshot: str) -> Readout | None:
+    """The readout as it was given of the snapshot before the current one; None for an older snapshot."""
+    marts = Marts(bench.home.marts)
+    before = marts.before(experiment) if marts.current(experiment) == snapshot else None
+    path = folder_of(bench, experiment, before) / "readout.json" if before is not None else None
+    return Readout.model_validate_json(path.read_text()) if path is not None and path.is_file() else None
 
 
 def result_frame(rows: Sequence[Noun], kind: type[Noun]) -> pl.DataFrame:
@@ -137,7 +154,10 @@ def write_memo(bench: Workbench, experiment: str) -> MemoFiles:
     """Write the memo of the current readout in three forms beside it, and as `readouts/<experiment>.*`."""
     started = time.monotonic()
     readout = readout_of(bench, experiment)
-    memo = render_memo(readout)
+    against = staleness(bench, experiment)
+    stale = against.sentence() if against is not None and against.stale else ""
+    limits = (stale, *readout.limits) if stale else readout.limits
+    memo = render_memo(readout.model_copy(update={"limits": limits}))
     folder = folder_of(bench, experiment, readout.provenance.snapshot)
     latest = bench.home.readouts / experiment
     for text, suffix in ((memo.html, "html"), (memo.markdown, "md"), (memo.json, "json")):
@@ -148,6 +168,7 @@ def write_memo(bench: Workbench, experiment: str) -> MemoFiles:
         experiment=experiment,
         snapshot=readout.provenance.snapshot,
         readout=readout,
+        stale=stale,
         html=bench.home.readouts / f"{experiment}.html",
         markdown=bench.home.readouts / f"{experiment}.md",
         json=bench.home.readouts / f"{experiment}.json",
@@ -155,14 +176,25 @@ def write_memo(bench: Workbench, experiment: str) -> MemoFiles:
     )
 
 
+def mark_stale(bench: Workbench) -> tuple[Staleness, ...]:
+    """Write the memos of stale readouts again, so that they and the index say so; gives what was found."""
+    found = stale_readouts(bench)
+    for one in found:
+        if (bench.home.readouts / f"{one.experiment}.html").is_file():
+            write_memo(bench, one.experiment)
+    return found
+
+
 def write_index(bench: Workbench) -> Path:
     """Write the page that lists every experiment with a memo."""
     entries = []
+    stale = {one.experiment for one in stale_readouts(bench)}
     for name in sorted(bench.catalog.briefs):
         snapshot = Marts(bench.home.marts).current(name)
         path = folder_of(bench, name, snapshot) / "readout.json" if snapshot else None
         if path is not None and path.is_file() and (bench.home.readouts / f"{name}.html").is_file():
-            entries.append(index_entry(Readout.model_validate_json(path.read_text()), f"{name}.html"))
+            readout = Readout.model_validate_json(path.read_text())
+            entries.append(index_entry(readout, f"{name}.html", stale=name in stale))
     path = bench.home.readouts / "index.html"
     write_text(path, index_html(entries))
     return path

@@ -114,8 +114,22 @@ class Marts:
             fsync_folder(folder.parent)
 
     def point(self, experiment: str, snapshot: str) -> None:
-        """Say which snapshot is current."""
-        write_text(self.folder(experiment) / POINTER, json.dumps({"snapshot": snapshot}) + "\n")
+        """Say which snapshot is current; the one that was current until now is the one before it."""
+        try:
+            now = self.current(experiment)
+        except StoreError:
+            # A damaged pointer is healed by writing it anew.
+            now = None
+        if now == snapshot:
+            return
+        pointer = {"snapshot": snapshot} | ({"before": now} if now is not None else {})
+        write_text(self.folder(experiment) / POINTER, json.dumps(pointer) + "\n")
+
+    def before(self, experiment: str) -> str | None:
+        """The snapshot that was current before the one that is, or None."""
+        found = _json_object(self.folder(experiment) / POINTER, "materialize mad again") or {}
+        name = found.get("before")
+        return name if isinstance(name, str) and SLUG.fullmatch(name) else None
 
 
 def _json_object(path: Path, advice: str) -> dict[str, object] | None:
