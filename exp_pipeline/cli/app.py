@@ -11,6 +11,7 @@ from exp_pipeline.cli import (
     events,
     experiments,
     homes,
+    metrics,
     privacy,
     quality,
     runs,
@@ -72,6 +73,7 @@ for command in (
 app.add_typer(privacy.keys)
 app.add_typer(privacy.debug)
 app.add_typer(sources.app, name="source")
+app.add_typer(metrics.app, name="metrics")
 
 
 def main() -> None:
