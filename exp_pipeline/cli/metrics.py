@@ -151,7 +151,7 @@ def show(
     if as_json:
         print_json(_plain(sheet))
         return
-    _tell(sheet)
+    tell(sheet)
 
 
 def _plain(sheet: MetricSheet) -> dict[str, object]:
@@ -172,12 +172,13 @@ def _plain(sheet: MetricSheet) -> dict[str, object]:
     }
 
 
-def _tell(sheet: MetricSheet) -> None:
+def tell(sheet: MetricSheet) -> None:
+    """Print everything about one metric for people, in 80 columns."""
     from exp_pipeline.report.metric_catalogue import calculation, window
 
     metric = sheet.metric
     better = "more" if metric.direction == "increase" else "less"
-    say(f"{metric.title} ({metric.name})\n")
+    say(f"{metric.name}\n{metric.title}\n")
     _wrapped(metric.definition)
     say()
     facts = {
@@ -247,17 +248,17 @@ def _wrapped(text: str, first: str = "", rest: str = "") -> None:
 def _sql(text: str, indent: str) -> None:
     lines = []
     for line in text.splitlines():
-        deeper = " " * (len(line) - len(line.lstrip()))
+        start = indent + " " * (len(line) - len(line.lstrip()))
         lines += textwrap.wrap(
             line.strip(),
-            max(_WIDTH - len(indent) - len(deeper), 40),
-            initial_indent=deeper,
-            subsequent_indent=f"{deeper}  ",
+            _WIDTH,
+            initial_indent=start,
+            subsequent_indent=f"{start}  ",
             break_long_words=False,
             break_on_hyphens=False,
         )
     for line in lines[:_SQL_LINES]:
-        say(indent + line)
+        say(line)
     if len(lines) > _SQL_LINES:
         say(f"{indent}... {len(lines) - _SQL_LINES} more lines, see --json")
 

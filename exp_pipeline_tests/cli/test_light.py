@@ -17,8 +17,8 @@ from exp_pipeline.store.state import StateLog
 from exp_pipeline.transform.assignment import arm_of
 
 COMMANDS = (
-    "demo", "init", "validate", "events", "run", "plan", "status", "quality", "readout", "unblind", "analyze",
-    "assign", "simulate", "doctor",
+    "demo", "init", "validate", "events", "metrics", "run", "plan", "status", "quality", "readout", "unblind",
+    "analyze", "assign", "simulate", "doctor",
 )  # fmt: skip
 
 
