@@ -39,7 +39,7 @@ def wide(text: str) -> str:
         # What a lesson is about stays.
         ("3/4 + 1.5 = 2.25, x = 120000", "3/4 + 1.5 = 2.25, x = 120000"),
         ("at 10:30 on page 12, e.g. this", "at 10:30 on page 12, e.g. this"),
-        ("Was ist ½ von 10 €? 5 €.", "Was ist 1⁄2 von 10 €? 5 €."),
+        ("Was ist ½ von 10 €? 5 €.", "Was ist 1\u20442 von 10 €? 5 €."),
         # Not known by its form.
         ("I am Ada from Springfield", "I am Ada from Springfield"),
     ],
@@ -57,7 +57,7 @@ def test_ids_of_the_row_go_in_any_writing() -> None:
     assert redacted("Straße 12345", ["straße 12345"]) == "[id]"
 
 
-words = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=40)
+words = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
 SECRETS = (
     "kid@home.example",
     "+1 555 010 9999",
