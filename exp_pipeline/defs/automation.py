@@ -24,6 +24,8 @@ DAILY_ASSETS = (
     "turns",
     "assignments",
     "exposures",
+    "roster",
+    "roster_quarantine",
     "enrollments",
     "content",
     "unit_days",

@@ -5,7 +5,7 @@ import dagster as dg
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import metadata_of, report, spec, window_of
-from exp_pipeline.steps import behaviour, exposure, facts
+from exp_pipeline.steps import behaviour, exposure, facts, roster
 from exp_pipeline.steps import sessions as cutting
 
 _RANGE = dg.BackfillPolicy.single_run()
@@ -77,6 +77,41 @@ def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
 @dg.multi_asset(
     specs=[
         spec(
+            "roster",
+            group="identity",
+            description="Who sits in which class by the school's own list, from files in `landing/roster`; "
+            "empty where there is none.",
+            table="roster",
+        ),
+        spec(
+            "roster_quarantine",
+            group="identity",
+            description="Rows of the roster's files that give no stay, with the reason.",
+            table="roster_quarantine",
+        ),
+    ],
+    name="read_roster",
+)
+def roster_read(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> tuple[dg.MaterializeResult[None], dg.MaterializeResult[None]]:
+    with pipeline.open(context) as bench:
+        written = {one.table: one for one in roster.land_roster(bench)}
+        there = {name: bench.lake.manifest(name, roster.WHOLE) for name in (roster.ROSTER, roster.REFUSED)}
+
+    def told(name: str) -> dg.MaterializeResult[None]:
+        found = there[name]
+        rows = {"dagster/row_count": found.rows if found is not None else 0}
+        return dg.MaterializeResult(
+            asset_key=name, metadata=metadata_of(written[name]) if name in written else rows
+        )
+
+    return told(roster.ROSTER), told(roster.REFUSED)
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
             "assignments",
             group="exposure",
             description="Who was put into which arm on this day, with the context frozen at that "
@@ -84,7 +119,7 @@ def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
             "a unit's first assignment over all days is the one that counts.",
             table="assignments",
             partitions=parts.event_days,
-            deps=["events"],
+            deps=["events", "roster"],
         ),
         spec(
             "exposures",
@@ -116,7 +151,7 @@ def assigned(
             description="Who sat in which class, from when to when (the end is excluded, empty while "
             "it lasts).",
             table="enrollments",
-            deps=[dg.AssetDep("sessions", partition_mapping=dg.AllPartitionMapping())],
+            deps=[dg.AssetDep("sessions", partition_mapping=dg.AllPartitionMapping()), "roster"],
         ),
         spec(
             "content",

@@ -8,6 +8,7 @@ ASSETS = [
     days.learner_days,
     days.sessions,
     days.turns,
+    days.roster_read,
     days.assigned,
     days.identities,
     days.unit_days,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
+from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.steps.context import Workbench, Written
 from exp_pipeline.steps.identity import ERASED, LINKS, identity_rows, name_people
@@ -38,15 +39,7 @@ _IDS = {
     "district": "district_id",
 }
 _NEEDED = ("student", "class", "start_at")
-COLUMNS = {
-    "learner_id": "VARCHAR",
-    "learner_key": "UBIGINT",
-    **{name: "VARCHAR" for name in list(_IDS.values())[1:]},
-    "start_at": "TIMESTAMP",
-    "end_at": "TIMESTAMP",
-    "file": "VARCHAR",
-    "row_number": "BIGINT",
-}
+COLUMNS = table_columns(ROSTER)
 _NEVER = datetime.max
 
 
@@ -125,9 +118,7 @@ def _write(
 ) -> Written:
     path = bench.lake.staging(table, WHOLE)
     rows.write_parquet(path, compression="zstd")
-    return bench.commit(
-        table, WHOLE, [NewFile(path, "all", rows.height)], started, schema_version="1", facts=facts
-    )
+    return bench.commit(table, WHOLE, [NewFile(path, "all", rows.height)], started, facts=facts)
 
 
 def _rows(file: int, path: Path) -> Iterator[_Row]:

@@ -48,7 +48,8 @@ from exp_pipeline.store.warehouse import (
 from exp_pipeline.transform import measures as measure_sql
 
 LAKE_VIEWS = (
-    "events", "quarantine", "exclusions", "learner_days", "sessions", "turns", "enrollments", "content",
+    "events", "quarantine", "exclusions", "learner_days", "sessions", "turns",
+    "roster", "roster_quarantine", "enrollments", "content",
     "assignments", "exposures", "units", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
 )  # fmt: skip
 VIEWS = (*LAKE_VIEWS, UNIT_WEEKS)

@@ -31,7 +31,6 @@ from exp_pipeline.model.names import IDENTIFIER
 from exp_pipeline.model.readout import GuardrailResult, IntegrityCheck
 from exp_pipeline.steps.behaviour import learner_days_query
 from exp_pipeline.steps.ingest import event_columns, payload_digest
-from exp_pipeline.steps.roster import COLUMNS as ROSTER_COLUMNS
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
 
@@ -124,7 +123,7 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
     build("learner_days", learner_days_query((), sorted_input=False))
     build("bouts")
     connection.execute("create view edge_bouts as select * from bouts where at_edge")
-    stays = ", ".join(f'"{name}" {kind}' for name, kind in ROSTER_COLUMNS.items())
+    stays = ", ".join(f'"{name}" {kind}' for name, kind in table_columns("roster").items())
     connection.execute(f"create table roster ({stays})")
     for name in ("chains", "cap_starts", "sessions", "turns", "content", "assignments"):
         build(name)
@@ -175,7 +174,7 @@ WRITTEN_BY_SQL = [name for name in TABLE_NAMES if name in queries.query_names()]
 
 
 def test_the_tables_that_a_query_writes_are_known() -> None:
-    by_code = {"srm_daily", "guardrails_daily", "data_quality"}
+    by_code = {"roster", "roster_quarantine", "srm_daily", "guardrails_daily", "data_quality"}
     assert set(TABLE_NAMES) - set(WRITTEN_BY_SQL) == by_code
 
 

@@ -6,8 +6,11 @@ import json
 from collections import Counter
 from datetime import date, datetime
 
+import polars as pl
 import pytest
 
+from exp_pipeline.contracts.published.behaviour import ROSTER_REASONS
+from exp_pipeline.contracts.validation import validate_table
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Window, Workbench
@@ -54,6 +57,26 @@ def test_stays_are_pseudonymous_and_in_utc(bench: Workbench) -> None:
     )  # fmt: skip
     stored = b"".join(path.read_bytes() for path in bench.home.lake.rglob("*") if path.is_file())
     assert not any(raw in stored for raw in (b"raw-ada", b"raw-bo"))
+
+
+def test_both_tables_keep_their_contract(bench: Workbench) -> None:
+    """Every reason the reader knows stands in the contract, and what is kept keeps it."""
+    put(
+        bench, "a.csv",
+        HEAD + "raw-ada,7b,t1,,,2026-03-01,\nraw-ada,7c,,s1,,2026-03-05,2026-03-08\n"
+        "raw-bo,7b,,,,2026-03-01,\nraw-ada,7d,,,,2026-03-06,2026-03-07\n,7b,,,,2026-03-01,\nraw-cy,,,,,2026-03-01,\nraw-cy,7b,,,,,\n"
+        "raw-cy,7b,,,,soon,\nraw-cy,7b,,,,2026-03-02,later\nraw-cy,7b,,,,2026-03-02,2026-03-01\n",
+    )  # fmt: skip
+    put(bench, "b.ndjson", b'[1]\n{"student"\n{"student": "\xff", "class": "7b", "start_at": "2026-03-01"}\n')
+    # The same file twice: its refused rows are refused twice.
+    put(bench, "c.xlsx", "PK")
+    put(bench, "d.xlsx", "PK")
+    add_erased(bench, [who(bench, "raw-bo")])
+    land_roster(bench)
+    for name, rows in ((ROSTER, 2), (REFUSED, 13)):
+        (path,) = bench.lake.paths(bench.lake.manifests(name, [WHOLE]))
+        assert validate_table(name, pl.read_parquet(path), WHOLE).height == rows
+    assert {reason for (reason,) in table(bench, REFUSED, "reason")} == set(ROSTER_REASONS)
 
 
 def test_what_cannot_be_a_stay_is_refused_with_its_reason(bench: Workbench) -> None:

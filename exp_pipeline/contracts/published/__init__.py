@@ -12,6 +12,8 @@ _TABLES = (
     behaviour.LEARNER_DAYS,
     behaviour.SESSIONS,
     behaviour.TURNS,
+    behaviour.ROSTER,
+    behaviour.ROSTER_QUARANTINE,
     behaviour.ENROLLMENTS,
     behaviour.CONTENT,
     experiments.ASSIGNMENTS,

@@ -151,6 +151,54 @@ ENROLLMENTS = PublishedTable(
     rules=(RowRule("ends_after_start", "end_at >= start_at", "A stay does not end before it starts."),),
 )
 
+ROSTER = PublishedTable(
+    name="roster",
+    grain="One stay of one learner in one class, as the school's own list says it.",
+    columns=(
+        _LEARNER,
+        _LEARNER_KEY,
+        text("class_id", "Class."),
+        text("teacher_id", "Teacher named with the stay.", nullable=True),
+        text("school_id", "School named with the stay.", nullable=True),
+        text("district_id", "District named with the stay.", nullable=True),
+        moment("start_at", "Start of the stay (UTC)."),
+        moment(
+            "end_at",
+            "End of the stay, or start of the learner's next one (UTC, not included); null while it lasts.",
+            nullable=True,
+        ),
+        text("file", "Roster file, by the first 16 hex digits of its SHA-256."),
+        count("row_number", "Place of the row in its file (1 is the first).", ge=1),
+    ),
+    key=("learner_id", "start_at"),
+    rules=(RowRule("ends_after_start", "end_at > start_at", "A stay ends after it starts."),),
+)
+
+ROSTER_REASONS = (
+    "not_utf8",
+    "not_json",
+    "not_an_object",
+    "unknown_format",
+    "missing_student",
+    "missing_class",
+    "missing_start_at",
+    "wrong_type:start_at",
+    "wrong_type:end_at",
+    "ends_before_start",
+    "overlapping_stay",
+    "erased",
+)
+
+ROSTER_QUARANTINE = PublishedTable(
+    name="roster_quarantine",
+    grain="One row of a roster file that gives no stay.",
+    columns=(
+        text("file", "Roster file, by the first 16 hex digits of its SHA-256."),
+        count("row_number", "Place of the row in its file (1 is the first).", ge=1),
+        text("reason", "Why it gives no stay.", isin=ROSTER_REASONS),
+    ),
+)
+
 CONTENT = PublishedTable(
     name="content",
     grain="One content item with one learning objective, as events name them.",
