@@ -19,6 +19,8 @@ ASSETS = {
     "events": ("ingest", "day"),
     "quarantine": ("ingest", "day"),
     "exclusions": ("ingest", "day"),
+    "roster": ("identity", ""),
+    "roster_quarantine": ("identity", ""),
     "enrollments": ("identity", ""),
     "content": ("identity", ""),
     "learner_days": ("facts", "day"),
