@@ -241,9 +241,10 @@ def peer_lines(stages: Stages) -> list[str]:
         "## The same work by other means",
         "",
         "Events to sessions and to the 22 measures of each unit and day, each in a process of its own, at "
-        "most ten minutes. Compared before any time is shown: start, end, events and turns of every session, "
-        "every measure of every unit and day. Ours also writes assignments, exposures, "
-        "learner-days, and more columns.",
+        "most ten minutes, over the same event files (already sorted by learner and time, which is the "
+        "door's work). Compared before any time is shown: start, end, events and turns of every session, "
+        "every measure of every unit and day. Ours also writes assignments, exposures, the measures of "
+        "learners and days outside the experiment, and what each session's context was.",
         "",
         "| by | results | seconds | of LIMIT | CPU s | of LIMIT | peak MB |",
         "|---|---|--:|--:|--:|--:|--:|",
@@ -308,6 +309,13 @@ def page(facts: Mapping[str, object], results: Sequence[Result], base: Stages | 
     for line in extra_lines(stages):
         lines += [line, ""]
     lines += peer_lines(stages)
+    later = [
+        f"`{one['stage']}` ({one['measured']}, commit {one['commit']})"
+        for one in results
+        if "measured" in one
+    ]
+    if later:
+        lines += ["", f"Measured again, after the run: {', '.join(later)}."]
     return "\n".join(lines).rstrip() + "\n"
 
 

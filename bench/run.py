@@ -153,6 +153,9 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=28, help="over how many days (28)")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, and no page is written")
     parser.add_argument("--only", nargs="+", choices=known, help="these stages over an earlier lake; no page")
+    parser.add_argument(
+        "--again", nargs="+", choices=known, help="measure these anew into the stored page, which says so"
+    )
     parser.add_argument("--keep", action="store_true", help="do not remove a large size after its run")
     parser.add_argument("--pages", action="store_true", help="write the pages again from stored numbers")
     parser.add_argument("--folder", type=Path, help="where the data lies (exp-bench in the temporary folder)")
@@ -179,6 +182,13 @@ def main() -> None:
         return
     check_room(root, events)
     facts = machine(events, given.days)
+    if given.again:
+        stored = json.loads(report.stored(RESULTS, events, given.days).read_text(encoding="utf-8"))
+        later = {"measured": facts["date"], "commit": facts["commit"]}
+        fresh = {str(one["stage"]): {**one, **later} for one in runner.run(given.again)}
+        results = [fresh.pop(str(one["stage"]), one) for one in stored["stages"]] + list(fresh.values())
+        print("\n" + report.write(RESULTS, stored["machine"], results))
+        return
     if given.only:
         runner.run(given.only)
         return
