@@ -15,7 +15,6 @@ from exp_pipeline.model.errors import ExpError
 if TYPE_CHECKING:
     from exp_pipeline.catalog import Catalog
     from exp_pipeline.model.metrics import Metric
-    from exp_pipeline.report.metric_catalogue import Branch
     from exp_pipeline.steps.backfill_needs import Need
     from exp_pipeline.steps.metric_sheet import MetricSheet
 
@@ -26,7 +25,6 @@ app = typer.Typer(
 _WIDTH = 80
 # Bins make long SQL; --json has all of it.
 _SQL_LINES = 14
-_ARROWS = {"increase": "↑", "decrease": "↓"}
 
 
 @app.callback(invoke_without_command=True)
@@ -39,6 +37,14 @@ def list_metrics(
     event: Annotated[
         str | None,
         typer.Option("--event", metavar="NAME", help="Only metrics that count rows of this event."),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown",
+            metavar="FILE",
+            help="Write tree and tables into a Markdown file, between its marks.",
+        ),
     ] = None,
     home: HomeDir = None,
     as_json: AsJson = False,
@@ -61,14 +67,29 @@ def list_metrics(
             raise ExpError(f"there is no event {event!r}; the events are: {', '.join(event_names())}")
         named = metrics_by_event(catalog, event_names()).get(event, [])
         found = [one for one in found if one.name in named]
+    if markdown is not None:
+        _write_into(markdown, found)
     if as_json:
         print_json([one.model_dump(mode="json") for one in found])
-        return
-    _list(found)
+    elif markdown is not None:
+        say(f"Wrote {markdown}")
+    else:
+        _list(found)
+
+
+def _write_into(path: Path, found: Sequence[Metric]) -> None:
+    """Put the library between the marks of a file that has them; a new file holds nothing else."""
+    from exp_pipeline.report.metric_catalogue import MARKS, library_markdown
+
+    text = path.read_text(encoding="utf-8") if path.exists() else "\n".join(MARKS) + "\n"
+    if any(text.count(mark) != 1 for mark in MARKS) or text.index(MARKS[0]) > text.index(MARKS[1]):
+        raise ExpError(f"{path} must hold {MARKS[0]} and, below it, {MARKS[1]}, once each")
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    path.write_text(f"{before}{MARKS[0]}\n\n{library_markdown(found)}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def _list(found: Sequence[Metric]) -> None:
-    from exp_pipeline.report.metric_catalogue import window
+    from exp_pipeline.report.metric_catalogue import ARROWS, window
 
     heads = {"north-star": "North star", "output": "Outputs", "input": "Inputs", "guardrail": "Guardrails"}
     last = None
@@ -76,8 +97,8 @@ def _list(found: Sequence[Metric]) -> None:
         if one.kind != last:
             say(("" if last is None else "\n") + heads[one.kind])
             last = one.kind
-        say(f"  {one.name} {_ARROWS[one.direction]}  {one.title}" if len(one.name + one.title) < 72 else
-            f"  {one.name} {_ARROWS[one.direction]}\n    {one.title}")  # fmt: skip
+        say(f"  {one.name} {ARROWS[one.direction]}  {one.title}" if len(one.name + one.title) < 72 else
+            f"  {one.name} {ARROWS[one.direction]}\n    {one.title}")  # fmt: skip
         facts = f"{one.type}, {one.display}, {window(one)}, per {one.unit}; {one.owner}"
         say(f"    {facts}")
     if not found:
@@ -90,7 +111,7 @@ def _list(found: Sequence[Metric]) -> None:
 @app.command()
 def tree(home: HomeDir = None, as_json: AsJson = False) -> None:
     """Draw what each metric is believed to move, up to the north star, and what watches over it."""
-    from exp_pipeline.report.metric_catalogue import kpi_tree
+    from exp_pipeline.report.metric_catalogue import kpi_tree, tree_lines
 
     branches = kpi_tree(_catalog(home).metrics)
     if as_json:
@@ -110,32 +131,8 @@ def tree(home: HomeDir = None, as_json: AsJson = False) -> None:
             ]
         )
         return
-    heads = {
-        "tree": "What is believed to move what (below each metric, those that drive it)",
-        "guardrail": "Guardrails: must not get worse",
-        "apart": "Apart: leads to no north star",
-    }
-    last = None
-    for one in branches:
-        if one.place != last:
-            say(("" if last is None else "\n") + heads[one.place] + "\n")
-            last = one.place
-        _draw(one)
-    say("\n↑ more is better, ↓ less is better.")
-    say("<> its counter-metric: look there when it improves too well.")
-
-
-def _draw(branch: Branch) -> None:
-    metric = branch.metric
-    kind = {"north-star": "north star", "guardrail": ""}.get(metric.kind, metric.kind)
-    kind += ", distal" if kind and metric.proximity == "distal" else ""
-    line = f"{branch.stem}{metric.name} {_ARROWS[metric.direction]}{f'  {kind}' if kind else ''}"
-    watched = f"<> {metric.counter_metric}" if metric.counter_metric else ""
-    if watched and len(line) + 2 + len(watched) <= _WIDTH:
-        line, watched = f"{line}  {watched}", ""
-    say(line)
-    if watched:
-        say(f"{branch.below}  {watched}")
+    for line in tree_lines(branches):
+        say(line)
 
 
 @app.command()

@@ -10,6 +10,15 @@ from exp_pipeline.model.metrics import Metric, Score
 
 Place = Literal["tree", "guardrail", "apart"]
 KINDS = ("north-star", "output", "input", "guardrail")
+ARROWS = {"increase": "↑", "decrease": "↓"}
+# What is written between them is drawn from the catalog.
+MARKS = ("<!-- library: exp metrics --markdown -->", "<!-- end of library -->")
+_WIDTH = 80
+_HEADS = {
+    "tree": "What is believed to move what (below each metric, those that drive it)",
+    "guardrail": "Guardrails: must not get worse",
+    "apart": "Apart: leads to no north star",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,34 @@ def _place_of(root: Metric) -> Place:
     return "tree" if root.kind == "north-star" else "apart"
 
 
+def tree_lines(branches: Iterable[Branch]) -> list[str]:
+    """The KPI tree as text in 80 columns, a line for each metric, with its counter-metric."""
+    lines: list[str] = []
+    last = None
+    for one in branches:
+        if one.place != last:
+            lines += [*([""] if last else []), _HEADS[one.place], ""]
+            last = one.place
+        lines += _drawn(one)
+    return [
+        *lines,
+        "",
+        "↑ more is better, ↓ less is better.",
+        "<> its counter-metric: look there when it improves too well.",
+    ]
+
+
+def _drawn(branch: Branch) -> list[str]:
+    metric = branch.metric
+    kind = {"north-star": "north star", "guardrail": ""}.get(metric.kind, metric.kind)
+    kind += ", distal" if kind and metric.proximity == "distal" else ""
+    line = f"{branch.stem}{metric.name} {ARROWS[metric.direction]}{f'  {kind}' if kind else ''}"
+    watched = f"<> {metric.counter_metric}" if metric.counter_metric else ""
+    if watched and len(line) + 2 + len(watched) <= _WIDTH:
+        return [f"{line}  {watched}"]
+    return [line, f"{branch.below}  {watched}"] if watched else [line]
+
+
 def calculation(metric: Metric) -> str:
     """How a metric is made of its measures, in a line."""
     over = f"{metric.numerator} / {metric.denominator}"
@@ -111,9 +148,10 @@ def window(metric: Metric) -> str:
 
 
 def library_markdown(metrics: Iterable[Metric]) -> str:
-    """The metrics as Markdown tables, one for each kind: name, what it says, calculation, counter-metric."""
+    """The metrics as Markdown: the tree, and a table for each kind with what every metric says and how."""
     known = sorted(metrics, key=lambda one: one.name)
-    lines: list[str] = []
+    drawn = tree_lines(kpi_tree({one.name: one for one in known}))
+    lines = ["```text", *drawn, "```", ""]
     for kind in KINDS:
         mine = [one for one in known if one.kind == kind]
         if not mine:

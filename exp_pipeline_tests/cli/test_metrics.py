@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date, datetime
 from pathlib import Path
+from typing import get_args
 
 import duckdb
 import pytest
@@ -13,14 +14,17 @@ from typer.testing import CliRunner, Result
 from exp_pipeline.cli.app import app
 from exp_pipeline.cli.metrics import tell
 from exp_pipeline.cli.runs import open_bench
+from exp_pipeline.model.metrics import MetricType
 from exp_pipeline.steps.behaviour import build_learner_days
 from exp_pipeline.steps.context import DAY, Window
 from exp_pipeline.steps.exposure import build_assignments, build_enrollments
 from exp_pipeline.steps.facts import build_unit_days
 from exp_pipeline.steps.metric_sheet import metric_sheet
 from exp_pipeline.steps.opening import open_catalog
+from exp_pipeline.steps.planning import check_readiness, history_of
 from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline.store.home import Home
+from exp_pipeline_tests.cli.calling import ROOT
 from exp_pipeline_tests.steps.conftest import commit_events
 
 WIDTH = 80
@@ -223,3 +227,56 @@ def test_a_plan_asks_for_days_before_the_start(begun: tuple[Path, date]) -> None
     assert [(one["table"], one["measure"], one["days"]) for one in found["needs"]] == [
         ("learner_days", "first_token_ms", [str(start), str(start + DAY)])
     ]
+
+
+def test_the_library_in_docs_is_the_one_that_ships(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "metrics.md"
+    copy = tmp_path / "metrics.md"
+    copy.write_text(page.read_text())
+    assert told("--markdown", copy, "--home", ROOT / "data") == [f"Wrote {copy}"]
+    assert copy.read_text() == page.read_text(), (
+        "write it again: exp metrics --home data --markdown docs/metrics.md"
+    )
+    for name in open_catalog(ROOT / "data" / "catalog").metrics:
+        assert page.read_text().count(f"\n| `{name}` |") == 1
+
+
+def test_every_type_of_metric_stands_in_docs() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    for name in get_args(MetricType):
+        assert f"`{name}`" in text.split("## What is summed up")[0], name
+
+
+def test_markdown_touches_only_what_stands_between_its_marks(home: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    told("--kind", "north-star", "--markdown", page, "--home", home)
+    page.write_text(f"Before.\n{page.read_text()}After.\n")
+    first = page.read_text()
+    told("--kind", "north-star", "--markdown", page, "--home", home)
+    assert page.read_text() == first
+    assert first.startswith("Before.\n<!-- library")
+    assert first.endswith("-->\nAfter.\n")
+    page.write_text("No marks.")
+    refused = call("--markdown", page, "--home", home)
+    assert (refused.exit_code, page.read_text()) == (2, "No marks.")
+    assert "must hold <!-- library" in refused.stderr
+
+
+def test_a_plan_takes_no_history_from_days_that_lack_a_measure(begun: tuple[Path, date]) -> None:
+    home, start = begun
+    brief = home / "catalog" / "experiments" / "my-experiment.yaml"
+    brief.write_text(brief.read_text().replace(f"start: {start}", f"start: {start + DAY * 5}"))
+    with open_bench(Home(home)) as bench:
+        whole = history_of(bench, bench.catalog.briefs["my-experiment"])
+    assert (whole.days, whole.lacking) == (2, 0)
+    ask(home, "p50_first_token_ms")
+    with open_bench(Home(home)) as bench:
+        without = history_of(bench, bench.catalog.briefs["my-experiment"])
+        assert (without.days, without.baseline, without.lacking) == (0, None, 2)
+        assert "2 days of history lack measures: see `exp metrics needs my-experiment`" in (
+            check_readiness(bench, "my-experiment").unchecked
+        )
+        # Only the newest run of days that hold every measure is history.
+        build_learner_days(bench, Window.of(start + DAY, start + DAY))
+        part = history_of(bench, bench.catalog.briefs["my-experiment"])
+        assert (part.days, part.lacking) == (1, 1)
