@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import date
 
 from exp_pipeline.contracts.table_columns import table_columns
-from exp_pipeline.steps.context import Window, Workbench, Written, event_day
+from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day
+from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
 from exp_pipeline.steps.origins import recording, recording_whole
 from exp_pipeline.steps.roster import land_roster, offer_roster
-from exp_pipeline.store.engine import Rows, quote
+from exp_pipeline.store.engine import quote
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform import queries
 
@@ -23,7 +24,6 @@ def build_assignments(bench: Workbench, window: Window) -> list[Written]:
     The context is frozen with the assignment; where its event names no class, the roster of that moment does.
     """
     land_roster(bench)
-    offer_roster(bench)
     return _daily(bench, "assignments", window)
 
 
@@ -34,18 +34,21 @@ def build_exposures(bench: Workbench, window: Window) -> list[Written]:
 
 def _daily(bench: Workbench, table: str, window: Window) -> list[Written]:
     bench = recording(bench, (table,), window)
-    text = queries.query_text(queries.load(table))
-    written = []
-    for day in window.days():
-        manifest = bench.lake.manifest("events", event_day(day))
-        if manifest is None:
-            continue
-        started = time.monotonic()
-        bench.engine.offer("events", Rows(bench.lake.paths([manifest]), table_columns("events")))
-        path = bench.lake.staging(table, event_day(day))
-        rows = bench.engine.write(text, path)
-        written.append(bench.commit(table, event_day(day), [NewFile(path, "all", rows)], started))
-    return written
+
+    def collect(bench: Workbench, window: Window) -> list[Written]:
+        offer_roster(bench)
+        text = queries.query_text(queries.load(table))
+        written: list[Written] = []
+        for chunk in chunks(bench, window):
+            started = time.monotonic()
+            bench.read("events", "events", chunk)
+            bench.engine.build("collected", text)
+            days = [day_of(manifest.partition) for manifest in chunk]
+            written += write_days(bench, table, "collected", days, started)
+            bench.engine.drop("collected")
+        return written
+
+    return side_by_side(collect, bench, window, piece_days=len(window.days()))
 
 
 def build_enrollments(bench: Workbench) -> list[Written]:

@@ -28,10 +28,6 @@ def build_unit_days(bench: Workbench, window: Window) -> list[Written]:
     their events, so they need only be added up; where an assignment falls inside a stretch all the same (a
     class's, say), the rest of that stretch is summed from its events.
     """
-    return side_by_side(_unit_days_of, bench, window, piece_days=len(window.days()))
-
-
-def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
     engine = bench.engine
     build_units(bench)
     bench = recording(bench, ("unit_days",), window, unit_digests(bench))
@@ -43,13 +39,20 @@ def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
     )
     for name in ("units", "experiments", "experiment_days"):
         engine.drop(name)
+    engine.share("unit_moments")
+    try:
+        return side_by_side(_unit_days_of, bench, window, piece_days=len(window.days()))
+    finally:
+        engine.unshare("unit_moments")
+
+
+def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
     texts = _texts(bench)
-    written = []
+    written: list[Written] = []
     for chunk in chunks(bench, window):
         days = [day for day in (day_of(one.partition) for one in chunk) if _known(bench, day)]
         if days:
             written += _write_days(bench, days, texts)
-    engine.drop("unit_moments")
     return written
 
 

@@ -133,6 +133,15 @@ class Engine:
             f"create or replace temp table {quote(name)} as {query}", dict(parameters or {})
         )
 
+    def share(self, name: str) -> None:
+        """Let twins read a table that `build` kept here; `unshare` forgets it for all."""
+        self.connection.execute(f"create or replace table {quote(name)} as select * from temp.{quote(name)}")
+        self.drop(f"{name}")
+
+    def unshare(self, name: str) -> None:
+        """Forget a table that `share` made readable to all twins."""
+        self.connection.execute(f"drop table if exists {quote(name)}")
+
     def alias(self, name: str, of: str) -> None:
         """Make a table that `build` kept readable under another name too."""
         self.connection.execute(f"create or replace temp view {quote(name)} as select * from {quote(of)}")
