@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import automation, expiry
+from exp_pipeline.defs import automation, expiry, late_data
 from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
 
@@ -17,7 +17,7 @@ defs = dg.Definitions(
         expiry.debug_envelope_expiry,
     ],
     schedules=[automation.every_day, expiry.expire_texts_daily],
-    sensors=[automation.briefs],
+    sensors=[automation.briefs, late_data.late_data],
     resources=resources(),
     executor=dg.in_process_executor,
 )

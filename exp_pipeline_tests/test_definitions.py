@@ -84,6 +84,7 @@ CHECKS = {
     ("integrity", "srm"): True,
     ("integrity", "exposure"): True,
     ("integrity", "dataset"): True,
+    ("memo", "fresh"): False,
 }
 # These are no tables: documents, plans and a database file with tables of its own.
 NO_TABLE = {"brief", "readiness", "power_plan", "dry_run", "decision", "memo", "warehouse"}
@@ -142,7 +143,10 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "every_day": ("30 2 * * *", "daily_facts"),
         "expire_texts_daily": ("10 0 * * *", "debug_envelope_expiry"),
     }
-    assert {one.name: one.minimum_interval_seconds for one in repository.sensor_defs} == {"briefs": 60}
+    assert {one.name: one.minimum_interval_seconds for one in repository.sensor_defs} == {
+        "briefs": 60,
+        "late_data": 60,
+    }
 
 
 def test_jobs_hold_every_asset_once(defs: dg.Definitions) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from exp_pipeline.cli import (
+    catchup,
     doctor,
     events,
     experiments,
@@ -58,6 +59,8 @@ for command in (
     homes.validate,
     events.events,
     runs.run,
+    catchup.affected,
+    catchup.catch_up,
     experiments.plan,
     status.status,
     quality.quality,

@@ -69,6 +69,7 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
         say("Experiments         none")
     for title, lines in (
         ("Data quality, newest day", quality),
+        ("Stale readouts", [f"{one.name}: {one.stale}" for one in experiments if one.stale]),
         ("Open incidents", facts["open_incidents"]),
         ("Problems in the catalog", problems),
     ):
@@ -90,11 +91,14 @@ class ExperimentState:
     as_of: date | None
     decision: str | None
     failed_checks: tuple[str, ...]
+    stale: str | None = None
 
 
 def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> ExperimentState:
+    from exp_pipeline.steps.staleness import staleness
     from exp_pipeline.store.marts import Marts
 
+    against = staleness(bench, brief.name)
     readout = stored_readout(bench.home, brief.name)
     decision, failed = None, []
     if readout is not None:
@@ -109,6 +113,7 @@ def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> Experime
         as_of=None if readout is None else readout.as_of,
         decision=decision,
         failed_checks=tuple(failed),
+        stale=against.sentence() if against is not None and against.stale else None,
     )
 
 

@@ -280,10 +280,18 @@ def estimates(
         ),
     ],
     name="decide",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "fresh",
+            asset="memo",
+            description="The lake still holds what the readout's snapshot was made from; late data, "
+            "corrections and changed definitions make it stale.",
+        )
+    ],
 )
 def decided(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     name = context.partition_key
     with pipeline.open(context) as bench:
         memo = readouts.write_memo(bench, name)
@@ -310,8 +318,16 @@ def decided(
             "markdown": dg.MetadataValue.path(str(memo.markdown.resolve())),
             "json": dg.MetadataValue.path(str(memo.json.resolve())),
             "snapshot": memo.snapshot,
+            "stale": memo.stale or "no",
             **metadata_of_files(1, memo.seconds, memo.html, memo.markdown, memo.json),
         },
+    )
+    yield dg.AssetCheckResult(
+        asset_key="memo",
+        check_name="fresh",
+        passed=not memo.stale,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"experiment": name, "snapshot": memo.snapshot, "changed": memo.stale or "Nothing."},
     )
 
 

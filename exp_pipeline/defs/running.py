@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -80,6 +80,20 @@ def run_experiment(
 def run_warehouse(found: dg.DagsterInstance, *, progress: Progress, verbose: bool = False) -> RunOutcome:
     """Build the warehouse file."""
     return _run(found, ("warehouse",), None, {}, progress, verbose)
+
+
+def run_assets(
+    found: dg.DagsterInstance,
+    names: Sequence[str],
+    days: tuple[date, date] | None,
+    tags: Mapping[str, str],
+    *,
+    progress: Progress,
+    verbose: bool = False,
+) -> RunOutcome:
+    """Materialize some daily assets for a range of days (None: assets without days), with further tags."""
+    ranged = {RANGE_START: days[0].isoformat(), RANGE_END: days[1].isoformat()} if days else {}
+    return _run(found, names, None, {**tags, **ranged}, progress, verbose)
 
 
 def add_experiments(found: dg.DagsterInstance, names: Sequence[str]) -> None:

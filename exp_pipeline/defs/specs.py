@@ -26,6 +26,8 @@ OWNERS = {
     "analysis": "team:experimentation",
     "after": "team:data-platform",
 }
+CAUSE, WHY, ASKED_BY = "exp/cause", "exp/why", "exp/asked_by"
+CAUSES = (CAUSE, WHY, ASKED_BY)
 # Counts up when the meaning of a step's output changes, so that Dagster can mark what is out of date.
 CODE_VERSION = "1"
 
@@ -115,10 +117,12 @@ def window_of(context: dg.AssetExecutionContext) -> Window:
 def report(context: dg.AssetExecutionContext, written: Sequence[Written]) -> None:
     """Attach rows, bytes, seconds, rows a second and peak memory to each partition that was written."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # What made a run of affected days be asked for (`late_data`).
+    cause = {name.removeprefix("exp/"): text for name, text in context.run.tags.items() if name in CAUSES}
     for one in written:
         value = one.partition.partition("=")[2]
         context.add_asset_metadata(
-            metadata=metadata_of(one, peak),
+            metadata={**metadata_of(one, peak), **cause},
             asset_key=dg.AssetKey(asset_name(one.table)),
             partition_key=value if context.has_partition_key or context.has_partition_key_range else None,
         )
