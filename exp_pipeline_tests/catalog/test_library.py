@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlglot
 
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.contracts.events import event_names, event_spec
@@ -14,7 +15,8 @@ from exp_pipeline.model.brief import VarianceReduction
 from exp_pipeline.model.metrics import Measure
 from exp_pipeline.report.metric_catalogue import kpi_tree
 from exp_pipeline.steps.opening import open_catalog
-from exp_pipeline.transform.measures import read_columns
+from exp_pipeline.transform.measures import over_rows, read_columns
+from exp_pipeline.transform.metrics import metric_columns, metric_sums
 
 SHIPPED = Path(__file__).parents[2] / "data" / "catalog"
 # What issue and design name, by the metrics that answer it.
@@ -139,3 +141,12 @@ def test_keeping_a_measure_always_needs_no_backfill() -> None:
     assert always.keep == "always"
     asked = always.model_copy(update={"keep": "asked"})
     assert asked.definition_digest() == always.definition_digest()
+
+
+def test_measures_and_metrics_can_be_said_to_the_other_engine(catalog: Catalog) -> None:
+    columns = [over_rows(measure) for measure in catalog.measures.values()]
+    columns += metric_sums(catalog.metrics.values(), catalog.measures)
+    columns += metric_columns(list(catalog.metrics), catalog.metrics, catalog.measures)
+    for column in columns:
+        text = column.sql(dialect="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+        assert sqlglot.parse_one(f"select {text} from t", dialect="spark"), column.alias

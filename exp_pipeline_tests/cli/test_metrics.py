@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from exp_pipeline.cli.app import app
 from exp_pipeline.cli.metrics import tell
-from exp_pipeline.cli.runs import open_bench
+from exp_pipeline.cli.runs import open_bench, run_all
+from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.metrics import MetricType
 from exp_pipeline.steps.behaviour import build_learner_days
 from exp_pipeline.steps.context import DAY, Window
@@ -280,3 +281,8 @@ def test_a_plan_takes_no_history_from_days_that_lack_a_measure(begun: tuple[Path
         build_learner_days(bench, Window.of(start + DAY, start + DAY))
         part = history_of(bench, bench.catalog.briefs["my-experiment"])
         assert (part.days, part.lacking) == (1, 1)
+
+
+def test_a_run_of_a_table_that_is_none_is_refused() -> None:
+    with pytest.raises(ExpError, match=r"no daily table 'mad'; there are: .*learner_days.*unit_days"):
+        run_all([], [], quiet=True, verbose=False, warehouse=False, tables=["unit_days", "mad"])
