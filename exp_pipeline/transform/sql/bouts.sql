@@ -60,7 +60,7 @@ lagged as (
       partition by c.learner_key, c.event_date order by c.occurred_at, c.place, c.event_id
       rows between unbounded preceding and current row
     ) as responses,
-    count(c.learning_objective_id) over (
+    count(case when c.learning_objective_id is not null then 1 end) over (
       partition by c.learner_key, c.event_date order by c.occurred_at, c.place, c.event_id
       rows between unbounded preceding and current row
     ) as named,
