@@ -63,11 +63,16 @@ def redacted(text: str, ids: Iterable[str] = ()) -> str:
     """
     result = plain(text)
     for one in sorted({plain(one).strip() for one in ids}, key=lambda one: (-len(one), one)):
-        if one:
+        if one and _may_stand_in(one, result):
             result = _id_pattern(one).sub("[id]", result)
     for kind, pattern in _FORMS:
         result = pattern.sub(f"[{kind}]", result)
     return result if len(result) <= MOST_CHARS else result[:MOST_CHARS] + " […]"
+
+
+def _may_stand_in(one: str, text: str) -> bool:
+    """Whether an id may stand in a text: to compile its pattern costs more than all else, and most do not."""
+    return not (one.isascii() and text.isascii()) or one.lower() in text.lower()
 
 
 def _id_pattern(one: str) -> re.Pattern[str]:
