@@ -55,6 +55,8 @@ def catch_up(
     if dry_run:
         affected(home, as_json)
         return
+    # Named before the partitions are loaded: their first day is that of the landing folder.
+    place = home_of(home)
     from exp_pipeline.defs import partitions as parts
     from exp_pipeline.defs import running
     from exp_pipeline.defs.specs import ASKED_BY, CAUSE, WHY, asset_name
@@ -63,7 +65,6 @@ def catch_up(
     from exp_pipeline.steps.context import DAY
     from exp_pipeline.steps.readouts import mark_stale
 
-    place = home_of(home)
     needs_key()
     name_dagster_home(make=True)
     tags = {CAUSE: "exp catch-up", WHY: "inputs are others than those it was made from", ASKED_BY: _user()}
