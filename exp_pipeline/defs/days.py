@@ -1,10 +1,12 @@
 """Behaviour, identity, exposure and facts: what happened on each day, for all experiments at once."""
 
+import time
+
 import dagster as dg
 
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.defs.specs import metadata_of, report, spec, window_of
+from exp_pipeline.defs.specs import metadata_of, metadata_of_files, report, spec, window_of
 from exp_pipeline.steps import behaviour, exposure, facts, roster
 from exp_pipeline.steps import sessions as cutting
 
@@ -95,16 +97,20 @@ def turns(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
 def roster_read(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
 ) -> tuple[dg.MaterializeResult[None], dg.MaterializeResult[None]]:
+    started = time.monotonic()
     with pipeline.open(context) as bench:
         written = {one.table: one for one in roster.land_roster(bench)}
         there = {name: bench.lake.manifest(name, roster.WHOLE) for name in (roster.ROSTER, roster.REFUSED)}
+    seconds = time.monotonic() - started
 
     def told(name: str) -> dg.MaterializeResult[None]:
+        """What was written, or what stands there since an earlier run; nothing, where there is no roster."""
+        if name in written:
+            return dg.MaterializeResult(asset_key=name, metadata=metadata_of(written[name]))
         found = there[name]
-        rows = {"dagster/row_count": found.rows if found is not None else 0}
-        return dg.MaterializeResult(
-            asset_key=name, metadata=metadata_of(written[name]) if name in written else rows
-        )
+        rows, size = (found.rows, found.bytes) if found is not None else (0, 0)
+        metadata = metadata_of_files(rows, seconds) | {"bytes": size}
+        return dg.MaterializeResult(asset_key=name, metadata=metadata)
 
     return told(roster.ROSTER), told(roster.REFUSED)
 
