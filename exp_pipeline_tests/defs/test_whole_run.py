@@ -17,7 +17,8 @@ from exp_pipeline_tests.test_definitions import ASSETS
 # Dagster's own: it asks itself for the run by a name that it has given up.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")
 # Documents and plans that live in Dagster alone: there is no file to weigh.
-NO_FILE = {"brief", "readiness", "power_plan"}
+# The small world has no roster.
+NO_FILE = {"brief", "readiness", "power_plan", "roster", "roster_quarantine"}
 
 
 @dataclass(frozen=True)
