@@ -12,6 +12,7 @@ from pathlib import Path
 from exp_pipeline.contracts.fields import identifiers
 from exp_pipeline.steps.context import Workbench, day_of
 from exp_pipeline.steps.identity import OWN_COLUMNS
+from exp_pipeline.steps.landing import SLICE_GROUP_ROWS, SLICE_ORDER
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform.door import landed_columns
@@ -186,8 +187,9 @@ def empty_landed(bench: Workbench, names: Sequence[str], partition: str) -> None
         path = lake.staging("landed", partition)
         engine.write(
             f"select {listed} from landed_rows where event_date = {text_literal(day)}::date "
-            "order by source, file, row_number, part",
+            f"order by {SLICE_ORDER}",
             path,
+            row_group_rows=SLICE_GROUP_ROWS,
         )
         new_files.append(NewFile(path, day, rows))
     engine.drop("landed_rows")
