@@ -137,10 +137,7 @@ def test_the_small_catalog_and_the_one_that_ships_are_clean(tmp_path: Path) -> N
     assert found(write_catalog(tmp_path)) == mistakes(tmp_path) == []
     columns = sql_types(derived=True)
     shipped = load_catalog(SHIPPED)
-    assert (
-        check_expressions(shipped, columns, SESSIONS, context_columns=["platform"])
-        == ()
-    )
+    assert check_expressions(shipped, columns, SESSIONS, context_columns=["platform"]) == ()
 
 
 @pytest.mark.parametrize(
@@ -219,9 +216,7 @@ TYPES = (
 def test_a_source_over_a_wrong_column(tmp_path: Path, right: str, wrong: str, expected: str) -> None:
     assert right in SOURCE
     root = write_catalog(tmp_path, sources__foreign=SOURCE.replace(right, wrong))
-    assert mistakes(root) == [
-        f"sources/foreign.yaml:{expected}"
-    ]
+    assert mistakes(root) == [f"sources/foreign.yaml:{expected}"]
 
 
 def test_a_raw_column_whose_name_could_break_out(tmp_path: Path) -> None:

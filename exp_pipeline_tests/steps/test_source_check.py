@@ -145,7 +145,9 @@ def test_the_example_of_the_guide_does_what_it_says(tmp_path: Path) -> None:
 
 def test_the_guide_has_every_key() -> None:
     table = GUIDE.read_text().partition("## Every key")[2].partition("## Expressions")[0]
-    keys = {key for row in table.splitlines() if row.startswith("|") for key in re.findall(r"`(\w+)[`:]", row)}
+    keys = {
+        key for row in table.splitlines() if row.startswith("|") for key in re.findall(r"`(\w+)[`:]", row)
+    }
     for model in (Source, EventRule, IgnoreRule, CsvFormat, SourceSessions):
         assert set(model.model_fields) <= keys
 
