@@ -29,8 +29,8 @@ from exp_pipeline_tests.real.places import (
 )
 
 NAME = "landing-page"
-TABLES = ("landed", "events", "quarantine", "exclusions", "learner_days", "sessions", "assignments", "exposures",
-          "enrollments", "unit_days")  # fmt: skip
+TABLES = ("landed", "events", "quarantine", "exclusions", "learner_days", "sessions", "assignments",
+          "exposures", "enrollments", "unit_days")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
