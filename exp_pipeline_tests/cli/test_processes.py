@@ -114,8 +114,9 @@ def test_run_goes_through_dagster_and_tells_of_each_step(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Daily tables, 2026-03-01 to 2026-03-01" in done.stdout
-    assert [line.split()[0] for line in done.stdout.splitlines() if line.endswith(" s")][:2] == [
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.endswith(" s")][:3] == [
         "land",
+        "read_roster",
         "conform",
     ]
     assert "DEBUG" not in done.stdout + done.stderr
