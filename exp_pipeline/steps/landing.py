@@ -27,10 +27,11 @@ from exp_pipeline.transform.queries import query_text
 # Rows that wait to be written: a day's slices grow by so many at once.
 FLUSH_ROWS = 400_000
 # Where a day is large, a slice is read bucket by bucket of its learners: rows stand by the first bits of the
-# learner key, in small row groups, so that a bucket's reader passes over the rest.
+# learner key, so that a bucket's reader passes over most row groups. Smaller groups would be passed over more
+# often, and cost every other reader a sixth more.
 _LEARNER_BITS = 6
 SLICE_ORDER = f"learner_key >> {64 - _LEARNER_BITS} nulls first, source, file, row_number, part"
-SLICE_GROUP_ROWS = 40_960
+SLICE_GROUP_ROWS = 122_880
 
 
 def land(bench: Workbench, received: date) -> Written:
