@@ -65,7 +65,7 @@ def build_learner_days(bench: Workbench, window: Window) -> list[Written]:
         return []
     groups = [group for group in (manifests[0::2], manifests[1::2]) if group]
     twins = [bench.engine.twin() for _ in groups]
-    with ThreadPoolExecutor(max_workers=len(groups)) as pool:
+    with bench.engine.one_thread_each(), ThreadPoolExecutor(max_workers=len(groups)) as pool:
         results = list(pool.map(lambda pair: _learner_days_of(bench, *pair), zip(twins, groups, strict=True)))
     return sorted((one for result in results for one in result), key=lambda one: one.partition)
 

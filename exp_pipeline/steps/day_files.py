@@ -76,7 +76,7 @@ def side_by_side(
     def run(worker: int) -> list[Written]:
         return [one for piece in pieces[worker::2] for one in step(benches[worker], piece)]
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with bench.engine.one_thread_each(), ThreadPoolExecutor(max_workers=2) as pool:
         results = list(pool.map(run, range(2)))
     return sorted((one for result in results for one in result), key=lambda one: one.partition)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,16 @@ class Engine:
     def _settle(self) -> None:
         self.connection.execute("set TimeZone = 'UTC'")
         self.connection.execute("set enable_progress_bar = false")
+
+    @contextmanager
+    def one_thread_each(self) -> Iterator[None]:
+        """Give each query one thread while twins work side by side; more would only stand in their way."""
+        (before,) = self.row("select current_setting('threads')")
+        self.connection.execute("set threads = 1")
+        try:
+            yield
+        finally:
+            self.connection.execute(f"set threads = {int(before)}")
 
     def twin(self) -> Engine:
         """A second cursor on the same database, for another thread; it has temporary tables of its own."""
