@@ -68,7 +68,7 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
         lambda day: [path for path, _ in slices.get(day, ())],
         texts.arrivals,
         texts.doubtful,
-        used_in(texts.doubtful, _parameters(bench, window)),
+        queries.used_in(texts.doubtful, _parameters(bench, window)),
         window.first,
         window.end,
         reach,
@@ -133,7 +133,7 @@ def judge(bench: Workbench, window: Window) -> None:
     """
     parameters = _parameters(bench, window)
     for name, text in _judging(bench.catalog.policies.exclusion.user_agent_contains).items():
-        bench.engine.build(name, text, used_in(text, parameters))
+        bench.engine.build(name, text, queries.used_in(text, parameters))
 
 
 @cache
@@ -144,11 +144,6 @@ def _judging(agents: tuple[str, ...]) -> dict[str, str]:
         name: queries.query_text(queries.with_calls(queries.load(name), calls))
         for name in ("suspicious", "busy_minutes", "refusals", "duplicates", "fates")
     }
-
-
-def used_in(text: str, parameters: Mapping[str, object]) -> dict[str, object]:
-    """Those of the parameters that a query names."""
-    return {name: value for name, value in parameters.items() if f"${name}" in text}
 
 
 def _calls(agents: tuple[str, ...]) -> dict[str, exp.Expr]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
-from fnmatch import fnmatch
 from functools import cache
 
 from exp_pipeline.model.errors import ExpError
@@ -17,6 +16,7 @@ from exp_pipeline.steps.debug_envelope import Samples
 from exp_pipeline.steps.identity import name_people
 from exp_pipeline.steps.origins import landed_inputs
 from exp_pipeline.steps.raw_batches import raw_batches as read
+from exp_pipeline.steps.source_claims import by_claim
 from exp_pipeline.steps.unit_buckets import UNITS_AT_THE_DOOR, unit_buckets
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
@@ -43,13 +43,17 @@ def land(bench: Workbench, received: date) -> Written:
     the day, and the same files give the same bytes. Raises SourceError where a mapping names a column that a
     file lacks, ExpError where no identity key is set.
     """
+    return _land(bench, received, landed_on(bench.home.landing, received), frozenset())
+
+
+def _land(bench: Workbench, received: date, here: Sequence[LandingFile], earlier: frozenset[str]) -> Written:
+    """The same for files that were listed before; `earlier` are digests that stand in earlier days."""
     started = time.monotonic()
     if bench.key is None:
         raise ExpError(
             "no identity key: set EXP_HMAC_KEY to a secret text of at least 16 characters (and keep it)"
         )
-    known = _landed_before(bench, received)
-    here = landed_on(bench.home.landing, received)
+    known = _landed_before(bench, received) | earlier
     files = [file for file in here if file.digest not in known]
     claimed, unclaimed = _by_source(bench, files)
     inputs = landed_inputs(bench, [file.digest for file in files], [source for source, _ in claimed])
@@ -165,11 +169,20 @@ def _landed_before(bench: Workbench, received: date) -> frozenset[str]:
 
 
 def land_days(bench: Workbench, days: Sequence[date]) -> list[Written]:
-    """Read several received days, two side by side."""
+    """Read several received days, two side by side.
+
+    A file that lies under two of them belongs to the first, whichever of the two is read sooner.
+    """
+    here = {day: landed_on(bench.home.landing, day) for day in sorted(days)}
+    earlier: dict[date, frozenset[str]] = {}
+    seen: frozenset[str] = frozenset()
+    for day, files in here.items():
+        earlier[day] = seen
+        seen |= {file.digest for file in files}
     benches = [replace(bench, engine=bench.engine.twin()) for _ in range(min(2, len(days)))]
     with ThreadPoolExecutor(max_workers=max(1, len(benches))) as pool:
         halves = pool.map(
-            lambda pair: [land(pair[0], day) for day in pair[1]],
+            lambda pair: [_land(pair[0], day, here[day], earlier[day]) for day in pair[1]],
             [(own, days[index :: len(benches)]) for index, own in enumerate(benches)],
         )
         return sorted((one for half in halves for one in half), key=lambda one: one.partition)
@@ -177,13 +190,7 @@ def land_days(bench: Workbench, days: Sequence[date]) -> list[Written]:
 
 def claiming(bench: Workbench, file: LandingFile) -> Source | None:
     """The source whose glob matches the file; of several the one whose glob says most, then by name."""
-    matching = [source for source in bench.catalog.sources if fnmatch(file.relative, source.files)]
-    return min(matching, key=lambda one: (-_said(one.files), one.name), default=None)
-
-
-def _said(glob: str) -> int:
-    """How many characters of a path a glob spells out."""
-    return sum(character not in "*?[]" for character in glob)
+    return next(iter(by_claim(bench.catalog.sources, file.relative)), None)
 
 
 def _refuse_file(bench: Workbench, file: LandingFile, columns: Mapping[str, str]) -> None:

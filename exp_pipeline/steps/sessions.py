@@ -39,11 +39,6 @@ def bouts_text(*, sorted_input: bool, uncut: Sequence[str] = ()) -> str:
     return queries.query_text(queries.without_order(queries.streaming(query)) if sorted_input else query)
 
 
-def used(text: str, parameters: dict[str, object]) -> dict[str, object]:
-    """Those of the parameters that a query names."""
-    return {name: value for name, value in parameters.items() if f"${name}" in text}
-
-
 def build_sessions(bench: Workbench, window: Window) -> list[Written]:
     """Cut the events of each day of the window into bouts, and glue these into the sessions that began there.
 
@@ -79,7 +74,7 @@ class _Bouts:
             parameters = session_parameters(self._bench) | {"file_rows": rows}
             uncut = [one for one in self._uncut if any(_may_hold(manifest, one) for manifest in manifests)]
             text = bouts_text(sorted_input=True, uncut=uncut)
-            self._bench.engine.build(name, text, used(text, parameters))
+            self._bench.engine.build(name, text, queries.used_in(text, parameters))
             self._built.add(number)
         return name
 
@@ -143,7 +138,7 @@ def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: 
         around = range(max(0, number - reach), min(len(bouts.chunks), number + 2))
         edges = (f"select * from {quote(bouts.edges(one))}" for one in around)
         engine.build("edge_bouts", " union all ".join(edges))
-        engine.build("chains", text, used(text, parameters))
+        engine.build("chains", text, queries.used_in(text, parameters))
         first = bouts.days(around[0])[0]
         if not _uncut_since_start(bench, first, days[0]):
             break
@@ -159,7 +154,7 @@ def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: 
     manifests = bench.lake.manifests("events", [event_day(one) for one in look.days()]) if long else ()
     bench.read("events", "events", manifests)
     text = queries.query_text(queries.load("cap_starts"))
-    engine.build("cap_starts", text, used(text, parameters))
+    engine.build("cap_starts", text, queries.used_in(text, parameters))
     engine.alias("bouts", bouts.of(number))
     known = {one for one in look.widened(0, 1).days() if bench.lake.manifest("events", event_day(one))}
     text = queries.query_text(queries.load("sessions"))
@@ -170,7 +165,7 @@ def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: 
         # What followed a session late on one of these days is not known yet.
         "last_days": [one for one in look.days() if one + DAY not in known],
     }
-    engine.build("built_sessions", text, used(text, everything))
+    engine.build("built_sessions", text, queries.used_in(text, everything))
     engine.connection.execute("drop view bouts")
     bench = also_reads(bench, "sessions", _looked_back(bench, days))
     written = write_days(bench, "sessions", "built_sessions", days, started)

@@ -143,6 +143,11 @@ def query_text(query: exp.Expr) -> str:
     return query.sql(dialect=DIALECT)
 
 
+def used_in(text: str, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Those of the parameters that a query's text names: an engine refuses others."""
+    return {name: value for name, value in parameters.items() if f"${name}" in text}
+
+
 def spark_text(query: exp.Expr) -> str:
     """The query as Spark SQL; raises sqlglot's UnsupportedError for what has no translation."""
     return query.sql(dialect="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +22,7 @@ from exp_pipeline.steps.context import Window, Workbench
 from exp_pipeline.steps.exposure import build_assignments, build_enrollments, build_exposures
 from exp_pipeline.steps.facts import build_unit_days
 from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land
+from exp_pipeline.steps.landing import land, land_days
 from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline.transform.identity import IdentityKey
 from exp_pipeline_tests.steps.conftest import SECRET, rows_of, with_catalog
@@ -303,3 +303,17 @@ def test_the_key_is_needed_and_told_apart(bench: Workbench) -> None:
     assert learner != pseudonym("raw-learner-7531")
     with pytest.raises(ValueError, match="16 bytes"):
         IdentityKey("k", b"short")
+
+
+def test_a_file_under_two_days_read_side_by_side_belongs_to_the_first(bench: Workbench) -> None:
+    small = json.dumps(event(1)) + "\n"
+    more = "".join(json.dumps(event(number)) + "\n" for number in range(2, 400))
+    first, second = DAY, DAY + timedelta(days=1)
+    for day, texts in ((first, (more, small)), (second, (small,))):
+        folder = bench.home.landing / f"received_date={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, text in enumerate(texts):
+            (folder / f"f{number}.ndjson").write_text(text)
+    # The second day has less to read: it would be through before the first says what it holds.
+    written = land_days(bench, [first, second])
+    assert [one.rows for one in written] == [399, 0]

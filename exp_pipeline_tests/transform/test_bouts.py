@@ -13,8 +13,9 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from exp_pipeline.contracts.table_columns import table_columns
-from exp_pipeline.steps.sessions import bouts_text, used
+from exp_pipeline.steps.sessions import bouts_text
 from exp_pipeline.store.engine import Engine, quote
+from exp_pipeline.transform.queries import used_in
 from exp_pipeline_tests.transform.cutting import Bout, Event, bouts_of, flagged
 from exp_pipeline_tests.transform.drawing import histories
 
@@ -64,7 +65,7 @@ def run(engine: Engine, *, sorted_input: bool, on_objective: bool, on_device: bo
         "cut_on_shared_device": on_device,
         "file_rows": rows,
     }
-    return engine.frame(text, used(text, parameters)).to_dicts()
+    return engine.frame(text, used_in(text, parameters)).to_dicts()
 
 
 def expected(bout: Bout, following: Bout | None) -> dict[str, object]:
