@@ -63,6 +63,7 @@ def copy_landed(base: Path, home: Path, copies: int) -> tuple[int, int]:
     shape = door_shape()
     ids = (*shape.identifiers, *_MORE_IDS)
     source, target = Lake(base / "lake"), Lake(home / "lake")
+    (home / "state").mkdir(parents=True)  # DuckDB makes its spill folder, but no folder above it.
     rows = size = 0
     with duckdb.connect() as connection:
         engine = Engine(connection, temporary=home / "state" / "spill", memory_limit=COPY_MEMORY)
