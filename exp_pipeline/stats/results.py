@@ -43,9 +43,12 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class NotEstimable:
-    """Why is there no estimate? `reason` says it in plain words."""
+    """Why is there no estimate? `reason` says it in plain words.
+
+    Where there are no arms (agreement, strengths of many items) both counts are 0 and `reason` names sizes.
+    """
 
     method: str
     reason: str
-    n_control: int
-    n_treatment: int
+    n_control: int = 0
+    n_treatment: int = 0
