@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from exp_pipeline.stats.contrast import ArmValue, contrast, too_few_units
+from exp_pipeline.stats.interacted import interacted_contrast
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.ratios import ratio_arms
 from exp_pipeline.stats.reference import require_level
@@ -56,6 +57,7 @@ def adjusted_difference(
     *,
     outcome: str,
     covariates: Sequence[str],
+    interacted: bool = False,
     level: float = 0.95,
 ) -> Effect | NotEstimable:
     """By how much do the arms' means differ, given what the covariates foretold?
@@ -64,17 +66,21 @@ def adjusted_difference(
     analysis of covariance; standard error by arm (see `contrast`). Covariates must have been measured before
     assignment. One that does not vary or repeats the others is dropped with a flag; with none left the
     result is Welch's under the name "cuped" and a flag for each. `variance_reduction` compares with Welch.
+
+    `interacted` gives each arm its own slopes (see `interacted`), under the name "lin": never less precise
+    in large samples, also with unequal arms whose slopes differ, at the price of k more slopes.
     """
     require_level(level)
     names = tuple(covariates)
     _check_covariates(names, (outcome,))
-    refusal = too_few_units("cuped", control.n, treatment.n)
+    method, estimate = ("lin", interacted_contrast) if interacted else ("cuped", contrast)
+    refusal = too_few_units(method, control.n, treatment.n)
     if refusal is not None:
         return refusal
     if control.variance(outcome) == 0.0 and treatment.variance(outcome) == 0.0:
-        return NotEstimable("cuped", f"{outcome} has no spread in either arm", control.n, treatment.n)
-    return contrast(
-        "cuped",
+        return NotEstimable(method, f"{outcome} has no spread in either arm", control.n, treatment.n)
+    return estimate(
+        method,
         ArmValue.of_mean(control, outcome, names),
         ArmValue.of_mean(treatment, outcome, names),
         level=level,
@@ -90,6 +96,7 @@ def adjusted_ratio(
     numerator: str,
     denominator: str,
     covariates: Sequence[str],
+    interacted: bool = False,
     level: float = 0.95,
 ) -> Effect | NotEstimable:
     """By how much do the arms' ratios differ, given what the covariates foretold?
@@ -100,11 +107,12 @@ def adjusted_ratio(
     require_level(level)
     names = tuple(covariates)
     _check_covariates(names, (numerator, denominator))
-    checked = ratio_arms("cuped-ratio", control, treatment, numerator, denominator, names)
+    method, estimate = ("lin-ratio", interacted_contrast) if interacted else ("cuped-ratio", contrast)
+    checked = ratio_arms(method, control, treatment, numerator, denominator, names)
     if isinstance(checked, NotEstimable):
         return checked
     arm_control, arm_treatment, flags = checked
-    return contrast("cuped-ratio", arm_control, arm_treatment, level=level, covariates=names, flags=flags)
+    return estimate(method, arm_control, arm_treatment, level=level, covariates=names, flags=flags)
 
 
 def _check_covariates(covariates: tuple[str, ...], outcomes: tuple[str, ...]) -> None:
