@@ -1,0 +1,399 @@
+"""Group-sequential looks: an interval for each look, and the estimates of a trial that stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from exp_pipeline.stats.pivot import bounds_at, relative_bounds_at, scale_of, statistic_against
+from exp_pipeline.stats.results import Effect, NotEstimable
+from exp_pipeline.stats.sequential import Side
+from exp_pipeline.stats.spending import Boundaries, Family, Sides, Spending, boundaries, crossing, tail_at
+
+_METHOD = "group-sequential"
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingPlan:
+    """At which pace may looks spend alpha? Written down before the first look.
+
+    side: "both" (alpha / 2 each way), "lower" (a lower bound: shows that treatment is higher) or "upper",
+    which have the whole alpha. Information at a look is its share of `planned_n` (units of both arms at the
+    end of the trial), or 1 / se^2 as a share of `planned_information`; give exactly one of the two.
+    """
+
+    planned_n: int | None = None
+    planned_information: float | None = None
+    family: Family = "obrien-fleming"
+    alpha: float = 0.05
+    side: Side = "both"
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.planned_n is None) == (self.planned_information is None):
+            raise ValueError("give exactly one of planned_n and planned_information")
+        size = self.planned_n if self.planned_information is None else self.planned_information
+        if size is None or not 0.0 < size < math.inf:
+            raise ValueError(f"planned_n or planned_information must be a positive number, got {size!r}")
+        if self.side not in ("both", "lower", "upper"):
+            raise ValueError(f"side must be 'both', 'lower' or 'upper', got {self.side!r}")
+        self.spending()
+
+    @property
+    def sides(self) -> Sides:
+        return 2 if self.side == "both" else 1
+
+    def spending(self, alpha: float | None = None) -> Spending:
+        """The plan's spending function, or the same family at another alpha."""
+        return Spending(self.family, self.alpha if alpha is None else alpha, self.sides, self.gamma)
+
+    def fraction(self, effect: Effect) -> float:
+        """Which share of the planned information does an effect carry?"""
+        if self.planned_n is not None:
+            return (effect.n_control + effect.n_treatment) / self.planned_n
+        return 1.0 / scale_of(effect) ** 2 / (self.planned_information or math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class SequentialLook:
+    """What may be said at this look, given the looks before and the spending plan?
+
+    critical and statistic are in standard errors on the normal scale; `crossed` says whether this look is
+    beyond its boundary, `first_crossed` which look was first (counted from 1), if any. lower and upper: the
+    repeated confidence interval (valid together with those of all other looks), infinite on a side that was
+    not asked for; relative_* the same for the relative effect where there is one. p_value: the repeated
+    p-value, the smallest alpha at which this look would cross. alpha_spent: so far, of the plan's alpha.
+    """
+
+    look: int
+    n: int
+    information_fraction: float
+    critical: float
+    statistic: float
+    crossed: bool
+    first_crossed: int | None
+    lower: float
+    upper: float
+    relative_lower: float | None
+    relative_upper: float | None
+    p_value: float
+    alpha_spent: float
+    level: float
+    side: Side
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedTrial:
+    """What did a stopped trial find, with its stopping taken into account?
+
+    Stage-wise ordering (Fairbanks and Madsen 1982; Tsiatis, Rosner and Mehta 1984): an earlier crossing is
+    more extreme. p_value: two-sided for a two-sided plan, else in the plan's direction. estimate: median
+    unbiased. lower and upper: each side errs at most (1 - level) / 2. naive: the plain estimate, which
+    exaggerates after an early stop.
+    """
+
+    look: int
+    n: int
+    information_fraction: float
+    crossed: bool
+    statistic: float
+    p_value: float
+    estimate: float
+    lower: float
+    upper: float
+    naive: float
+    level: float
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingCharacteristics:
+    """How does a plan behave under one effect? Probabilities by look, and the information it needs.
+
+    power: of crossing in the direction of the drift (upper); expected_fraction: of the maximal information.
+    """
+
+    drift: float
+    upper: tuple[float, ...]
+    lower: tuple[float, ...]
+    power: float
+    expected_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inflation:
+    """By how much must the largest size grow, so that looks cost no power?
+
+    factor: maximal information over that of a fixed trial of equal alpha and power. drift: mean of z at
+    full information under the planned effect. expected_*: mean information as a multiple of the fixed
+    trial's: under the planned effect, half of it, and none.
+    """
+
+    factor: float
+    drift: float
+    expected_planned: float
+    expected_half: float
+    expected_null: float
+
+
+def sequential_look(
+    plan: SpendingPlan, effects: Sequence[Effect | NotEstimable], *, final: bool = False
+) -> SequentialLook | NotEstimable:
+    """Between which bounds does the effect lie at this look, when every look counts?
+
+    effects: one for each look so far, oldest first, each on all units until then; earlier ones that could
+    not be estimated spend nothing. final: no further look will come, so what is left of alpha is spent
+    (also before the planned information is reached; at or beyond it this happens by itself). The boundary
+    is turned into a t quantile of equal tail probability where the effect has few degrees of freedom (the
+    significance-level approach; Jennison and Turnbull 2000, section 3.3). Information never falls: a look
+    with no more of it than the one before counts as one with a thousandth more. NotEstimable where the
+    newest effect is, and after alpha was spent in full. Raises ValueError without effects.
+    """
+    found = _looks(plan, effects, final)
+    if isinstance(found, NotEstimable):
+        return found
+    newest = found.effects[-1]
+    critical = found.bounds.critical[-1]
+    if math.isinf(critical):
+        spent = found.bounds.spent[-1] >= plan.alpha
+        why = "alpha was spent in full at an earlier look" if spent else "this look comes too early to spend"
+        return NotEstimable(_METHOD, why, newest.n_control, newest.n_treatment)
+    tail = _tail(critical)
+    low, high = bounds_at(newest, tail)
+    relative = relative_bounds_at(newest, tail)
+    open_low, open_high = plan.side == "upper", plan.side == "lower"
+    return SequentialLook(
+        look=len(effects),
+        n=newest.n_control + newest.n_treatment,
+        information_fraction=found.bounds.fractions[-1],
+        critical=critical,
+        statistic=found.statistics[-1],
+        crossed=_crosses(plan.side, found.statistics[-1], critical),
+        first_crossed=None if found.stop is None else found.positions[found.stop],
+        lower=-math.inf if open_low else low,
+        upper=math.inf if open_high else high,
+        relative_lower=None if relative is None else (-math.inf if open_low else relative[0]),
+        relative_upper=None if relative is None else (math.inf if open_high else relative[1]),
+        p_value=_repeated_p(plan, found, final),
+        alpha_spent=found.bounds.spent[-1],
+        level=1.0 - plan.alpha,
+        side=plan.side,
+        final=final,
+    )
+
+
+def stopped_trial(
+    plan: SpendingPlan, effects: Sequence[Effect | NotEstimable], *, final: bool = False
+) -> StoppedTrial | NotEstimable:
+    """What is the effect, corrected for having stopped when it was found?
+
+    Speaks of the first look that crossed; later looks say nothing here. Without one, `final` (or the whole
+    planned information) must say that the last look ended the trial, else NotEstimable: a trial that goes
+    on has repeated intervals only. Values claimed for the effect are compared at the stopping look's
+    standard error; earlier looks' information follows from their shares.
+    """
+    found = _looks(plan, effects, final)
+    if isinstance(found, NotEstimable):
+        return found
+    ended = found.stop
+    if ended is None:
+        if not final and found.bounds.fractions[-1] < 1.0:
+            newest = found.effects[-1]
+            reason = "the trial goes on: no boundary was crossed and more looks may come"
+            return NotEstimable(_METHOD, reason, newest.n_control, newest.n_treatment)
+        ended = len(found.effects) - 1
+    effect = found.effects[ended]
+    mirrored = plan.side == "upper"
+    fell = plan.sides == 2 and found.stop is not None and found.statistics[ended] < 0.0
+    shares, critical = found.bounds.fractions[: ended + 1], found.bounds.critical[: ended + 1]
+
+    def as_large(value: float) -> float:
+        """How likely are results at least as large as this one, in the ordering, if the effect is `value`?"""
+        mean = value / scale_of(effect)
+        at = statistic_against(effect, value) + mean
+        if mirrored:
+            at, mean = -at, -mean
+        drift = mean / math.sqrt(shares[-1])
+        return _stagewise(critical, shares, at, drift, plan.sides, fell=fell)
+
+    error = plan.alpha / plan.sides
+    upper_p = as_large(0.0)
+    ends = [
+        _value_at(as_large, 1.0 - wanted if mirrored else wanted, effect, falling=mirrored)
+        for wanted in (error, 0.5, 1.0 - error)
+    ]
+    return StoppedTrial(
+        look=found.positions[ended],
+        n=effect.n_control + effect.n_treatment,
+        information_fraction=shares[-1],
+        crossed=found.stop is not None,
+        statistic=found.statistics[ended],
+        p_value=min(1.0, 2.0 * min(upper_p, 1.0 - upper_p)) if plan.sides == 2 else upper_p,
+        estimate=ends[1],
+        lower=ends[0],
+        upper=ends[2],
+        naive=effect.absolute,
+        level=1.0 - 2.0 * error,
+        side=plan.side,
+    )
+
+
+def operating_characteristics(
+    spending: Spending, fractions: Sequence[float], *, drift: float
+) -> OperatingCharacteristics:
+    """When does a plan stop, and how often does it find an effect?
+
+    fractions: of the maximal information, at each look; drift: mean of z at share 1 (the effect over its
+    standard error at the full size; a fixed trial of 80 % power at 5 % has 2.80).
+    """
+    planned = boundaries(spending, fractions, final=True)
+    found = crossing(planned.critical, planned.fractions, drift=drift, sides=spending.sides)
+    stops = [up + down for up, down in zip(found.upper, found.lower, strict=True)]
+    last = planned.fractions[-1]
+    early = sum(stop * share for stop, share in zip(stops[:-1], planned.fractions[:-1], strict=True))
+    return OperatingCharacteristics(
+        drift=drift,
+        upper=found.upper,
+        lower=found.lower,
+        power=sum(found.upper),
+        expected_fraction=early + (1.0 - sum(stops[:-1])) * last,
+    )
+
+
+def inflation(spending: Spending, fractions: Sequence[float], *, power: float) -> Inflation:
+    """By which factor does the largest size exceed that of one planned look of equal alpha and power?
+
+    fractions: planned looks, the last 1. Power counts crossings in the effect's direction. Multiply a fixed
+    design's units by `factor`. Raises ValueError for a power not between alpha and 1.
+    """
+    from scipy import optimize, special
+
+    if not spending.alpha / spending.sides < power < 1.0:
+        raise ValueError(f"power must lie between alpha and 1, got {power!r}")
+    fixed = float(special.ndtri(power) - special.ndtri(spending.alpha / spending.sides))
+
+    def missing(drift: float) -> float:
+        return operating_characteristics(spending, fractions, drift=drift).power - power
+
+    drift = float(optimize.brentq(missing, 0.5 * fixed, 3.0 * fixed, xtol=1e-12))
+    factor = (drift / fixed) ** 2
+    expected = [
+        operating_characteristics(spending, fractions, drift=share * drift).expected_fraction * factor
+        for share in (1.0, 0.5, 0.0)
+    ]
+    return Inflation(factor, drift, *expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """The looks that could be estimated: their positions (from 1), statistics and boundaries."""
+
+    effects: tuple[Effect, ...]
+    positions: tuple[int, ...]
+    statistics: tuple[float, ...]
+    bounds: Boundaries
+    stop: int | None
+
+
+def _looks(
+    plan: SpendingPlan, effects: Sequence[Effect | NotEstimable], final: bool
+) -> _Looks | NotEstimable:
+    if not effects:
+        raise ValueError("effects must hold one effect for each look so far, got none")
+    newest = effects[-1]
+    if isinstance(newest, NotEstimable):
+        return newest
+    usable = [
+        (position, effect)
+        for position, effect in enumerate(effects, start=1)
+        if isinstance(effect, Effect) and scale_of(effect) > 0.0
+    ]
+    if not usable or usable[-1][0] != len(effects):
+        reason = "the standard error is zero"
+        return NotEstimable(_METHOD, reason, newest.n_control, newest.n_treatment)
+    shares: list[float] = []
+    for _, effect in usable:
+        shares.append(max(plan.fraction(effect), shares[-1] if shares else 0.0))
+    bounds = boundaries(plan.spending(), shares, final=final)
+    statistics = tuple(statistic_against(effect) for _, effect in usable)
+    crossed = [
+        index
+        for index, (statistic, critical) in enumerate(zip(statistics, bounds.critical, strict=True))
+        if _crosses(plan.side, statistic, critical)
+    ]
+    return _Looks(
+        tuple(effect for _, effect in usable),
+        tuple(position for position, _ in usable),
+        statistics,
+        bounds,
+        crossed[0] if crossed else None,
+    )
+
+
+def _crosses(side: Side, statistic: float, critical: float) -> bool:
+    toward = {"both": abs(statistic), "lower": statistic, "upper": -statistic}[side]
+    return toward >= critical
+
+
+def _tail(critical: float) -> float:
+    from scipy import special
+
+    return float(special.ndtr(-critical))
+
+
+def _repeated_p(plan: SpendingPlan, found: _Looks, final: bool) -> float:
+    """The alpha that puts the newest look's boundary at its statistic (Jennison and Turnbull 2000, 9.5)."""
+    from scipy import optimize
+
+    statistic = found.statistics[-1]
+    toward = {"both": abs(statistic), "lower": statistic, "upper": -statistic}[plan.side]
+
+    def beyond(log_alpha: float) -> float:
+        bound = boundaries(plan.spending(math.exp(log_alpha)), found.bounds.fractions, final=final).critical[
+            -1
+        ]
+        return min(bound, 50.0) - toward
+
+    least, most = math.log(1e-300), math.log1p(-1e-9)
+    if beyond(most) >= 0.0:
+        return 1.0
+    if beyond(least) <= 0.0:
+        return math.exp(least)
+    return math.exp(float(optimize.brentq(beyond, least, most, xtol=1e-11)))
+
+
+def _stagewise(
+    critical: Sequence[float],
+    shares: Sequence[float],
+    statistic: float,
+    drift: float,
+    sides: Sides,
+    *,
+    fell: bool,
+) -> float:
+    """How likely is a stop as high in the ordering? Early upper stops are highest, early lower lowest."""
+    before = crossing(critical[:-1], shares[:-1], drift=drift, sides=sides) if len(shares) > 1 else None
+    above, below = tail_at(critical[:-1], shares, statistic, drift=drift, sides=sides)
+    if fell:
+        return 1.0 - below - (sum(before.lower) if before else 0.0)
+    return above + (sum(before.upper) if before else 0.0)
+
+
+def _value_at(as_large: Callable[[float], float], wanted: float, effect: Effect, *, falling: bool) -> float:
+    """The effect at which results at least as large have probability `wanted`."""
+    from scipy import optimize
+
+    def gap(value: float) -> float:
+        return (wanted - as_large(value)) if falling else (as_large(value) - wanted)
+
+    scale = scale_of(effect)
+    low, high = effect.absolute - 2.0 * scale, effect.absolute + 2.0 * scale
+    reach = 2.0 * scale
+    while gap(low) > 0.0:
+        low, reach = low - reach, 2.0 * reach
+    reach = 2.0 * scale
+    while gap(high) < 0.0:
+        high, reach = high + reach, 2.0 * reach
+    return float(optimize.brentq(gap, low, high, xtol=1e-11 * scale, rtol=1e-14))

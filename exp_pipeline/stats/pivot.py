@@ -1,0 +1,165 @@
+"""One effect at any level: its interval stretched, and its distance from any claimed value."""
+
+from __future__ import annotations
+
+import math
+
+from exp_pipeline.stats.means import newcombe_interval
+from exp_pipeline.stats.reference import one_sided_critical, two_sided_critical, upper_tail
+from exp_pipeline.stats.results import Effect
+
+# Beyond this many standard errors a normal tail is no longer a floating-point number.
+_FARTHEST = 37.0
+
+
+def bounds_at(effect: Effect, tail: float) -> tuple[float, float]:
+    """Between which values does the effect lie, if each side may err with probability `tail`?
+
+    The effect's own interval at another level: exact for t and normal intervals and for Newcombe's; any
+    other interval keeps its shape (each side's distance times the ratio of t quantiles).
+    """
+    return stretched(effect, one_sided_critical(tail, effect.df))
+
+
+def stretched(effect: Effect, critical: float) -> tuple[float, float]:
+    """Which bounds lie `critical` of the effect's own (t or normal) standard errors away? See `bounds_at`."""
+    if effect.method == "proportion-newcombe":
+        return _newcombe(effect, critical)
+    below, above = _sides(effect)
+    return effect.absolute - critical * below, effect.absolute + critical * above
+
+
+def statistic_against(effect: Effect, value: float = 0.0) -> float:
+    """How far is the effect above `value`, in standard errors of a normal with the same tail probability?
+
+    The inverse of `bounds_at`: the value is a bound at the tail of a normal beyond this number. At few
+    degrees of freedom this is the significance-level approach (a t of 2.1 at 12 degrees counts as a normal
+    with the same p-value).
+    """
+    if effect.method == "proportion-newcombe":
+        return _newcombe_statistic(effect, value)
+    below, above = _sides(effect)
+    distance = effect.absolute - value
+    return as_normal(distance / (below if distance > 0.0 else above), effect.df)
+
+
+def as_normal(statistic: float, df: float) -> float:
+    """Which normal deviate has the tail probability of this t? Cut at 37 standard errors."""
+    from scipy import special
+
+    if math.isinf(df):
+        return max(-_FARTHEST, min(_FARTHEST, statistic))
+    tail = upper_tail(abs(statistic), df)
+    size = min(_FARTHEST, float(-special.ndtri(tail))) if tail > 0.0 else _FARTHEST
+    return math.copysign(size, statistic)
+
+
+def relative_bounds_at(effect: Effect, tail: float) -> tuple[float, float] | None:
+    """Between which relative effects, if each side may err with probability `tail`? None without one.
+
+    See `relative_stretched`.
+    """
+    return relative_stretched(effect, one_sided_critical(tail, effect.df))
+
+
+def relative_stretched(effect: Effect, critical: float) -> tuple[float, float] | None:
+    """Which relative effects lie `critical` standard errors away? None where there is no relative effect.
+
+    A log-ratio interval is stretched on the log scale, exactly; Fieller's is solved again from the arms'
+    variances where they can be had from the effect, else each side is stretched by the ratio of quantiles.
+    """
+    if effect.relative is None or effect.relative_ci_lower is None or effect.relative_ci_upper is None:
+        return None
+    own = two_sided_critical(effect.level, effect.df)
+    low, high = effect.relative_ci_lower, effect.relative_ci_upper
+    if effect.relative_method == "log-ratio":
+        sign = math.copysign(1.0, effect.mean_control)
+        middle = math.log1p(sign * effect.relative)
+        ends = sorted((math.log1p(sign * low), math.log1p(sign * high)))
+        reached = (
+            middle - (middle - ends[0]) * critical / own,
+            middle + (ends[1] - middle) * critical / own,
+        )
+        changes = sorted(sign * _expm1(end) for end in reached)
+        return changes[0], changes[1]
+    solved = _fieller(effect, own, critical)
+    if solved is not None:
+        return solved
+    ratio = critical / own
+    return effect.relative - (effect.relative - low) * ratio, effect.relative + (
+        high - effect.relative
+    ) * ratio
+
+
+def scale_of(effect: Effect) -> float:
+    """What is the effect's standard error, from its interval where one arm without spread has none?"""
+    if effect.se > 0.0:
+        return effect.se
+    return (effect.ci_upper - effect.ci_lower) / (2.0 * two_sided_critical(effect.level, effect.df))
+
+
+def _expm1(value: float) -> float:
+    return math.expm1(value) if value < 700.0 else math.inf
+
+
+def _sides(effect: Effect) -> tuple[float, float]:
+    own = two_sided_critical(effect.level, effect.df)
+    below, above = (effect.absolute - effect.ci_lower) / own, (effect.ci_upper - effect.absolute) / own
+    usable = all(math.isfinite(side) and side > 0.0 for side in (below, above))
+    if not usable or max(abs(below - effect.se), abs(above - effect.se)) <= 1e-9 * effect.se:
+        return effect.se, effect.se
+    return below, above
+
+
+def _newcombe(effect: Effect, critical: float) -> tuple[float, float]:
+    return newcombe_interval(
+        round(effect.mean_control * effect.n_control),
+        effect.n_control,
+        round(effect.mean_treatment * effect.n_treatment),
+        effect.n_treatment,
+        critical,
+    )
+
+
+def _newcombe_statistic(effect: Effect, value: float) -> float:
+    above = effect.absolute >= value
+    if effect.absolute == value:
+        return 0.0
+
+    def reaches(z: float) -> bool:
+        low, high = _newcombe(effect, z)
+        return low <= value if above else high >= value
+
+    inside, outside = 0.0, _FARTHEST
+    if not reaches(outside):
+        return math.copysign(_FARTHEST, effect.absolute - value)
+    for _ in range(80):
+        middle = 0.5 * (inside + outside)
+        if reaches(middle):
+            outside = middle
+        else:
+            inside = middle
+    return math.copysign(inside, effect.absolute - value)
+
+
+def _fieller(effect: Effect, own: float, critical: float) -> tuple[float, float] | None:
+    """Fieller's interval at another level: its two ends give the variances of two uncorrelated arms."""
+    if effect.relative_ci_lower is None or effect.relative_ci_upper is None:
+        return None
+    c, t = effect.mean_control, effect.mean_treatment
+    sign = math.copysign(1.0, c)
+    first, second = 1.0 + sign * effect.relative_ci_lower, 1.0 + sign * effect.relative_ci_upper
+    if first + second == 0.0 or t == 0.0:
+        return None
+    a = 2.0 * t * c / (first + second)
+    variance_c = (c**2 - a) / own**2
+    variance_t = (t**2 - a * first * second) / own**2
+    # Adjusted values and shared clusters have a covariance, which two ends cannot tell.
+    if min(variance_c, variance_t) < 0.0 or abs(variance_c + variance_t - effect.se**2) > 1e-6 * effect.se**2:
+        return None
+    a = c**2 - critical**2 * variance_c
+    if a <= 0.0:
+        return -math.inf, math.inf
+    root = math.sqrt(max((t * c) ** 2 - a * (t**2 - critical**2 * variance_t), 0.0))
+    ends = sorted(sign * ((t * c + way * root) / a - 1.0) for way in (-1.0, 1.0))
+    return ends[0], ends[1]
