@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
-_ROUNDING = 64.0 * float(np.finfo(np.float64).eps)
+ROUNDING = 64.0 * float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +129,7 @@ class Moments:
     def variance(self, name: str) -> float:
         """What is the sample variance (divisor n - 1) of `name`? Exactly 0 when only rounding is left."""
         value = max(self.covariance(name, name), 0.0)
-        floor = (_ROUNDING * abs(self.mean(name))) ** 2
+        floor = (ROUNDING * abs(self.mean(name))) ** 2
         return value if value > floor else 0.0
 
     def linear(self, combinations: Mapping[str, Mapping[str, float]]) -> Moments:

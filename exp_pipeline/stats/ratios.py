@@ -7,7 +7,7 @@ from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
-_WEAK_DENOMINATOR = 5.0
+WEAK_DENOMINATOR = 5.0
 
 
 def difference_in_ratios(
@@ -47,7 +47,7 @@ def ratio_arms(
         se = (moments.variance(denominator) / moments.n) ** 0.5
         if base == 0.0:
             return NotEstimable(method, f"{denominator} is zero in the {arm} arm", n_c, n_t)
-        if abs(base) < _WEAK_DENOMINATOR * se:
+        if abs(base) < WEAK_DENOMINATOR * se:
             flags.append(f"{denominator} is near zero in the {arm} arm: the ratio's interval is unreliable")
     arm_c = ArmValue.of_ratio(control, numerator, denominator, covariates)
     arm_t = ArmValue.of_ratio(treatment, numerator, denominator, covariates)
