@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from exp_pipeline.stats.means import wilson_interval
 from exp_pipeline.stats.reference import SMALLEST_P, require_level, two_sided_critical, two_sided_p
 from exp_pipeline.stats.results import NotEstimable
 
@@ -71,7 +72,8 @@ def preference(
     outcome: (n,) 1 where treatment was preferred, 0 where control, 0.5 a tie. clusters: none, one or two
     arrays (n,), such as rater and prompt; the variance is then that of sums by cluster with G / (G - 1), for
     two ways added and less the one of their crossings (Cameron, Gelbach and Miller 2011) but at least the
-    larger of the two, on a t with the fewer clusters less one. treatment_first: (n,) true where treatment was shown first.
+    larger of the two, on a t with the fewer clusters less one. treatment_first: (n,) true where treatment
+    was shown first.
 
     The interval is Wilson's (1927) with n the effective number, share (1 - share) / variance, so it stays
     within 0 and 1; p is that at which it just reaches one half. With all outcomes for one side there is no
@@ -118,7 +120,7 @@ def preference(
     else:
         effective = share * (1.0 - share) / variance
         se = math.sqrt(variance)
-    lower, upper = _wilson(share, effective, two_sided_critical(level, df))
+    lower, upper = wilson_interval(share * effective, effective, two_sided_critical(level, df))
     place_se = math.sqrt(float(variances[1])) if variances.size == 2 and variances[1] > 0 else None
     return Preference(
         method=method,
@@ -194,11 +196,3 @@ def _variances(influence: FloatArray, ways: Sequence[IntArray]) -> tuple[FloatAr
     # A difference of estimates can by chance fall below either of them, even below zero.
     flag = "two-way variance below that of one way: the larger one-way variance is used"
     return np.maximum(both, larger), [flag] if (both < larger).any() else []
-
-
-def _wilson(share: float, n: float, critical: float) -> tuple[float, float]:
-    square = critical * critical
-    centre = share + square / (2.0 * n)
-    reach = critical * math.sqrt(share * (1.0 - share) / n + square / (4.0 * n * n))
-    scale = 1.0 + square / n
-    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
