@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from exp_pipeline.stats.pivot import bounds_at, relative_bounds_at, scale_of, statistic_against
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline.stats.sequential import Side
-from exp_pipeline.stats.spending import Boundaries, Family, Sides, Spending, boundaries, crossing, tail_at
+from exp_pipeline.stats.spending import Boundaries, Family, Sides, Spending, boundaries, crossing, reach_at
 
 _METHOD = "group-sequential"
 
@@ -374,11 +374,10 @@ def _stagewise(
     fell: bool,
 ) -> float:
     """How likely is a stop as high in the ordering? Early upper stops are highest, early lower lowest."""
-    before = crossing(critical[:-1], shares[:-1], drift=drift, sides=sides) if len(shares) > 1 else None
-    above, below = tail_at(critical[:-1], shares, statistic, drift=drift, sides=sides)
+    found = reach_at(critical[:-1], shares, statistic, drift=drift, sides=sides)
     if fell:
-        return 1.0 - below - (sum(before.lower) if before else 0.0)
-    return above + (sum(before.upper) if before else 0.0)
+        return 1.0 - found.below - found.crossed_lower
+    return found.above + found.crossed_upper
 
 
 def _value_at(as_large: Callable[[float], float], wanted: float, effect: Effect, *, falling: bool) -> float:
@@ -396,4 +395,4 @@ def _value_at(as_large: Callable[[float], float], wanted: float, effect: Effect,
     reach = 2.0 * scale
     while gap(high) < 0.0:
         high, reach = high + reach, 2.0 * reach
-    return float(optimize.brentq(gap, low, high, xtol=1e-11 * scale, rtol=1e-14))
+    return float(optimize.brentq(gap, low, high, xtol=1e-10 * scale, rtol=1e-14))

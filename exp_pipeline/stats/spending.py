@@ -120,20 +120,37 @@ def crossing(
     return Crossing(tuple(upper), tuple(lower))
 
 
-def tail_at(
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How likely are earlier crossings, and paths that reach the last look above, or below, a value there?"""
+
+    crossed_upper: float
+    crossed_lower: float
+    above: float
+    below: float
+
+
+def reach_at(
     critical: Sequence[float], fractions: Sequence[float], statistic: float, *, drift: float, sides: Sides
-) -> tuple[float, float]:
-    """How likely are paths that reach the last look and are above, or below, `statistic` there?
+) -> Reach:
+    """Where do paths go until the last look, and on which side of `statistic` are they then?
 
     critical: the boundaries of the looks before the last; fractions: of all looks.
     """
     shares = _checked(fractions)
+    if len(critical) != len(shares) - 1:
+        raise ValueError(
+            f"critical must have {len(shares) - 1} values, one less than looks, got {critical!r}"
+        )
     paths = _Paths(drift)
+    upper = lower = 0.0
     for share, bound in zip(shares[:-1], critical, strict=True):
         paths.advance(share)
+        upper += paths.above(bound)
+        lower += paths.below(-bound) if sides == 2 else 0.0
         paths.keep(-bound if sides == 2 else -math.inf, bound)
     paths.advance(shares[-1])
-    return paths.above(statistic), paths.below(statistic)
+    return Reach(upper, lower, paths.above(statistic), paths.below(statistic))
 
 
 def _checked(fractions: Sequence[float]) -> tuple[float, ...]:
@@ -165,6 +182,12 @@ def _boundaries(spending: Spending, fractions: tuple[float, ...], final: bool) -
         spent.append(total)
         critical.append(bound)
     return Boundaries(fractions, tuple(spent), tuple(critical), spending.sides)
+
+
+@lru_cache(maxsize=1)
+def _gauss() -> tuple[FloatArray, FloatArray]:
+    at, weight = np.polynomial.legendre.leggauss(_PANEL_NODES)
+    return at, weight
 
 
 class _Paths:
@@ -231,7 +254,7 @@ class _Paths:
         # Panels as fine as the narrower of the step that led here and the one that follows.
         width = _PANEL * math.sqrt(min(self._now - self._before, next_step) / self._now)
         edges = np.linspace(low, high, math.ceil((high - low) / width) + 1)
-        at, weight = np.polynomial.legendre.leggauss(_PANEL_NODES)
+        at, weight = _gauss()
         half = 0.5 * np.diff(edges)[:, None]
         nodes = ((edges[:-1, None] + half) + half * at).ravel()
         self._mass = self._density(nodes) * (half * weight).ravel()

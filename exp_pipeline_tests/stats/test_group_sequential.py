@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exp_pipeline.stats.group_sequential import (
+    SequentialLook,
+    SpendingPlan,
+    StoppedTrial,
+    inflation,
+    operating_characteristics,
+    sequential_look,
+    stopped_trial,
+)
+from exp_pipeline.stats.means import difference_in_proportions, newcombe_interval
+from exp_pipeline.stats.reference import two_sided_critical, two_sided_p
+from exp_pipeline.stats.results import Effect, NotEstimable
+from exp_pipeline.stats.spending import Family, Spending, boundaries
+from exp_pipeline_tests.stats.golden import golden
+
+GOLDEN = golden("group_sequential")
+
+
+def effect(absolute: float, se: float, n: int, df: float = math.inf, *, control: int | None = None) -> Effect:
+    reach = two_sided_critical(0.95, df) * se
+    return Effect(
+        method="welch",
+        n_control=n if control is None else control,
+        n_treatment=n,
+        mean_control=0.0,
+        mean_treatment=absolute,
+        absolute=absolute,
+        se=se,
+        df=df,
+        ci_lower=absolute - reach,
+        ci_upper=absolute + reach,
+        p_value=two_sided_p(absolute / se, df),
+        level=0.95,
+        relative=None,
+        relative_ci_lower=None,
+        relative_ci_upper=None,
+        relative_method=None,
+        standardised=None,
+        variance_reduction=None,
+    )
+
+
+def looked(plan: SpendingPlan, effects: list[Effect], *, final: bool = False) -> SequentialLook:
+    found = sequential_look(plan, effects, final=final)
+    assert isinstance(found, SequentialLook), found
+    return found
+
+
+def ended(plan: SpendingPlan, effects: list[Effect], *, final: bool = False) -> StoppedTrial:
+    found = stopped_trial(plan, effects, final=final)
+    assert isinstance(found, StoppedTrial), found
+    return found
+
+
+def trial(case: dict[str, Any]) -> tuple[SpendingPlan, list[Effect]]:
+    columns = ("n_treatment", "n_control", "mean_treatment", "mean_control", "sd_treatment", "sd_control")
+    effects = []
+    for n1, n2, m1, m2, s1, s2 in zip(*(case[column] for column in columns), strict=True):
+        pooled = math.sqrt(((n1 - 1) * s1**2 + (n2 - 1) * s2**2) / (n1 + n2 - 2))
+        df = math.inf if case["normal"] else n1 + n2 - 2
+        effects.append(effect(m1 - m2, pooled * math.sqrt(1 / n1 + 1 / n2), int(n1), df, control=int(n2)))
+    planned = 2 * case["n_treatment"][0] / case["fractions"][0]
+    plan = SpendingPlan(
+        planned_n=round(planned),
+        family=case["family"],
+        alpha=case["alpha"],
+        side="both" if case["sides"] == 2 else "lower",
+        gamma=case["gamma"],
+    )
+    return plan, effects
+
+
+@pytest.mark.parametrize("case", GOLDEN["trials"], ids=lambda case: case["name"])
+def test_trials_equal_rpact(case: dict[str, Any]) -> None:
+    plan, effects = trial(case)
+    for look in range(1, len(effects) + 1):
+        found = looked(plan, effects[:look])
+        # Both integrate numerically; the bounds agree to eight digits.
+        assert found.lower == pytest.approx(case["lower"][look - 1], abs=1e-8)
+        if case["sides"] == 2:
+            assert found.upper == pytest.approx(case["upper"][look - 1], abs=1e-8)
+        if case["repeated_p"][look - 1] < 0.49:  # rpact stops at a half for each side
+            assert found.p_value == pytest.approx(case["repeated_p"][look - 1], abs=5e-9)
+    if not case["final"]:
+        assert isinstance(stopped_trial(plan, effects), NotEstimable)
+        return
+    stopped = ended(plan, effects)
+    assert stopped.look == case["final"]["stage"]
+    # rpact solves for these with a tolerance of 1e-8 in the drift.
+    assert (stopped.lower, stopped.upper) == pytest.approx(case["final"]["interval"], abs=1e-7)
+    assert stopped.estimate == pytest.approx(case["final"]["estimate"], abs=1e-7)
+    assert stopped.p_value == pytest.approx(case["final"]["p"], abs=2e-8)
+
+
+@pytest.mark.parametrize(
+    "case",
+    GOLDEN["characteristics"],
+    ids=lambda case: f"{case['family']}-{case['sides']}-{len(case['fractions'])}",
+)
+def test_inflation_equals_rpact(case: dict[str, Any]) -> None:
+    plan = Spending(case["family"], case["alpha"], case["sides"], case["gamma"])
+    found = inflation(plan, case["fractions"], power=case["power"])
+    # rpact's grid keeps six digits for one-sided plans of many or unequal looks.
+    assert found.drift**2 == pytest.approx(case["shift"], rel=3e-6)
+    assert found.factor == pytest.approx(case["factor"], rel=3e-6)
+    for ours, theirs in (("planned", "planned"), ("half", "half"), ("null", "null")):
+        assert getattr(found, f"expected_{ours}") == pytest.approx(case[theirs], rel=3e-6)
+
+
+def test_one_look_is_the_fixed_test() -> None:
+    one = effect(1.2, 0.5, 20, df=11.0)
+    plan = SpendingPlan(planned_n=40)
+    found, stopped = looked(plan, [one]), ended(plan, [one])
+    assert (found.lower, found.upper) == pytest.approx((one.ci_lower, one.ci_upper), rel=1e-9)
+    assert found.p_value == pytest.approx(one.p_value, rel=1e-9)
+    assert (stopped.lower, stopped.upper) == pytest.approx((one.ci_lower, one.ci_upper), rel=1e-8)
+    assert stopped.p_value == pytest.approx(one.p_value, rel=1e-9)
+    assert stopped.estimate == pytest.approx(1.2, rel=1e-9)
+
+
+def test_early_looks_are_wider_and_the_last_nearly_plain() -> None:
+    plan = SpendingPlan(planned_n=4000)
+    paths = [effect(0.05, math.sqrt(2 / n), n) for n in (400, 1000, 1500, 2000)]
+    criticals = [looked(plan, paths[: k + 1]).critical for k in range(4)]
+    assert criticals == sorted(criticals, reverse=True)
+    assert 1.96 < criticals[-1] < 2.05
+    assert looked(plan, paths).alpha_spent == 0.05
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.floats(-5, 5), min_size=1, max_size=4),
+    st.sampled_from(["obrien-fleming", "pocock"]),
+    st.sampled_from(["both", "lower", "upper"]),
+    st.floats(0.1, 10),
+)
+def test_interval_boundary_and_p_value_agree(z: list[float], family: Any, side: Any, scale: float) -> None:
+    plan = SpendingPlan(planned_n=1000, family=family, side=side)
+    shares = [100, 180, 350, 500][: len(z)]
+    effects = [
+        effect(zk * scale / math.sqrt(n), scale / math.sqrt(n), n) for zk, n in zip(z, shares, strict=True)
+    ]
+    found = looked(plan, effects)
+    assert found.crossed == (found.lower > 0 or found.upper < 0)
+    if abs(found.p_value - 0.05) > 1e-8:
+        assert found.crossed == (found.p_value <= 0.05)
+    other: Any = {"both": "both", "lower": "upper", "upper": "lower"}[side]
+    mirrored = looked(
+        replace(plan, side=other),
+        [effect(-one.absolute, one.se, one.n_control) for one in effects],
+    )
+    assert (mirrored.lower, mirrored.upper) == pytest.approx((-found.upper, -found.lower), abs=1e-9)
+    assert mirrored.p_value == pytest.approx(found.p_value, rel=1e-9)
+    assert mirrored.first_crossed == found.first_crossed
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.floats(-4, 4), min_size=3, max_size=3),
+    st.sampled_from(["both", "lower", "upper"]),
+    st.floats(0.1, 10),
+)
+def test_a_stopped_trial_mirrors_and_scales(z: list[float], side: Any, scale: float) -> None:
+    plan = SpendingPlan(planned_n=1000, family="pocock", side=side)
+
+    def path(factor: float) -> list[Effect]:
+        return [
+            effect(zk * factor / math.sqrt(n), abs(factor) / math.sqrt(n), n)
+            for zk, n in zip(z, (150, 300, 500), strict=True)
+        ]
+
+    base, scaled = ended(plan, path(1.0)), ended(plan, path(scale))
+    assert base.lower < base.estimate < base.upper
+    assert [value * scale for value in (base.lower, base.estimate, base.upper)] == pytest.approx(
+        [scaled.lower, scaled.estimate, scaled.upper], abs=1e-7 * scale
+    )
+    other: Any = {"both": "both", "lower": "upper", "upper": "lower"}[side]
+    mirrored = ended(replace(plan, side=other), path(-1.0))
+    assert (-mirrored.upper, -mirrored.estimate, -mirrored.lower) == pytest.approx(
+        (base.lower, base.estimate, base.upper), abs=1e-7
+    )
+    assert mirrored.p_value == pytest.approx(base.p_value, abs=1e-9)
+
+
+def test_the_stopped_estimate_is_median_unbiased_and_its_interval_covers() -> None:
+    rng = np.random.default_rng(12)
+    runs, truth, shares = 400, 0.9, (100, 200, 300, 400)
+    plan = SpendingPlan(planned_n=800, family="pocock")
+    steps = rng.normal(
+        truth / 100, 0.1, size=(runs, 4)
+    )  # each step: 100 units an arm, se 0.1 of the sum / 100
+    above = naive_above = low = high = 0
+    for run in steps:
+        sums = run.cumsum()
+        path = [
+            effect(float(total / (k + 1)), 0.1 / math.sqrt(k + 1), n)
+            for k, (total, n) in enumerate(zip(sums * 1.0, shares, strict=True))
+        ]
+        found = ended(plan, path)
+        above += found.estimate > truth / 100
+        naive_above += found.naive > truth / 100
+        low += found.lower > truth / 100
+        high += found.upper < truth / 100
+    # Four standard errors of 400 runs: 10 points at a half, 3.1 at 2.5 %.
+    assert above / runs == pytest.approx(0.5, abs=0.1)
+    assert low / runs <= 0.025 + 0.031
+    assert high / runs <= 0.025 + 0.031
+
+
+def test_the_stopped_estimate_corrects_what_the_naive_one_exaggerates() -> None:
+    # All of the ordering at once: the estimate's distribution function at the truth is a half.
+    plan = SpendingPlan(planned_n=800, family="pocock", side="lower", alpha=0.025)
+    early = effect(3.5, 1.0, 100)
+    found = ended(plan, [early])
+    assert found.estimate == pytest.approx(3.5)
+    later = [effect(1.0, 1.0, 100), effect(2.0, 0.7, 200)]
+    assert ended(plan, later).estimate < later[1].absolute
+    assert ended(plan, later).look == 2
+    # A look after the stop changes nothing.
+    assert ended(plan, [*later, effect(0.1, 0.55, 300)]) == ended(plan, later)
+
+
+def test_size_and_expected_size_by_simulation() -> None:
+    rng = np.random.default_rng(8)
+    fractions = np.array([0.25, 0.5, 0.75, 1.0])
+    drift = 2.8
+    steps = np.diff(fractions, prepend=0.0)
+    walks = (rng.normal(size=(100_000, 4)) * np.sqrt(steps) + drift * steps).cumsum(axis=1) / np.sqrt(
+        fractions
+    )
+    families: tuple[Family, ...] = ("obrien-fleming", "pocock")
+    for family in families:
+        spending = Spending(family, 0.05)
+        critical = np.array(boundaries(spending, fractions.tolist()).critical)
+        over = np.abs(walks) > critical
+        stop = np.where(over.any(axis=1), over.argmax(axis=1), 3)
+        found = operating_characteristics(spending, fractions.tolist(), drift=drift)
+        # Four standard errors of 100,000 walks: 0.5 points of power, 0.3 of the mean share.
+        assert over.any(axis=1).mean() == pytest.approx(found.power, abs=0.006)
+        assert fractions[stop].mean() == pytest.approx(found.expected_fraction, abs=0.004)
+
+
+def test_small_counts_keep_newcombes_interval() -> None:
+    plan = SpendingPlan(planned_n=200)
+    counts = difference_in_proportions(4, 50, 13, 50)
+    assert isinstance(counts, Effect)
+    found = looked(plan, [counts])
+    # The bound at this look's boundary is Newcombe's own at that z, so it agrees with its p-value.
+    assert (found.lower, found.upper) == pytest.approx(newcombe_interval(4, 50, 13, 50, found.critical))
+    last = looked(SpendingPlan(planned_n=100), [counts])
+    assert last.p_value == pytest.approx(counts.p_value, rel=1e-8)
+    assert ended(SpendingPlan(planned_n=100), [counts]).p_value == pytest.approx(counts.p_value, rel=1e-8)
+
+
+def test_information_may_be_the_precision() -> None:
+    path = [effect(0.5, 0.4, 10), effect(0.5, 0.25, 500)]
+    plan = SpendingPlan(planned_information=1 / 0.2**2)
+    assert looked(plan, path[:1]).information_fraction == pytest.approx(0.25)
+    assert looked(plan, path).information_fraction == pytest.approx(0.64)
+    # Precision that falls is no trouble.
+    assert looked(plan, [path[1], path[0]]).information_fraction == pytest.approx(0.64, rel=2e-3)
+
+
+def test_what_cannot_be_said_is_said() -> None:
+    plan = SpendingPlan(planned_n=400)
+    missing = NotEstimable("welch", "the control arm is empty", 0, 5)
+    good = effect(1.0, 0.5, 100)
+    assert sequential_look(plan, [missing]) is missing
+    assert looked(plan, [good]).critical == looked(plan, [missing, good]).critical  # type: ignore[list-item]
+    assert looked(plan, [missing, good]).look == 2  # type: ignore[list-item]
+    over = sequential_look(plan, [effect(0.1, 0.3, 200), effect(0.1, 0.29, 210)])
+    assert isinstance(over, NotEstimable)
+    assert "spent in full" in over.reason
+    going_on = stopped_trial(plan, [good])
+    assert isinstance(going_on, NotEstimable)
+    assert "goes on" in going_on.reason
+    with pytest.raises(ValueError, match="effects"):
+        sequential_look(plan, [])
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        ({}, "exactly one"),
+        ({"planned_n": 10, "planned_information": 2.0}, "exactly one"),
+        ({"planned_n": 0}, "positive"),
+        ({"planned_n": 10, "side": "left"}, "side"),
+        ({"planned_n": 10, "family": "haybittle"}, "family"),
+        ({"planned_n": 10, "alpha": 0.0}, "alpha"),
+    ]
+    for arguments, words in mistakes:
+        with pytest.raises(ValueError, match=words):
+            SpendingPlan(**arguments)
+    with pytest.raises(ValueError, match="power"):
+        inflation(Spending(), [0.5, 1.0], power=0.01)
