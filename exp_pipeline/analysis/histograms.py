@@ -60,6 +60,11 @@ def difference_in_binned_quantiles(
     return replace(near, p_value=max(near.p_value, away.p_value), flags=(*near.flags, _said(max(errors))))
 
 
+def single_rows(frame: pl.DataFrame, owner: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Which single values stand for these bins, and whose are they? What has no edge lies at the edge."""
+    return _rows(_bins(frame, owner), far=False)
+
+
 def _bins(frame: pl.DataFrame, owner: str) -> pl.DataFrame:
     """owner (a number), low, high, n: each unit's bins, each once."""
     return (

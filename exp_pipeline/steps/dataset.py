@@ -69,24 +69,11 @@ def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest:
     shown = window or Window.of(brief.start, brief.start)
     own = after_measures(catalog, brief)
     covariates = covariates_of(catalog, brief)
-    metrics = catalog.dataset_metrics(brief)
     back = pre_days(catalog, brief)
     _units(bench, brief, newest, back)
     _experiment_days(bench, brief, shown, own)
-    _pre_period(bench, shown.widened(back, 0), pre_measures(catalog, brief))
-    query = queries.with_slots(
-        queries.load("mad"),
-        {
-            "sums": metric_sql.metric_sums(metrics.values(), catalog.measures),
-            "before_sums": [
-                *pre_period.covariate_sums(covariates),
-                *pre_period.pre_score_sums(metrics.values(), catalog.measures),
-            ],
-            "metrics": metric_sql.metric_columns(list(metrics), metrics, catalog.measures),
-            "covariates": pre_period.covariate_columns(covariates),
-        },
-    )
-    _write(bench, queries.query_text(query), folder / "mad.parquet", newest)
+    build_pre_period(bench, shown.widened(back, 0), pre_measures(catalog, brief))
+    _write(bench, mad_query(catalog, brief), folder / "mad.parquet", newest)
     _weeks(bench, brief, shown, newest, folder)
     names = "".join(f", {quote(measure.name)}" for measure in own)
     engine.write(
@@ -102,6 +89,24 @@ def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest:
     columns = {name: file_columns(bench, folder / f"{name}.parquet") for name in files}
     notes = dictionary_of(catalog, brief, covariates, columns)
     write_text(folder / COLUMNS, json.dumps(notes, indent=1, sort_keys=True) + "\n")
+
+
+def mad_query(catalog: Catalog, brief: Brief) -> str:
+    """The dataset's query: one row a unit, over tables `units`, `unit_days`, `exposures` and `pre_days`."""
+    metrics, covariates = catalog.dataset_metrics(brief), covariates_of(catalog, brief)
+    query = queries.with_slots(
+        queries.load("mad"),
+        {
+            "sums": metric_sql.metric_sums(metrics.values(), catalog.measures),
+            "before_sums": [
+                *pre_period.covariate_sums(covariates),
+                *pre_period.pre_score_sums(metrics.values(), catalog.measures),
+            ],
+            "metrics": metric_sql.metric_columns(list(metrics), metrics, catalog.measures),
+            "covariates": pre_period.covariate_columns(covariates),
+        },
+    )
+    return queries.query_text(query)
 
 
 def _write(bench: Workbench, text: str, path: Path, newest: date) -> None:
@@ -142,7 +147,7 @@ def _experiment_days(bench: Workbench, brief: Brief, shown: Window, own: Sequenc
     )
 
 
-def _pre_period(bench: Workbench, look: Window, wanted: Sequence[Measure]) -> None:
+def build_pre_period(bench: Workbench, look: Window, wanted: Sequence[Measure]) -> None:
     """Table `pre_days`: measures asked for by unit and day, in one pass over learner-days and sessions."""
     over_events = measure_sql.in_order(wanted, "events")
     over_sessions = measure_sql.in_order(wanted, "sessions")
