@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
+from exp_pipeline.stats.means import difference_in_proportions
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval
+from exp_pipeline.stats.sequential import (
+    AlwaysValidInterval,
+    Mixture,
+    always_valid_interval,
+    best_information,
+)
 from exp_pipeline_tests.stats.golden import golden
 
 PLAIN = Effect(
@@ -102,6 +109,88 @@ def test_p_value_and_interval_agree(absolute: float, planned_n: int, side: str) 
     other = {"both": "both", "lower": "upper", "upper": "lower"}[side]
     mirrored = interval(replace(PLAIN, absolute=-absolute), planned_n, other)
     assert (mirrored.lower, mirrored.upper) == pytest.approx((-found.upper, -found.lower), abs=1e-9)
+
+
+@pytest.mark.parametrize("df", [3.0, 22.0, 90.0])
+@pytest.mark.parametrize("information", [0.05, 1.5, 30.0])
+def test_the_t_mixture_is_the_bayes_factor_of_noncentral_t(df: float, information: float) -> None:
+    from scipy import integrate, stats
+
+    spread = math.sqrt(information)
+    both, half = Mixture(information, df, one_sided=False), Mixture(information, df, one_sided=True)
+    for t in (-2.5, 0.3, 2.0, 4.5):
+
+        def weighed(shift: float, t: float = t) -> float:
+            return float(stats.nct.pdf(t, df, shift) * stats.norm.pdf(shift, 0, spread))
+
+        cuts = [-3 * spread, 0.0, t, 3 * spread]
+        above = integrate.quad(weighed, 0, 8 * spread + 10, points=[c for c in cuts if c > 0], limit=400)[0]
+        below = integrate.quad(weighed, -8 * spread - 10, 0, points=[c for c in cuts if c < 0], limit=400)[0]
+        plain = stats.t.pdf(t, df)
+        # The noncentral density of scipy keeps about eight digits.
+        assert both.log_evidence(t) == pytest.approx(math.log((above + below) / plain), abs=1e-6)
+        assert half.log_evidence(t) == pytest.approx(math.log(2 * above / plain), abs=1e-6)
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_the_radius_is_where_the_evidence_is_enough(one_sided: bool) -> None:
+    for df in (4.0, 30.0, math.inf):
+        mixture = Mixture(9.0, df, one_sided)
+        for alpha in (0.2, 0.05, 0.01):
+            radius = mixture.radius(alpha)
+            if math.isinf(radius):
+                assert mixture.log_evidence(1e9) <= -math.log(alpha)
+            else:
+                assert mixture.log_evidence(radius) == pytest.approx(-math.log(alpha), rel=1e-9)
+    exact, near = (Mixture(2.0, df, one_sided).radius(0.05) for df in (math.inf, 1e9))
+    assert near == pytest.approx(exact, rel=1e-6)
+
+
+def test_looks_at_a_handful_of_units_are_safe_here_and_not_with_the_normal_mixture() -> None:
+    rng = np.random.default_rng(21)
+    runs, looks, batch, planned = 4000, 40, 2, 24
+    counts = batch * np.arange(1, looks + 1)
+    rows = rng.normal(size=(runs, 2, batch * looks))
+    mean = rows.cumsum(axis=2)[:, :, counts - 1] / counts
+    square = (rows**2).cumsum(axis=2)[:, :, counts - 1] / counts
+    variance = (square - mean**2) * counts / (counts - 1)
+    t = (mean[:, 1] - mean[:, 0]) / np.sqrt(variance.sum(axis=1) / counts)
+    for one_sided in (False, True):
+        known, ours = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=bool)
+        for look, n in enumerate(counts):
+            information = best_information(0.05, one_sided=one_sided) * 2 * n / planned
+            size = t[:, look] if one_sided else np.abs(t[:, look])
+            known |= size > Mixture(information, math.inf, one_sided).radius(0.05)
+            ours |= size > Mixture(information, 2.0 * n - 2.0, one_sided).radius(0.05)
+        # Taking the variance for known errs well above 5 % from the second unit on.
+        assert ours.mean() <= 0.05
+        assert known.mean() > 0.06
+
+
+def test_too_early_is_said() -> None:
+    dozen = replace(PLAIN, n_control=6, n_treatment=6, df=10.0)
+    waiting = always_valid_interval(dozen, planned_n=2000)
+    assert isinstance(waiting, NotEstimable)
+    assert "too early" in waiting.reason
+    # Tuned to dozens, the same dozen may speak, but farther out than a normal would.
+    tuned = interval(dozen, 60)
+    assert tuned.radius > interval(replace(dozen, df=math.inf), 60).radius
+
+
+def test_the_relative_interval_is_as_far_out() -> None:
+    counts = difference_in_proportions(400, 1000, 480, 1000)
+    assert isinstance(counts, Effect)
+    found = interval(counts, 4000)
+    at = difference_in_proportions(400, 1000, 480, 1000, level=1 - 2 * float(special.ndtr(-found.radius)))
+    assert isinstance(at, Effect)
+    assert (found.relative_lower, found.relative_upper) == pytest.approx(
+        (at.relative_ci_lower, at.relative_ci_upper), rel=1e-9
+    )
+    lower = interval(counts, 4000, "lower")
+    assert lower.relative_upper == math.inf
+    assert lower.relative_lower is not None
+    assert found.relative_lower is not None
+    assert lower.relative_lower > found.relative_lower
 
 
 def test_one_sided_bounds_leave_the_other_side_open() -> None:
