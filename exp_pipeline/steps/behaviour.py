@@ -15,7 +15,8 @@ from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day, midnight
 from exp_pipeline.steps.day_files import side_by_side, write_days
 from exp_pipeline.steps.origins import recording
-from exp_pipeline.store.engine import Engine, Rows, quote
+from exp_pipeline.steps.stretch_files import Summing, write_stretches
+from exp_pipeline.store.engine import Engine
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform import measures as measure_sql
 from exp_pipeline.transform import queries
@@ -42,22 +43,21 @@ def measure_version(bench: Workbench, table: str, measures: Sequence[Measure]) -
     return digest_of([bench.schema_version(table), definitions(measures)])[:12]
 
 
-def learner_days_query(measures: Sequence[Measure], *, sorted_input: bool) -> exp.Expr:
-    """The query from events to learner-days with every measure; for a sorted file, in its one-pass form."""
+def learner_days_query(measures: Sequence[Measure]) -> exp.Expr:
+    """The portable query from events to learner-days with every measure; it needs no sorted file."""
     codes = measure_sql.event_codes(measures, ("experiment_assigned",))
     query = queries.with_slots(
         queries.load("learner_days"),
         {"measures": [measure_sql.over_rows(measure, codes) for measure in measures]},
     )
-    query = queries.with_codes(query, codes)
-    return queries.streaming(query) if sorted_input else query
+    return queries.with_codes(query, codes)
 
 
 def build_learner_days(bench: Workbench, window: Window) -> list[Written]:
     """Sum up what each learner did on each day, with every measure that is kept, cut at assignments.
 
-    The files are sorted by learner and time (asserted), so this is one pass, two groups of days side by side.
-    Each day depends on its own events only.
+    The files are sorted by learner and time (asserted), so this is one pass over arrays, two groups of days
+    side by side. Each day depends on its own events only.
     """
     bench = recording(bench, ("learner_days",), window)
     manifests = bench.lake.manifests("events", [event_day(day) for day in window.days()])
@@ -72,33 +72,23 @@ def build_learner_days(bench: Workbench, window: Window) -> list[Written]:
 
 def _learner_days_of(bench: Workbench, engine: Engine, manifests: Sequence[Manifest]) -> list[Written]:
     measures = event_measures(bench)
-    text = queries.query_text(learner_days_query(measures, sorted_input=True))
     version = measure_version(bench, "learner_days", measures)
+    columns = table_columns("learner_days") | measure_sql.column_types(measures)
+    summing = Summing(measures, table_columns("events"))
     written = []
     for manifest in manifests:
         started = time.monotonic()
-        source = f"events_{_view_name(manifest)}"
-        engine.offer(source, Rows(bench.lake.paths([manifest]), table_columns("events")))
-        own = text.replace("FROM events AS e", f"FROM {quote(source)} AS e")
-        path = bench.lake.staging("learner_days", manifest.partition)
-        rows = engine.write(own, path)
-        engine.connection.execute(f"drop view {quote(source)}")
-        written.append(
-            bench.commit(
-                "learner_days",
-                manifest.partition,
-                [NewFile(path, "all", rows)],
-                started,
-                schema_version=version,
-                facts={"events": manifest.rows, "measures": definitions(measures)},
+        paths = bench.lake.paths([manifest])
+        with bench.staged("learner_days", manifest.partition) as path:
+            rows = write_stretches(engine, paths, path, columns, summing)
+            file = NewFile(path, "all", rows)
+            facts = {"events": manifest.rows, "measures": definitions(measures)}
+            written.append(
+                bench.commit(
+                    "learner_days", manifest.partition, [file], started, schema_version=version, facts=facts
+                )
             )
-        )
     return written
-
-
-def _view_name(manifest: Manifest) -> str:
-    """A view name for one partition, so that two cursors never share one."""
-    return manifest.partition.partition("=")[2].replace("-", "")
 
 
 def build_turns(bench: Workbench, window: Window) -> list[Written]:

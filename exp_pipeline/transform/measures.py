@@ -183,12 +183,12 @@ def column_types(measures: Iterable[Measure]) -> dict[str, str]:
 
 
 def read_columns(measures: Sequence[Measure], known: Mapping[str, str]) -> set[str]:
-    """Which of the known columns the measures read."""
+    """Which of the known columns the measures read; SQL does not tell upper from lower case."""
     found: set[str] = set()
     for measure in measures:
         if measure.aggregate in ("first", "last"):
             found.add(_MOMENT[measure.over])
         for text in (measure.where, measure.of):
             if text is not None:
-                found.update(column.name for column in _parse(text).find_all(exp.Column))
-    return found & set(known)
+                found.update(column.name.lower() for column in _parse(text).find_all(exp.Column))
+    return {name for name in known if name.lower() in found}

@@ -120,7 +120,7 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
     connection.execute('create table events as from "2026-03-02" union all from "2026-03-03"')
     for name in ("quarantine", "exclusions"):
         build(name)
-    build("learner_days", learner_days_query((), sorted_input=False))
+    build("learner_days", learner_days_query(()))
     build("bouts")
     connection.execute("create view edge_bouts as select * from bouts where at_edge")
     stays = ", ".join(f'"{name}" {kind}' for name, kind in table_columns("roster").items())
