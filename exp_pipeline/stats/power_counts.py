@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.contrast import ArmValue
-from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.power_outcomes import Rate
 from exp_pipeline.stats.results import NotEstimable
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def mean_spread(values: ArrayLike) -> Spread | NotEstimable:
         raise ValueError("values must be one-dimensional and finite; handle missing values first")
     if y.size < 2:
         return NotEstimable("spread", f"{y.size} units have a value; a spread needs two", y.size, 0)
-    return _spread(float(y.mean()), y)
+    return spread_of_parts(float(y.mean()), y)
 
 
 def ratio_spread(numerators: ArrayLike, denominators: ArrayLike) -> Spread | NotEstimable:
@@ -45,27 +45,51 @@ def ratio_spread(numerators: ArrayLike, denominators: ArrayLike) -> Spread | Not
     Delta method by unit (Deng, Knoblich and Lu 2018), as in `ratios.difference_in_ratios`. numerators,
     denominators: (n,), one row a unit.
     """
-    parts = np.column_stack([np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)])
-    if not np.isfinite(parts).all():
+    value, parts = ratio_parts(numerators, denominators)
+    return value if isinstance(value, NotEstimable) else spread_of_parts(value, parts)
+
+
+def ratio_parts(numerators: ArrayLike, denominators: ArrayLike) -> tuple[float | NotEstimable, FloatArray]:
+    """What is the ratio of totals, and what is each unit's part (n,) in it?"""
+    above, below = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    if above.ndim != 1 or above.shape != below.shape:
+        raise ValueError(f"numerators and denominators must be of one length, got {above.shape}")
+    if not (np.isfinite(above).all() and np.isfinite(below).all()):
         raise ValueError("numerators and denominators must be finite; handle missing values first")
-    n = parts.shape[0]
+    n = above.size
     if n < 2:
-        return NotEstimable("spread", f"{n} units have a value; a spread needs two", n, 0)
-    base = float(parts[:, 1].mean())
+        return NotEstimable("spread", f"{n} units have a value; a spread needs two", n, 0), np.zeros(0)
+    base = float(below.mean())
     if base == 0.0:
-        return NotEstimable("spread", "the denominator is zero in the history", n, 0)
-    moments = Moments.from_array(parts, ("numerator", "denominator"))
-    ratio = ArmValue.of_ratio(moments, "numerator", "denominator").value
-    return _spread(ratio, (parts[:, 0] - ratio * parts[:, 1]) / base)
+        return NotEstimable("spread", "the denominator is zero in the history", n, 0), np.zeros(0)
+    ratio = float(above.mean()) / base
+    return ratio, (above - ratio * below) / base
 
 
 def quantile_spread(values: ArrayLike, units: ArrayLike, quantile: float) -> Spread | NotEstimable:
     """What is a quantile of all rows, and how much does one unit's part in it vary?
 
-    values: (n,) rows, units: (n,) whose row each is. A unit's part is its rows below the quantile less their
-    share of its rows, times the sparsity (one over the density there), over the mean rows of a unit. The
-    sparsity is the slope of the quantile function over the bandwidth of Hall and Sheather (1988) for the
-    number of units. NotEstimable where too few units reach around the quantile or ties leave no slope.
+    values: (n,) rows, units: (n,) whose row each is; see `quantile_parts`. NotEstimable where too few units
+    reach around the quantile or ties leave no slope.
+    """
+    value, parts, slope_error = quantile_parts(values, units, quantile)
+    if isinstance(value, NotEstimable):
+        return value
+    found = spread_of_parts(value, parts)
+    if isinstance(found, NotEstimable):
+        return found
+    return Spread(found.value, found.sd, found.n, math.hypot(found.sd_se, slope_error * found.sd))
+
+
+def quantile_parts(
+    values: ArrayLike, units: ArrayLike, quantile: float
+) -> tuple[float | NotEstimable, FloatArray, float]:
+    """What is a quantile of all rows, each unit's part (units,) in it, and how sure is its slope?
+
+    A unit's part is the number of its rows below the quantile less their share of its rows, times the
+    sparsity (one over the density there), over the mean rows of a unit; units in the order of their labels.
+    The sparsity is the slope of the quantile function over the bandwidth of Hall and Sheather (1988) for the
+    number of units. The last number is the relative error of that slope.
     """
     if not 0.0 < quantile < 1.0:
         raise ValueError(f"quantile must lie between 0 and 1, got {quantile!r}")
@@ -75,27 +99,28 @@ def quantile_spread(values: ArrayLike, units: ArrayLike, quantile: float) -> Spr
         raise ValueError("values and units must be one-dimensional, of one length, and values finite")
     codes = np.unique(owners, return_inverse=True)[1].reshape(rows.shape)
     n = int(codes.max()) + 1 if codes.size else 0
+
+    def refused(reason: str) -> tuple[NotEstimable, FloatArray, float]:
+        return NotEstimable("spread", reason, n, 0), np.zeros(0), 0.0
+
     if n < 2:
-        return NotEstimable("spread", f"{n} units have a value; a spread needs two", n, 0)
+        return refused(f"{n} units have a value; a spread needs two")
     reach = hall_sheather(n, quantile)
     low, high = quantile - reach, quantile + reach
     if low <= 0.0 or high >= 1.0:
-        return NotEstimable("spread", f"{n} units are too few around the {quantile:g} quantile", n, 0)
-    ordered = np.sort(rows)
-    value, below_value, above_value = np.quantile(ordered, [quantile, low, high])
+        return refused(f"{n} units are too few around the {quantile:g} quantile")
+    value, below_value, above_value = np.quantile(rows, [quantile, low, high])
     sparsity = float(above_value - below_value) / (high - low)
     if sparsity <= 0.0:
-        return NotEstimable("spread", "too many rows share the value at the quantile", n, 0)
+        return refused("too many rows share the value at the quantile")
     per_unit = np.bincount(codes).astype(np.float64)
     below = rows <= value
     share = float(below.mean())
-    part = (np.bincount(codes, weights=below) - share * per_unit) / per_unit.mean() * sparsity
-    found = _spread(float(value), part)
-    if isinstance(found, NotEstimable):
-        return found
+    # Ties leave the share below elsewhere than at the quantile: scaled to the variance that holds there.
+    scale = math.sqrt(quantile * (1.0 - quantile) / (share * (1.0 - share))) if 0.0 < share < 1.0 else 1.0
+    parts = (np.bincount(codes, weights=below) - share * per_unit) / per_unit.mean() * (sparsity * scale)
     # A slope over a bandwidth is known to about one part in the root of twice the units within it.
-    slope_error = found.sd / math.sqrt(2.0 * max(n * 2.0 * reach, 1.0))
-    return Spread(found.value, found.sd, n, math.hypot(found.sd_se, slope_error))
+    return float(value), parts, 1.0 / math.sqrt(2.0 * max(2.0 * reach * n, 1.0))
 
 
 def hall_sheather(n: int, quantile: float, level: float = 0.95) -> float:
@@ -127,7 +152,8 @@ def rate_of_history(events: ArrayLike, exposures: ArrayLike) -> Rate | NotEstima
     return Rate(spread.value, exposure=mean, exposure_cv=cv, dispersion=dispersion)
 
 
-def _spread(value: float, parts: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Spread | NotEstimable:
+def spread_of_parts(value: float, parts: FloatArray) -> Spread | NotEstimable:
+    """How much do these parts (n,) of units vary, and how sure is that?"""
     n = parts.size
     centred = parts - parts.mean()
     variance = float(centred @ centred) / (n - 1)
