@@ -65,7 +65,7 @@ def test_the_tuned_weight_is_that_of_ppi_python(case: dict[str, Any]) -> None:
 def test_no_other_weight_has_less_variance_by_much(case: dict[str, Any]) -> None:
     tuned = estimated(prediction_powered_mean(sample(case)))
     grid = [estimated(prediction_powered_mean(sample(case), weight=w)).se for w in np.linspace(0, 1, 101)]
-    # The weight is tuned with the judge's variance over both samples, errors use each one's own: 4 % at n = 60.
+    # The weight is tuned with the judge's variance over both samples; errors use each one's own.
     assert tuned.se <= min(grid) * 1.06
     assert tuned.labels_saved > 0.2
     assert tuned.human_only_se == pytest.approx(grid[0], rel=1e-12)
