@@ -139,6 +139,8 @@ def write_dry_run(bench: Workbench, experiment: str) -> Path:
 def _no_baseline(history: History, metric: Metric) -> str:
     if not history.days:
         return "there is no history: no day of events lies before the experiment's start"
+    if history.no_baseline:
+        return history.no_baseline
     if metric.type == "quantile":
         return f"the primary {metric.name} is a quantile, whose spread the history does not tell"
     if not metric.adds_up or metric.from_day is not None:
