@@ -10,6 +10,7 @@ from exp_pipeline.stats.results import Effect
 
 # Beyond this many standard errors a normal tail is no longer a floating-point number.
 _FARTHEST = 37.0
+_BEYOND_ALL = 1e6
 
 
 def bounds_at(effect: Effect, tail: float) -> tuple[float, float]:
@@ -36,11 +37,43 @@ def statistic_against(effect: Effect, value: float = 0.0) -> float:
     degrees of freedom this is the significance-level approach (a t of 2.1 at 12 degrees counts as a normal
     with the same p-value).
     """
+    return as_normal(distance_from(effect, value), effect.df)
+
+
+def distance_from(effect: Effect, value: float = 0.0) -> float:
+    """How many of its own (t or normal) standard errors is the effect above `value`? See `stretched`."""
     if effect.method == "proportion-newcombe":
         return _newcombe_statistic(effect, value)
     below, above = _sides(effect)
-    distance = effect.absolute - value
-    return as_normal(distance / (below if distance > 0.0 else above), effect.df)
+    gap = effect.absolute - value
+    return gap / (below if gap > 0.0 else above)
+
+
+def relative_distance_from(effect: Effect, value: float) -> float | None:
+    """How many of its own standard errors is the relative effect above `value`? None without one.
+
+    The inverse of `relative_stretched`; for Fieller the t statistic of treatment - (1 + value) control.
+    """
+    ends = _relative_ends(effect)
+    if ends is None or effect.relative is None:
+        return None
+    own = two_sided_critical(effect.level, effect.df)
+    low, high = ends
+    middle, at = effect.relative, value
+    if effect.relative_method == "log-ratio":
+        sign = math.copysign(1.0, effect.mean_control)
+        # The log of a negative control's ratio mirrors the order of the ends.
+        if sign * value <= -1.0:
+            return math.copysign(_BEYOND_ALL, sign)
+        middle, at, low, high = (sign * math.log1p(sign * end) for end in (middle, at, low, high))
+    else:
+        variances = _fieller_variances(effect, own)
+        if variances is not None:
+            ratio = 1.0 + math.copysign(1.0, effect.mean_control) * value
+            spread = math.sqrt(variances[1] + ratio**2 * variances[0])
+            return (effect.mean_treatment - ratio * effect.mean_control) / spread
+    side = middle - low if middle > at else high - middle
+    return (middle - at) * own / side
 
 
 def as_normal(statistic: float, df: float) -> float:
@@ -68,10 +101,11 @@ def relative_stretched(effect: Effect, critical: float) -> tuple[float, float] |
     A log-ratio interval is stretched on the log scale, exactly; Fieller's is solved again from the arms'
     variances where they can be had from the effect, else each side is stretched by the ratio of quantiles.
     """
-    if effect.relative is None or effect.relative_ci_lower is None or effect.relative_ci_upper is None:
+    relative = _relative_ends(effect)
+    if relative is None or effect.relative is None:
         return None
     own = two_sided_critical(effect.level, effect.df)
-    low, high = effect.relative_ci_lower, effect.relative_ci_upper
+    low, high = relative
     if effect.relative_method == "log-ratio":
         sign = math.copysign(1.0, effect.mean_control)
         middle = math.log1p(sign * effect.relative)
@@ -96,6 +130,14 @@ def scale_of(effect: Effect) -> float:
     if effect.se > 0.0:
         return effect.se
     return (effect.ci_upper - effect.ci_lower) / (2.0 * two_sided_critical(effect.level, effect.df))
+
+
+def _relative_ends(effect: Effect) -> tuple[float, float] | None:
+    """The ends of the relative interval; None without one, or where it has no width."""
+    low, high = effect.relative_ci_lower, effect.relative_ci_upper
+    if effect.relative is None or low is None or high is None or not low < effect.relative < high:
+        return None
+    return low, high
 
 
 def _expm1(value: float) -> float:
@@ -142,8 +184,8 @@ def _newcombe_statistic(effect: Effect, value: float) -> float:
     return math.copysign(inside, effect.absolute - value)
 
 
-def _fieller(effect: Effect, own: float, critical: float) -> tuple[float, float] | None:
-    """Fieller's interval at another level: its two ends give the variances of two uncorrelated arms."""
+def _fieller_variances(effect: Effect, own: float) -> tuple[float, float] | None:
+    """The arms' variances, had back from the two ends of Fieller's interval; None where that cannot be."""
     if effect.relative_ci_lower is None or effect.relative_ci_upper is None:
         return None
     c, t = effect.mean_control, effect.mean_treatment
@@ -157,9 +199,19 @@ def _fieller(effect: Effect, own: float, critical: float) -> tuple[float, float]
     # Adjusted values and shared clusters have a covariance, which two ends cannot tell.
     if min(variance_c, variance_t) < 0.0 or abs(variance_c + variance_t - effect.se**2) > 1e-6 * effect.se**2:
         return None
-    a = c**2 - critical**2 * variance_c
+    return variance_c, variance_t
+
+
+def _fieller(effect: Effect, own: float, critical: float) -> tuple[float, float] | None:
+    """Fieller's interval at another level, for two uncorrelated arms."""
+    variances = _fieller_variances(effect, own)
+    if variances is None:
+        return None
+    c, t = effect.mean_control, effect.mean_treatment
+    sign = math.copysign(1.0, c)
+    a = c**2 - critical**2 * variances[0]
     if a <= 0.0:
         return -math.inf, math.inf
-    root = math.sqrt(max((t * c) ** 2 - a * (t**2 - critical**2 * variance_t), 0.0))
+    root = math.sqrt(max((t * c) ** 2 - a * (t**2 - critical**2 * variances[1]), 0.0))
     ends = sorted(sign * ((t * c + way * root) / a - 1.0) for way in (-1.0, 1.0))
     return ends[0], ends[1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from exp_pipeline.stats.pivot import relative_stretched
@@ -11,6 +13,9 @@ from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 Side = Literal["both", "lower", "upper"]
+
+# No statistic of any use is farther out.
+_FAR = 1e8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +75,7 @@ class Mixture:
             return math.inf
         if not self.one_sided:
             return self._radius_of_both(target)
-        low, high = 0.0, 1.0
-        while self.log_evidence(high) < target:
-            high *= 2.0
-        for _ in range(200):
-            middle = 0.5 * (low + high)
-            if middle in (low, high):
-                break
-            if self.log_evidence(middle) < target:
-                low = middle
-            else:
-                high = middle
-        return high
+        return _crossing_point(self.log_evidence, target)
 
     def _two_sided(self, statistic: float) -> float:
         x, df = self.information, self.df
@@ -114,6 +108,47 @@ class Mixture:
             return math.log(2.0) + float(special.log_ndtr(distance))
         share = float(special.stdtr(self.df + 1.0, distance))
         return math.log(2.0 * share) if share > 0.0 else -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class MixedTuning:
+    """One-sided mixtures tuned to several sizes, averaged: quick for gross effects, still sharp at the plan.
+
+    parts: (weight, mixture), weights with sum 1. The average of martingales is one.
+    """
+
+    parts: tuple[tuple[float, Mixture], ...]
+
+    def log_evidence(self, statistic: float) -> float:
+        logs = [math.log(weight) + mixture.log_evidence(statistic) for weight, mixture in self.parts]
+        largest = max(logs)
+        return largest + math.log(sum(math.exp(log - largest) for log in logs))
+
+    def radius(self, alpha: float) -> float:
+        """The statistic at which the evidence is 1 / alpha; infinite if there is none."""
+        return _mixed_radius(self, alpha)
+
+
+@lru_cache(maxsize=4096)
+def _mixed_radius(mixture: MixedTuning, alpha: float) -> float:
+    if mixture.log_evidence(_FAR) < -math.log(alpha):
+        return math.inf
+    return _crossing_point(mixture.log_evidence, -math.log(alpha))
+
+
+def _crossing_point(evidence: Callable[[float], float], target: float) -> float:
+    low, high = 0.0, 1.0
+    while evidence(high) < target:
+        high *= 2.0
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if middle in (low, high):
+            break
+        if evidence(middle) < target:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def best_information(alpha: float, *, one_sided: bool = False) -> float:

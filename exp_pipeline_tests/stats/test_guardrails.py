@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.guardrails import non_inferiority
+from exp_pipeline.stats.guardrails import KillVerdict, kill_verdict, non_inferiority
 from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.quantiles import difference_in_quantiles
@@ -204,3 +204,144 @@ def test_relative_harm_of_a_negative_metric() -> None:
     assert found.bound is not None
     # Two per cent and 1.65 standard errors of one per cent each.
     assert found.bound == pytest.approx(0.0365, abs=0.001)
+
+
+def test_relative_bounds_of_a_noisy_control_are_fiellers_own() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(2.2, 3, 15), rng.normal(4.0, 3, 15)
+    noisy = estimated(
+        difference_in_means(Moments.from_array(a, ["y"]), Moments.from_array(b, ["y"]), outcome="y")
+    )
+    assert noisy.relative_method == "fieller"
+    found = non_inferiority(noisy, margin=2.0, margin_kind="relative", harm="increase")
+    # Fieller: the t test of treatment - 3 control, with the effect's own degrees of freedom.
+    spread = np.sqrt(b.var(ddof=1) / 15 + 3.0**2 * a.var(ddof=1) / 15)
+    distance = (b.mean() - 3.0 * a.mean()) / spread
+    assert found.p_value == pytest.approx(stats.t.cdf(distance, noisy.df), rel=1e-6)
+    assert found.bound is not None
+    again = non_inferiority(noisy, margin=found.bound, margin_kind="relative", harm="increase")
+    assert again.p_value == pytest.approx(0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("absolute", "towards"), [(0.5, "pass"), (-0.9, "pass"), (2.9, "pass"), (4.0, "fail"), (3.2, "fail")]
+)
+@pytest.mark.parametrize("kind", ["absolute", "relative"])
+def test_the_needed_units_settle_it_as_often_as_they_say(absolute: float, towards: str, kind: Any) -> None:
+    se = 6.0
+    today = effect(absolute, se)
+    margin = 3.0 if kind == "absolute" else 0.03
+    found = non_inferiority(today, margin=margin, margin_kind=kind, harm="increase")
+    assert found.verdict == "underpowered"
+    assert found.needed is not None
+    needed = found.needed
+    assert needed.towards == towards
+    assert needed.n_control == needed.n_treatment == pytest.approx(200 * needed.factor, abs=1)
+    # A thousand later trials of that size, whose truth is today's estimate.
+    rng = np.random.default_rng(6)
+    later_se = se / np.sqrt(needed.factor)
+    right = 0
+    for estimate in rng.normal(absolute, later_se, 1000):
+        later = effect(float(estimate), float(later_se))
+        verdict = non_inferiority(later, margin=margin, margin_kind=kind, harm="increase").verdict
+        right += verdict == towards
+    # Four standard errors of 1,000 runs are 5 points.
+    assert right / 1000 == pytest.approx(0.8, abs=0.05)
+
+
+def test_half_of_the_power_needs_fewer_and_a_settled_verdict_none() -> None:
+    today = effect(0.5, se=6.0)
+    many, half = (
+        non_inferiority(today, margin=3.0, harm="increase", power=power).needed for power in (0.8, 0.5)
+    )
+    assert many is not None
+    assert half is not None
+    assert 1.0 < half.factor < many.factor
+    assert non_inferiority(effect(0.0), margin=3.0, harm="increase").needed is None
+    # At the margin itself no number tells.
+    assert non_inferiority(effect(3.0, se=6.0), margin=3.0, harm="increase").needed is None
+    clustered = replace(today, clusters_control=6, clusters_treatment=7)
+    needed = non_inferiority(clustered, margin=3.0, harm="increase").needed
+    assert needed is not None
+    assert needed.clusters_control == np.ceil(6 * needed.factor)
+    with pytest.raises(ValueError, match="power"):
+        non_inferiority(today, margin=3.0, harm="increase", power=1.0)
+
+
+def kill(found: Effect | NotEstimable, margin: float = 0.0, **more: Any) -> KillVerdict:
+    arguments: dict[str, Any] = {"harm": "increase", "planned_n": 10_000, **more}
+    return kill_verdict(found, margin=margin, **arguments)
+
+
+def test_a_kill_rule_waits_for_units_and_acts_on_gross_harm() -> None:
+    assert kill(effect(50.0)).answer == "kill"
+    assert kill(effect(-50.0)).answer == "continue"
+    assert kill(effect(-50.0), harm="decrease").answer == "kill"
+    few = difference_in_proportions(1, 40, 39, 40)
+    assert (kill(few).answer, kill(few, fewest_units=40).answer) == ("wait", "kill")
+    classes = replace(effect(50.0), clusters_control=4, clusters_treatment=12)
+    assert kill(classes).answer == "wait"
+    assert kill(classes, fewest_clusters=4).answer == "kill"
+    early = kill(replace(effect(50.0), df=2.0))
+    assert early.answer == "wait"
+    assert "degrees of freedom" in early.reason
+    missing = NotEstimable("welch", "the control arm is empty", 0, 5)
+    assert kill(missing).answer == "cannot_tell"
+    assert kill(effect(1.0, control=0.5), margin_kind="relative").answer == "cannot_tell"
+    for arguments, words in (({"margin": -1.0}, "margin"), ({"planned_n": 1}, "planned_n")):
+        with pytest.raises(ValueError, match=words):
+            kill(effect(1.0), **arguments)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-12, 12), st.floats(0, 4), st.sampled_from(["absolute", "relative"]))
+def test_a_kill_its_bound_and_its_p_value_agree(absolute: float, margin: float, kind: Any) -> None:
+    size = margin if kind == "absolute" else margin / 100
+    found = kill(effect(absolute), margin=size, margin_kind=kind)
+    assert found.p_value is not None
+    assert found.least_harm is not None
+    if abs(found.p_value - 0.01) > 1e-8:
+        assert (found.answer == "kill") == (found.p_value < 0.01) == (found.least_harm > size)
+    if kind == "absolute":
+        assert kill(effect(-absolute), margin=size, harm="decrease").least_harm == pytest.approx(
+            found.least_harm, abs=1e-9
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "margin"),
+    [("absolute", 0.01, 0.0), ("absolute", 0.3, 0.05), ("relative", 0.3, 0.2), ("relative", 0.05, 0.0)],
+)
+def test_daily_kill_rules_do_not_page_on_noise(kind: Any, rate: float, margin: float) -> None:
+    rng = np.random.default_rng(31)
+    runs, days, batch = 120, 28, 50
+    harmed = rate + margin if kind == "absolute" else rate * (1 + margin)
+    killed = naive = 0
+    for _ in range(runs):
+        counts = rng.binomial(batch, [[rate], [harmed]], (2, days)).cumsum(axis=1)
+        ours = known_bad = False
+        for day in range(days):
+            n = batch * (day + 1)
+            found = difference_in_proportions(int(counts[0, day]), n, int(counts[1, day]), n)
+            ours |= kill(found, margin=margin, margin_kind=kind, planned_n=2 * batch * days).answer == "kill"
+            if isinstance(found, Effect) and margin == 0.0 and found.se > 0:
+                known_bad |= found.absolute / found.se > 2.326
+        killed += ours
+        naive += known_bad
+    # At the margin itself: nominal 1 %, four standard errors of 120 runs are 3.6 points.
+    assert killed / runs <= 0.01 + 0.015  # seen: none of them
+    if margin == 0.0:
+        assert naive / runs > 0.04
+
+
+def test_a_tenth_of_the_plan_shows_gross_harm() -> None:
+    from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval
+
+    # Errors went from 5 % to 20 % within the first 600 of 20,000 units.
+    gross = difference_in_proportions(15, 300, 60, 300)
+    assert kill(gross, planned_n=20_000).answer == "kill"
+    plain = always_valid_interval(gross, planned_n=20_000, level=0.99, side="lower")
+    assert isinstance(plain, AlwaysValidInterval)
+    assert plain.lower < 0, "tuned to the plan alone, the bound comes later"
