@@ -101,23 +101,32 @@ def boundaries(spending: Spending, fractions: Sequence[float], *, final: bool = 
 
 
 def crossing(
-    critical: Sequence[float], fractions: Sequence[float], *, drift: float = 0.0, sides: Sides = 2
+    critical: Sequence[float],
+    fractions: Sequence[float],
+    *,
+    drift: float = 0.0,
+    sides: Sides = 2,
+    lower: Sequence[float] | None = None,
 ) -> Crossing:
     """How likely is each look the first to cross, when z at full information (share 1) has mean `drift`?
 
-    critical: boundaries in standard errors, upper at +critical, lower at -critical if `sides` is 2.
+    critical: upper boundaries in standard errors. Lower ones are at -critical if `sides` is 2, unless `lower`
+    gives them (minus infinity for none).
     """
     shares = _checked(fractions)
-    if len(critical) != len(shares):
-        raise ValueError(f"critical must have one value for each of {len(shares)} looks, got {len(critical)}")
-    upper, lower = [], []
+    if lower is None:
+        lower = [-bound if sides == 2 else -math.inf for bound in critical]
+    for name, bounds in (("critical", critical), ("lower", lower)):
+        if len(bounds) != len(shares):
+            raise ValueError(f"{name} must have one value for each of {len(shares)} looks, got {len(bounds)}")
+    ups, downs = [], []
     paths = _Paths(drift)
-    for share, bound in zip(shares, critical, strict=True):
+    for share, high, low in zip(shares, critical, lower, strict=True):
         paths.advance(share)
-        upper.append(paths.above(bound))
-        lower.append(paths.below(-bound) if sides == 2 else 0.0)
-        paths.keep(-bound if sides == 2 else -math.inf, bound)
-    return Crossing(tuple(upper), tuple(lower))
+        ups.append(paths.above(high))
+        downs.append(paths.below(low))
+        paths.keep(low, high)
+    return Crossing(tuple(ups), tuple(downs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,15 +234,15 @@ class _Paths:
     def above(self, z: float) -> float:
         from scipy import special
 
-        if z == math.inf:
-            return 0.0
+        if math.isinf(z):
+            return 0.0 if z > 0.0 else float(self._mass.sum())
         return float(special.ndtr(-self._standardised(z))[0] @ self._mass)
 
     def below(self, z: float) -> float:
         from scipy import special
 
-        if z == -math.inf:
-            return 0.0
+        if math.isinf(z):
+            return 0.0 if z < 0.0 else float(self._mass.sum())
         return float(special.ndtr(self._standardised(z))[0] @ self._mass)
 
     def _density(self, z: FloatArray) -> FloatArray:
