@@ -66,7 +66,7 @@ class StrengthContrast:
 class BradleyTerry:
     """Which items win, and how sure are we?
 
-    `strengths` follow the items' own order. `order_effect` is the log odds that being shown first adds.
+    `strengths` are in order of name. `order_effect` is the log odds that being shown first adds.
     `tie_effect` is log nu (Davidson) or the threshold log theta (Rao and Kupper); its p_value says nothing
     of interest. `covariance` is that of the strengths, row by row. `errors` is "model" or "clustered"; with
     clusters `df` is their number less one, else infinite. `log_likelihood` is without the ridge's penalty.
@@ -214,6 +214,8 @@ def bradley_terry(
         np.add.at(sums, groups, scores * seen[:, None])
         covariance = bread @ (sums.T @ sums) @ bread * (clusters / (clusters - 1))
         df = clusters - 1.0
+        if (np.diag(covariance) <= 1e-20 * np.diag(bread)).any():
+            return NotEstimable(method, f"the {clusters} clusters are all alike: no spread between them")
     spread = basis @ covariance[: k - 1, : k - 1] @ basis.T
     values = basis @ point[: k - 1]
     taken = np.bincount(left, seen, k) + np.bincount(right, seen, k)

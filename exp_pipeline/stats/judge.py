@@ -192,8 +192,9 @@ def calibration(
     sums = np.bincount(groups, squares - brier)
     brier_se = math.sqrt(float(sums @ sums) * units / (units - 1.0)) / n
     flags: tuple[str, ...] = ()
-    if brier_se == 0.0:
-        return NotEstimable("calibration", f"all {n} squared gaps are {brier:g}: there is no spread")
+    if brier_se <= 1e-12 * brier:
+        alike = "rows" if cluster is None else "clusters"
+        return NotEstimable("calibration", f"the squared gap is {brier:g} in all {alike}: there is no spread")
     doubt = p * (1.0 - p)
     spread = float(((1.0 - 2.0 * p) ** 2 * doubt).sum())
     z = None if spread == 0.0 else float(((y - p) * (1.0 - 2.0 * p)).sum()) / math.sqrt(spread)
@@ -376,6 +377,10 @@ def _fit(
     sums = np.zeros((units, point.size))
     np.add.at(sums, groups, columns * (y - chance)[:, None])
     errors = np.sqrt(np.diag(bread @ (sums.T @ sums) @ bread) * units / (units - 1.0))
+    if (errors <= 1e-10 * np.sqrt(np.diag(bread))).any():
+        return NotEstimable(
+            "calibration-slope", f"the {units} clusters are all alike: no spread between them"
+        )
     critical = two_sided_critical(level, units - 1.0)
     return tuple(
         LogitParameter(

@@ -293,7 +293,7 @@ def _estimate(sample: JudgedSample, weight: float | None) -> _Part | NotEstimabl
         by_cluster = np.bincount(groups[:n], alone)
         alone_variance = float(by_cluster @ by_cluster) * labelled / (labelled - 1.0)
         method += "-clustered"
-    if total <= 1e-24 * float(human @ human) / n**2 or alone_variance == 0.0:
+    if total <= 1e-24 * float(human @ human) / n**2 or alone_variance <= 1e-24 * mean**2:
         return NotEstimable(method, "judge and human differ by the same amount everywhere: no spread is left")
     return _Part(
         method,

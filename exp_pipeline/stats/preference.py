@@ -16,6 +16,9 @@ from exp_pipeline.stats.results import NotEstimable
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+# Of a share's own variance, less than this between clusters is rounding: they are all alike.
+_ROUNDING = 1e-20
+
 
 @dataclass(frozen=True, slots=True)
 class SignTest:
@@ -77,7 +80,8 @@ def preference(
 
     The interval is Wilson's (1927) with n the effective number, share (1 - share) / variance, so it stays
     within 0 and 1; p is that at which it just reaches one half. With all outcomes for one side there is no
-    variance to measure: each cluster (or row) then counts as one, and `se` is None.
+    variance to measure, nor with clusters that are all alike: each cluster (or row) then counts as one, and
+    `se` is None.
 
     NotEstimable for no rows, ties only, one cluster, or treatment always in one place. Raises ValueError for
     other outcomes or shapes that do not fit.
@@ -112,7 +116,7 @@ def preference(
     share = float(min(max(point[0], 0.0), 1.0))
     df = float(min(sizes, default=n) - 1)
     variance = float(variances[0])
-    if variance <= 0.0 or share in (0.0, 1.0):
+    if variance <= _ROUNDING * share * (1.0 - share):
         effective = float(min(sizes, default=n))
         flags.append("no spread to measure: each cluster (or row) counts as one comparison")
         se = None
@@ -121,7 +125,7 @@ def preference(
         effective = share * (1.0 - share) / variance
         se = math.sqrt(variance)
     lower, upper = wilson_interval(share * effective, effective, two_sided_critical(level, df))
-    place_se = math.sqrt(float(variances[1])) if variances.size == 2 and variances[1] > 0 else None
+    place_se = math.sqrt(float(variances[1])) if variances.size == 2 and variances[1] > _ROUNDING else None
     return Preference(
         method=method,
         share=share,

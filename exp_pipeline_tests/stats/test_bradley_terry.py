@@ -211,6 +211,14 @@ def test_an_order_effect_that_always_wins_is_refused() -> None:
     assert isinstance(bradley_terry(first, second, [1.0] * 6), BradleyTerry)
 
 
+def test_clusters_that_are_all_alike_are_refused() -> None:
+    first, second = ["a", "a", "b", "b", "c", "c"] * 9, ["b", "c", "a", "c", "a", "b"] * 9
+    outcome = [1, 0, 1, 1, 0, 1] * 9
+    result = bradley_terry(first, second, outcome, cluster=np.repeat(np.arange(9), 6))
+    assert isinstance(result, NotEstimable)
+    assert "9 clusters are all alike" in result.reason
+
+
 def test_a_ridge_places_an_item_that_won_everything() -> None:
     fit = estimated(bradley_terry(["a", "a", "b"], ["b", "c", "c"], [1, 1, 1], ridge=0.5))
     values = [s.value for s in fit.strengths]

@@ -164,6 +164,7 @@ def test_what_cannot_be_told_is_refused() -> None:
         (association([1, 2, 3, 5, 4], [1, 2, 3, 4, 5], cluster=[1] * 5), "one cluster"),
         (calibration([0.5], [1]), "1 units"),
         (calibration([0.5, 0.5], [1, 0]), "no spread"),
+        (calibration([0.3, 0.6] * 4, [1, 0] * 4, cluster=[1, 1, 2, 2, 3, 3, 4, 4]), "in all clusters"),
     ):
         assert isinstance(result, NotEstimable)
         assert words in result.reason

@@ -86,6 +86,14 @@ def test_one_sided_outcomes_have_an_interval_by_clusters_and_no_error() -> None:
     assert found.flags
 
 
+def test_clusters_that_are_all_alike_have_an_interval_as_if_each_were_one() -> None:
+    found = estimated(preference([1, 1, 0] * 20, clusters=[np.repeat(np.arange(20), 3)]))
+    assert found.se is None
+    assert found.share == pytest.approx(2 / 3)
+    assert 0.4 < found.ci_lower < 0.5
+    assert found.flags
+
+
 @pytest.mark.parametrize(
     ("outcome", "extra", "words"),
     [
