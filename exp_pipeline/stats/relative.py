@@ -32,14 +32,16 @@ def relative_effect(
     covariance: float = 0.0,
     df: float,
     level: float,
+    heavy_tailed: bool = False,
 ) -> RelativeEffect:
     """What is treatment / control - 1, and its interval?
 
     Variances are those of the two estimates, not of units. Log-ratio interval (delta method on log
     treatment - log control) when both values have one sign and each lies at least three standard errors
-    from zero; otherwise Fieller's (1954) interval, which is exact for normal estimates and bounded as long
-    as control differs from zero at `level`. With a control value that does not, the relative effect is
-    None. A negative control value is taken by its size, so that the sign is that of the absolute effect.
+    from zero; otherwise, and where the caller knows of heavy tails (see `skew`), Fieller's (1954) interval,
+    which is exact for normal estimates and bounded as long as control differs from zero at `level`. With a
+    control value that does not, the relative effect is None. A negative control value is taken by its size,
+    so that the sign is that of the absolute effect.
     """
     critical = two_sided_critical(level, df)
     if value_control == 0.0 or abs(value_control) <= critical * math.sqrt(variance_control):
@@ -55,7 +57,7 @@ def relative_effect(
     secure = abs(value_control) >= SECURE_SIGNAL * math.sqrt(variance_control) and abs(
         value_treatment
     ) >= SECURE_SIGNAL * math.sqrt(variance_treatment)
-    if one_sign and secure:
+    if one_sign and secure and not heavy_tailed:
         variance_log = (
             variance_treatment / value_treatment**2
             + variance_control / value_control**2
