@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,6 +101,58 @@ class BradleyTerry:
             threshold = self.tie_effect.value
         shares = [_decided_share(x, threshold) for x in (gap.value, gap.ci_lower, gap.ci_upper)]
         return StrengthContrast(item, against, gap, *shares)
+
+
+@dataclass(frozen=True, slots=True)
+class QuasiErrors:
+    """Which one error for each item tells the errors of all differences nearly?
+
+    The error of any difference is about the root of the two squares' sum; `worst_low` and `worst_high` are
+    the largest relative errors of that, such as -0.02 and 0.01. For plots of many items.
+    """
+
+    errors: Mapping[str, float]
+    worst_low: float
+    worst_high: float
+
+
+def quasi_errors(fit: BradleyTerry) -> QuasiErrors | NotEstimable:
+    """Which comparison bars can stand beside the strengths? Firth and de Menezes (2004).
+
+    Least squares of log(q_i + q_j) on the log variance of each difference. NotEstimable below three items,
+    or where some q is negative (its item is tied so closely to others that no bar of its own exists).
+    """
+    method = "quasi-variances"
+    k = len(fit.strengths)
+    if k < 3:
+        return NotEstimable(method, f"{k} items: one difference needs no quasi-variances")
+    covariance = np.array(fit.covariance)
+    i, j = np.triu_indices(k, 1)
+    spread = np.diag(covariance)
+    target = np.log(spread[i] + spread[j] - 2.0 * covariance[i, j])
+    pairs = np.zeros((i.size, k))
+    pairs[np.arange(i.size), i] = pairs[np.arange(i.size), j] = 1.0
+    quasi = np.linalg.lstsq(pairs, np.exp(target), rcond=None)[0]
+    if (pairs @ quasi <= 0.0).any():
+        quasi = np.full(k, float(np.exp(target).mean()) / 2.0)
+    for _ in range(MOST_STEPS):
+        total = pairs @ quasi
+        gap = target - np.log(total)
+        step = np.linalg.lstsq(pairs / total[:, None], gap, rcond=None)[0]
+        while (pairs @ (quasi + step) <= 0.0).any():
+            step = step / 2.0
+        quasi = quasi + step
+        if float(np.abs(step).max()) <= 1e-13 * float(np.abs(quasi).max()):
+            break
+    else:
+        return NotEstimable(method, f"the fit did not settle in {MOST_STEPS} steps")
+    if (quasi <= 0.0).any():
+        item = fit.strengths[int(quasi.argmin())].item
+        return NotEstimable(method, f"the quasi-variance of {item} is negative: show differences instead")
+    off = np.sqrt((pairs @ quasi) / np.exp(target)) - 1.0
+    names = [strength.item for strength in fit.strengths]
+    errors = {name: math.sqrt(float(q)) for name, q in zip(names, quasi, strict=True)}
+    return QuasiErrors(errors, float(off.min()), float(off.max()))
 
 
 def wins_to_rows(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from exp_pipeline.stats.bradley_terry import BradleyTerry, bradley_terry, wins_to_rows
+from exp_pipeline.stats.bradley_terry import (
+    BradleyTerry,
+    QuasiErrors,
+    bradley_terry,
+    quasi_errors,
+    wins_to_rows,
+)
 from exp_pipeline.stats.results import NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 
@@ -52,6 +59,27 @@ def test_strengths_and_the_order_effect_equal_bradleyterry2() -> None:
     assert fit.method == "bradley-terry"
     assert fit.tie_effect is None
     assert fit.errors == "model"
+
+
+def test_quasi_errors_equal_qvcalc() -> None:
+    fit, case = fitted("no_ties", order_effect=True), CASES["no_ties"]
+    found = quasi_errors(fit)
+    assert isinstance(found, QuasiErrors)
+    # BradleyTerry2's covariance has six to seven digits, qvcalc stops at a relative change of 1e-8.
+    assert list(found.errors.values()) == pytest.approx(case["quasi_se"], rel=1e-5)
+    assert (found.worst_low, found.worst_high) == pytest.approx(case["quasi_worst"], abs=1e-5)
+    two = estimated(bradley_terry(["a", "a"], ["b", "b"], [1, 0]))
+    assert isinstance(quasi_errors(two), NotEstimable)
+
+
+def test_quasi_errors_of_independent_values_are_their_own() -> None:
+    fit = fitted("davidson")
+    own = [0.2, 0.5, 0.1, 0.9, 0.4]
+    made = replace(fit, covariance=tuple(tuple(map(float, row)) for row in np.diag(np.square(own))))
+    found = quasi_errors(made)
+    assert isinstance(found, QuasiErrors)
+    assert list(found.errors.values()) == pytest.approx(own, rel=1e-10)
+    assert max(-found.worst_low, found.worst_high) < 1e-12
 
 
 def test_errors_by_rater_equal_the_sandwich_of_r() -> None:

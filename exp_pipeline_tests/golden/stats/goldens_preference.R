@@ -1,6 +1,6 @@
 # Makes golden_bradley_terry.json and golden_preference.json. Run: Rscript goldens_preference.R
 suppressPackageStartupMessages({
-  library(jsonlite); library(BradleyTerry2); library(sandwich); library(MASS); library(lmtest)
+  library(jsonlite); library(BradleyTerry2); library(sandwich); library(MASS); library(qvcalc)
 })
 RNGkind("Mersenne-Twister", "Inversion", "Rejection")
 tools <- function(...) {
@@ -40,6 +40,11 @@ clustered <- sqrt(diag(vcovCL(plain, cluster = d$rater, type = "HC0", cadjust = 
 no_ties <- c(rows(d), list(value = vec(s[1:(k - 1), 1]), se = vec(s[1:(k - 1), 2]), order = s[k, 1], order_se = s[k, 2],
   order_p = s[k, 4], log_likelihood = as.numeric(logLik(bt)), glm_value = vec(coef(plain)), clustered_se = vec(clustered)))
 
+# Comparison bars; the order effect is the last coefficient.
+qv <- qvcalc(rbind(0, cbind(0, vcov(bt)[1:(k - 1), 1:(k - 1)])), labels = items)
+no_ties$quasi_se <- vec(qv$qvframe$quasiSE)
+no_ties$quasi_worst <- vec(range(qv$relerrs))
+
 # Davidson's model is a log-linear model: pair totals free, half a strength to each side (Fienberg and Larntz 1976).
 set.seed(302)
 d <- draw(400, 0.5, 0.25, 30)
@@ -65,7 +70,7 @@ half <- c(rep(0, m), -0.5, -0.5); gap <- c(rep(0, m), -0.5, 0.5)
 rao_kupper <- list(value = vec(coef(pl)), se = vec(sqrt(diag(v))[1:m]), order = sum(half * b),
   order_se = sqrt(as.numeric(half %*% v %*% half)), tie = sum(gap * b), tie_se = sqrt(as.numeric(gap %*% v %*% gap)),
   log_likelihood = as.numeric(logLik(pl)))
-save_golden("bradley_terry", tools("BradleyTerry2", "sandwich", "MASS"),
+save_golden("bradley_terry", tools("BradleyTerry2", "sandwich", "MASS", "qvcalc"),
             list(no_ties = no_ties, davidson = davidson, rao_kupper = rao_kupper))
 
 # Share preferred, by rater and prompt, with the place of treatment.
