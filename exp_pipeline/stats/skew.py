@@ -238,7 +238,7 @@ def _relative_bounds(
             if step > 1e6 * max(abs(middle), 1e-3):
                 return None
         inside, outside = 0.0, step
-        for _ in range(100):
+        for _ in range(60):
             half = 0.5 * (inside + outside)
             if target * beyond(middle + side * half) < 1.0:
                 inside = half

@@ -173,7 +173,7 @@ def test_tails_of_skewed_values_in_unequal_arms(name: str, sizes: tuple[int, int
     # Welch alone, on the same draws, errs to one side.
     worse, better = max(tails[4:]), min(tails[4:])
     assert worse > 0.036
-    assert better < 0.018
+    assert better < 0.5 * worse
 
 
 def test_heavy_tails_in_equal_arms_get_fiellers_relative_interval() -> None:

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exp_pipeline.stats.clusters import clustered_difference
+from exp_pipeline.stats.reference import two_sided_critical
+from exp_pipeline.stats.relative import relative_effect
+from exp_pipeline.stats.results import Effect
+
+
+def half_width(effect: Effect) -> float:
+    """Standard error of log treatment - log control that a log-ratio interval was made with."""
+    assert effect.relative_method == "log-ratio"
+    assert effect.relative_ci_lower is not None
+    assert effect.relative_ci_upper is not None
+    width = math.log1p(effect.relative_ci_upper) - math.log1p(effect.relative_ci_lower)
+    return width / 2 / two_sided_critical(effect.level, effect.df)
+
+
+@pytest.mark.parametrize("effect_size", [12.0, -6.0])
+@pytest.mark.parametrize("method", ["cr1", "cr2"])
+def test_clustered_relative_error_by_the_cluster_jackknife(effect_size: float, method: str) -> None:
+    # Covariates vary by cluster, so that the point at which both arms are compared varies too: leave each
+    # cluster out, mean of covariates and all, and see how the log ratio moves.
+    rng = np.random.default_rng(1)
+    groups, size = 80, 6
+    cluster = np.repeat(np.arange(groups), size)
+    arm = cluster % 2 == 1
+    x = (rng.normal(0, 2, groups)[cluster] + rng.normal(0, 0.5, groups * size))[:, None]
+    y = 10 + 2 * x[:, 0] + effect_size * arm + rng.normal(0, 0.5, groups)[cluster]
+    y = y + rng.normal(size=y.size)
+    effect = clustered_difference(y, arm, cluster, covariates=x, method=method)  # type: ignore[arg-type]
+    assert isinstance(effect, Effect)
+
+    def log_ratio(keep: np.ndarray) -> float:
+        design = np.column_stack([np.ones(keep.sum()), arm[keep], x[keep] - x[keep].mean()])
+        beta = np.linalg.lstsq(design, y[keep], rcond=None)[0]
+        return float(np.log((beta[0] + beta[1]) / beta[0]))
+
+    assert effect.relative is not None
+    assert math.log1p(effect.relative) == pytest.approx(log_ratio(np.ones(y.size, dtype=bool)), rel=1e-9)
+    moved = np.array([log_ratio(cluster != g) for g in range(groups)])
+    jackknife = math.sqrt((groups - 1) / groups * np.sum((moved - moved.mean()) ** 2))
+    # The two differ by terms of order 1 / G. Without the varying mean the error would be a third of this.
+    assert half_width(effect) == pytest.approx(jackknife, rel=0.06)
+    still = clustered_difference(y - 2 * x[:, 0], arm, cluster, method=method)  # type: ignore[arg-type]
+    assert isinstance(still, Effect)
+    assert half_width(still) < 0.6 * half_width(effect)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.floats(-50, 50), st.floats(-50, 50), st.floats(0.01, 9), st.floats(0.01, 9), st.floats(-0.9, 0.9))
+def test_any_two_values_give_an_interval_or_a_reason(
+    control: float, treatment: float, spread_c: float, spread_t: float, correlation: float
+) -> None:
+    found = relative_effect(
+        control,
+        treatment,
+        variance_control=spread_c,
+        variance_treatment=spread_t,
+        covariance=correlation * math.sqrt(spread_c * spread_t),
+        df=25.0,
+        level=0.95,
+    )
+    if found.relative is None:
+        assert (found.lower, found.upper, found.method) == (None, None, None)
+        assert "no relative effect" in found.flags[0]
+        assert abs(control) <= two_sided_critical(0.95, 25.0) * math.sqrt(spread_c)
+        return
+    assert found.lower is not None
+    assert found.upper is not None
+    assert all(map(math.isfinite, (found.lower, found.relative, found.upper)))
+    assert found.lower <= found.relative <= found.upper
+    assert math.copysign(1.0, found.relative) == math.copysign(1.0, treatment - control)
+    if found.method == "log-ratio":
+        # Logs are taken of ratios of one sign only, and of values three standard errors from zero.
+        assert control * treatment > 0
+        assert abs(control) >= 3 * math.sqrt(spread_c)
+        assert abs(treatment) >= 3 * math.sqrt(spread_t)
+    else:
+        assert found.method == "fieller"
+
+
+@pytest.mark.parametrize(
+    ("control", "treatment", "method"),
+    [
+        (10.0, 12.0, "log-ratio"),
+        (-10.0, -12.0, "log-ratio"),
+        (10.0, -12.0, "fieller"),
+        (-10.0, 12.0, "fieller"),
+        (10.0, 0.0, "fieller"),
+        (10.0, 2.9, "fieller"),
+        (2.9, 10.0, "fieller"),
+    ],
+)
+def test_logs_are_for_values_of_one_sign_far_from_zero(control: float, treatment: float, method: str) -> None:
+    found = relative_effect(
+        control, treatment, variance_control=1.0, variance_treatment=1.0, df=math.inf, level=0.95
+    )
+    assert found.method == method
+    assert found.relative == pytest.approx((treatment - control) / abs(control))
+    assert ("negative" in " ".join(found.flags)) == (control < 0)
+    assert found.lower is not None
+    assert found.upper is not None
+    # Turned around, the sign of the effect turns and its size stays.
+    turned = relative_effect(
+        -control, -treatment, variance_control=1.0, variance_treatment=1.0, df=math.inf, level=0.95
+    )
+    assert turned.lower is not None
+    assert turned.upper is not None
+    assert (turned.lower, turned.upper) == pytest.approx((-found.upper, -found.lower), rel=1e-12)
+
+
+def test_heavy_tails_ask_for_fieller() -> None:
+    found = relative_effect(
+        10.0,
+        12.0,
+        variance_control=1.0,
+        variance_treatment=1.0,
+        df=math.inf,
+        level=0.95,
+        heavy_tailed=True,
+    )
+    assert found.method == "fieller"
+
+
+def test_a_metric_below_zero_covers_its_relative_effect_in_both_tails() -> None:
+    rng = np.random.default_rng(2)
+    runs, n = 4000, 60
+    control = -5 + rng.normal(size=(runs, n)).mean(axis=1) * 2
+    treatment = -4 + rng.normal(size=(runs, n)).mean(axis=1) * 2
+    low = high = 0
+    for c, t in zip(control, treatment, strict=True):
+        found = relative_effect(
+            c, t, variance_control=4 / n, variance_treatment=4 / n, df=math.inf, level=0.95
+        )
+        assert found.lower is not None
+        assert found.upper is not None
+        low += found.lower > 0.2
+        high += found.upper < 0.2
+    # Nominal 2.5 %: four standard errors of 4,000 runs are one point.
+    assert 0.015 < low / runs < 0.035
+    assert 0.015 < high / runs < 0.035
