@@ -62,12 +62,13 @@ def difference_in_quantiles(
     method = "quantile"
     rows_c, units_c = _rows("control", control_values, control_unit)
     rows_t, units_t = _rows("treatment", treatment_values, treatment_unit)
-    n_c, n_t = _count_units(units_c), _count_units(units_t)
+    sizes_c, sizes_t = np.bincount(units_c), np.bincount(units_t)
+    n_c, n_t = int(np.count_nonzero(sizes_c)), int(np.count_nonzero(sizes_t))
     refusal = too_few_units(method, n_c, n_t)
     if refusal is not None:
         return refusal
-    control = _arm_quantile(rows_c, units_c, n_c, quantile)
-    treatment = _arm_quantile(rows_t, units_t, n_t, quantile)
+    control = _arm_quantile(rows_c, units_c, sizes_c, n_c, quantile)
+    treatment = _arm_quantile(rows_t, units_t, sizes_t, n_t, quantile)
     if control.share_se == 0.0 and treatment.share_se == 0.0:
         return NotEstimable(method, "units do not differ in their share of rows below", n_c, n_t)
     score = one_sided_critical((1.0 - level) / 2.0, math.inf)
@@ -134,22 +135,27 @@ def _rows(arm: str, values: ArrayLike, unit: ArrayLike) -> tuple[FloatArray, NDA
     if np.issubdtype(owners.dtype, np.integer):
         first = owners.min()
         if int(owners.max()) - int(first) < 4 * rows.size:
-            return rows, (owners - first).astype(np.int64)
+            return rows, (owners - first).astype(np.int64, copy=False)
     return rows, np.unique(owners, return_inverse=True)[1].astype(np.int64).reshape(rows.shape)
 
 
-def _count_units(units: NDArray[np.int64]) -> int:
-    return int(np.count_nonzero(np.bincount(units))) if units.size else 0
-
-
-def _arm_quantile(rows: FloatArray, units: NDArray[np.int64], n_units: int, quantile: float) -> _ArmQuantile:
+def _arm_quantile(
+    rows: FloatArray,
+    units: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    n_units: int,
+    quantile: float,
+) -> _ArmQuantile:
+    """sizes: rows of each unit, 0 for numbers that no unit has."""
     ordered = np.sort(rows)
     value = _interpolate(ordered, quantile)
-    below = rows <= value
-    share = float(below.mean())
-    per_unit = np.bincount(units).astype(np.float64)
-    below_per_unit = np.bincount(units, weights=below)
-    excess = (below_per_unit - share * per_unit)[per_unit > 0]
+    # The rows on the rarer side are counted by unit; the others are what is left of the unit.
+    rare_above = quantile > 0.5
+    rare = np.flatnonzero(rows > value if rare_above else rows <= value)
+    by_unit = np.bincount(units[rare], minlength=sizes.shape[0])
+    below_per_unit = sizes - by_unit if rare_above else by_unit
+    share = float(rows.shape[0] - rare.size if rare_above else rare.size) / rows.shape[0]
+    excess = (below_per_unit - share * sizes)[sizes > 0]
     n = rows.shape[0]
     variance = float(excess @ excess) * n_units / (n_units - 1.0) / n**2
     # Scaled to the variance that holds when the share is `quantile`: ties and few rows leave it elsewhere.
