@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exp_pipeline.analysis.covariate_sums import CovariateSums
 from exp_pipeline.analysis.table_source import CHUNK_ROWS, TableSource
 from exp_pipeline.stats.moments_table import Grouping, MomentsTable
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Estimand = Literal["mean", "proportion", "ratio"]
+Estimand = Literal["auto", "mean", "proportion", "ratio"]
 
 NUMERATOR, DENOMINATOR = "numerator", "denominator"
 UNKNOWN = "unknown"
@@ -27,7 +28,8 @@ MOST_CELLS = 200_000
 class Outcome:
     """Which columns make one outcome of a unit table?
 
-    A "ratio" needs a denominator; a "proportion" counts a unit whose numerator is above zero. covariates:
+    A "ratio" needs a denominator; a "proportion" counts a unit whose numerator is above zero; "auto" is a
+    proportion where every number is 0 or 1, else a mean, or a ratio where there is a denominator. covariates:
     columns measured before assignment. counted: columns of true and false that must all hold for a unit to
     count (included, mature). A unit without a number in numerator or denominator does not count either.
     """
@@ -40,8 +42,12 @@ class Outcome:
     counted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.estimand not in ("mean", "proportion", "ratio"):
-            raise ValueError(f"estimand must be 'mean', 'proportion' or 'ratio', got {self.estimand!r}")
+        if self.estimand not in ("auto", "mean", "proportion", "ratio"):
+            raise ValueError(
+                f"estimand must be 'auto', 'mean', 'proportion' or 'ratio', got {self.estimand!r}"
+            )
+        if self.estimand == "auto" and self.denominator is not None:
+            object.__setattr__(self, "estimand", "ratio")
         if (self.estimand == "ratio") != (self.denominator is not None):
             raise ValueError(
                 f"outcome {self.name!r}: a ratio needs a denominator, and nothing else has one; "
@@ -265,8 +271,9 @@ def _outcome_cells(
 ) -> OutcomeCells:
     """One outcome, part by part. The group past the last cell is of rows without an arm, and is dropped."""
     own = [NUMERATOR] + [DENOMINATOR] * (outcome.denominator is not None)
-    sums = _CovariateSums(own, outcome.covariates, cells + 1)
+    sums = CovariateSums(own, outcome.covariates, cells + 1)
     columns = [outcome.numerator] + ([outcome.denominator] if outcome.denominator is not None else [])
+    yes_or_no = outcome.estimand == "auto"
     for part, cut in enumerate(groupings):
         numbers = source.numbers(part, [*columns, *outcome.covariates, *outcome.counted])
         values, rest = numbers[: len(own)], numbers[len(own) :]
@@ -282,114 +289,10 @@ def _outcome_cells(
             if outcome.estimand == "proportion":
                 here[0] = (here[0] > 0.0).astype(np.float64)
             kept = grouping if counts.all() else grouping.only(counts)
+            yes_or_no = yes_or_no and bool(((here[0] == 0.0) | (here[0] == 1.0) | ~counts).all())
             if not counts.all():
                 here = [np.where(counts, column, 0.0) for column in here]
             sums.add(here, [column[begin:end] for column in covariates], kept)
-    return sums.finished(outcome)
-
-
-class _CovariateSums:
-    """Sums over parts in which covariates may have gaps.
-
-    A gap counts as a number near the covariate's mean, and an indicator says that it was one; which number
-    makes no difference once the indicator is there, so that it can be corrected to the mean at the end.
-    """
-
-    def __init__(self, own: Sequence[str], covariates: Sequence[str], groups: int) -> None:
-        self._own = list(own)
-        self._covariates = list(covariates)
-        self._fill: dict[str, float] = {}
-        self._gaps: list[str] = []
-        self._groups = groups
-        self._table = MomentsTable.empty(groups, self._names())
-
-    def _names(self) -> list[str]:
-        return [*self._own, *self._covariates, *(f"{name}_missing" for name in self._gaps)]
-
-    def add(self, own: list[FloatArray], covariates: list[FloatArray], grouping: Grouping) -> None:
-        """Add one stretch of rows; own without gaps among the rows of `grouping`."""
-        filled, indicators = list(own), {}
-        for name, column in zip(self._covariates, covariates, strict=True):
-            if np.isfinite(column.sum()):
-                if name not in self._fill and column.size:
-                    self._refill(name, float(column.mean()))
-                filled.append(column)
-                continue
-            missing = ~np.isfinite(column)
-            if name not in self._fill and not missing.all():
-                self._refill(name, float(column[~missing].mean()))
-            if name not in self._gaps:
-                self._widen(name)
-            filled.append(np.where(missing, self._fill.get(name, 0.0), column))
-            indicators[name] = missing.astype(np.float64)
-        nothing = np.zeros(filled[0].shape)
-        filled += [indicators.get(name, nothing) for name in self._gaps]
-        self._table = self._table + MomentsTable.of_columns(filled, grouping, self._names())
-
-    def _widen(self, name: str) -> None:
-        """An indicator that was zero in all rows so far."""
-        before = len(self._names())
-        self._gaps.append(name)
-        weights = np.eye(before + 1)[:, :before]
-        self._table = self._table.linear(weights, self._names())
-
-    def _refill(self, name: str, value: float) -> None:
-        """Rows so far had only gaps in this covariate, filled with 0: fill them with `value`."""
-        self._fill[name] = value
-        if name in self._gaps:
-            self._table = self._moved(name, value)
-
-    def _moved(self, name: str, by: float) -> MomentsTable:
-        names = self._names()
-        weights = np.eye(len(names))
-        weights[names.index(name), names.index(f"{name}_missing")] = by
-        return self._table.linear(weights, names)
-
-    def finished(self, outcome: Outcome) -> OutcomeCells:
-        """The sums, gaps filled with the mean of what was observed; covariates that nobody has left out."""
-        self._table = self._table.take(slice(0, self._groups - 1))
-        whole = self._table.merged(np.zeros(len(self._table), dtype=np.int64), 1)
-        n = int(whole.n[0])
-        kept, notes, indicators = [], [], []
-        for name in self._covariates:
-            position = whole.position(name)
-            if name not in self._gaps:
-                kept.append(name)
-                continue
-            mark = f"{name}_missing"
-            gaps = round(float(whole.means[0, whole.position(mark)]) * n)
-            if gaps == n:
-                notes.append(f"covariate {name} has no value for any unit: not adjusted for it")
-                continue
-            kept.append(name)
-            if gaps:
-                fill = self._fill[name]
-                mean = (n * float(whole.means[0, position]) - gaps * fill) / (n - gaps)
-                self._table = self._moved(name, mean - fill)
-                indicators.append(mark)
-        indicators = self._distinct(indicators)
-        names = tuple(
-            entry
-            for name in kept
-            for entry in (name, f"{name}_missing")
-            if entry == name or entry in indicators
-        )
-        moments = self._table.select([*self._own, *names])
-        return OutcomeCells(outcome, moments, names, tuple(notes))
-
-    def _distinct(self, indicators: list[str]) -> list[str]:
-        """Units that miss one covariate often miss them all: one indicator says it."""
-        found: list[str] = []
-        at = self._table.position
-        square = self._table.products.sum(axis=0)
-        for name in indicators:
-            own = square[at(name), at(name)]
-            same = [
-                other
-                for other in found
-                if square[at(other), at(other)] == own == square[at(other), at(name)]
-                and (self._table.means[:, at(other)] == self._table.means[:, at(name)]).all()
-            ]
-            if not same:
-                found.append(name)
-        return found
+    if outcome.estimand == "auto":
+        outcome = replace(outcome, estimand="proportion" if yes_or_no else "mean")
+    return OutcomeCells(outcome, *sums.finished())

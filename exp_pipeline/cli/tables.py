@@ -1,19 +1,22 @@
-"""`analyze`: a readout on a unit table from elsewhere; no Dagster, no events."""
+"""`analyze`: estimates, or a whole memo, from a table of units or arms; no Dagster, no events."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from exp_pipeline.cli.answers import json_text, tell, write_answer
 from exp_pipeline.cli.terminal import DAY, AsJson, print_json, say, show_table
 from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from exp_pipeline.analysis.table_answer import TableAnswer
     from exp_pipeline.model.readout import Estimate, Readout
 
 _UNLOCKED = (
@@ -23,14 +26,56 @@ _UNLOCKED = (
 
 
 def analyze(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="TABLE", help="The table: .parquet or .csv.", show_default=False)
+    ] = None,
     brief: Annotated[
-        Path, typer.Option("--brief", metavar="FILE", help="The brief, with a `table` section.")
-    ],
+        Path | None,
+        typer.Option("--brief", metavar="FILE", help="A brief with a `table` section, for a whole memo."),
+    ] = None,
     table: Annotated[
-        Path,
-        typer.Option("--table", metavar="FILE", help="The unit table: .parquet or .csv, one row a unit."),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the memo goes.")],
+        Path | None, typer.Option("--table", metavar="FILE", help="The table, instead of as an argument.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Where memo and estimates.json go; FILE.json takes estimates alone."
+        ),
+    ] = None,
+    arm: Annotated[str | None, typer.Option(help="Column that names the arm.")] = None,
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of an outcome, or a,b or a/b (a over b). May be given several times."),
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Column of the unit's id.")] = None,
+    control: Annotated[str | None, typer.Option(help="The arm that others are compared with.")] = None,
+    denominator: Annotated[
+        str | None, typer.Option(help="Column over which every outcome is taken: a rate or ratio.")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="Column of what was randomised: class, school.")] = None,
+    strata: Annotated[
+        str | None, typer.Option(metavar="a,b", help="Columns within which arms were drawn.")
+    ] = None,
+    covariates: Annotated[
+        str | None, typer.Option(metavar="a,b", help="Columns measured before assignment.")
+    ] = None,
+    segments: Annotated[str | None, typer.Option(metavar="a,b", help="Columns to split effects by.")] = None,
+    received: Annotated[
+        str | None, typer.Option(help="Column of whether the treatment was taken: complier effects.")
+    ] = None,
+    weight: Annotated[str | None, typer.Option(help="Column of unit weights.")] = None,
+    shares: Annotated[
+        str | None, typer.Option(metavar="a=0.5,b=0.5", help="Planned shares of the arms, or: equal.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Column that names the test: many in one file.")] = None,
+    trials: Annotated[str | None, typer.Option(help="One row an arm: column of units.")] = None,
+    successes: Annotated[str | None, typer.Option(help="One row an arm: column of successes.")] = None,
+    n: Annotated[str | None, typer.Option(help="One row an arm: column of units.")] = None,
+    mean: Annotated[str | None, typer.Option(help="One row an arm: column of means.")] = None,
+    sd: Annotated[str | None, typer.Option(help="One row an arm: column of standard deviations.")] = None,
+    level: Annotated[float, typer.Option(help="Confidence of the intervals.")] = 0.95,
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Compare every two arms.")] = False,
+    correction: Annotated[str, typer.Option(help="holm or benjamini-hochberg.")] = "holm",
     locked: Annotated[
         bool, typer.Option("--locked", help="Declare that the brief was written before the data were seen.")
     ] = False,
@@ -45,7 +90,152 @@ def analyze(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read out an experiment on your own unit table: the same memo, without events."""
+    """Estimate the effects in your own table of units or of arms; with a brief, the whole memo."""
+    if path is not None and table is not None:
+        raise ExpError(f"the table is named twice: {path} and --table {table}")
+    source = path or table
+    if source is None:
+        raise ExpError("name the table: exp analyze TABLE --arm COLUMN --outcome COLUMN, or --brief FILE")
+    if brief is not None:
+        if out is None:
+            raise ExpError("--brief writes a memo: name its folder with --out DIR")
+        _read_out(brief, source, out, locked=locked, as_of=as_of, as_json=as_json)
+        return
+    given = {
+        "arm": arm, "control": control, "level": level, "all_pairs": all_pairs, "correction": correction,
+    }  # fmt: skip
+    if correction not in ("holm", "benjamini-hochberg"):
+        raise ExpError(f"--correction {correction!r}: allowed are holm and benjamini-hochberg")
+    if test or trials or successes or n or mean or sd:
+        beside = {"--unit": unit, "--cluster": cluster, "--strata": strata, "--covariates": covariates,
+                  "--segments": segments, "--received": received, "--weight": weight}  # fmt: skip
+        unusable = [option for option, value in beside.items() if value is not None]
+        if unusable:
+            raise ExpError(f"many tests, and rows of arms, are compared without {', '.join(unusable)}")
+        answer = _batch(source, given, _one_outcome(outcome), denominator, shares,
+                        {"test": test, "trials": trials, "successes": successes, "n": n, "mean": mean,
+                         "sd": sd})  # fmt: skip
+    else:
+        columns = {
+            "unit": unit, "cluster": cluster, "received": received, "weight": weight,
+            "strata": _names(strata), "covariates": _names(covariates), "segments": _names(segments),
+        }  # fmt: skip
+        answer = _units(source, given, outcome or [], denominator, shares, columns)
+    where = write_answer(answer, out) if out is not None else None
+    if as_json:
+        typer.echo(json_text(answer), nl=False)
+        return
+    tell(answer)
+    if where is not None:
+        say(f"\nEstimates: {where}")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+def _one_outcome(outcome: Sequence[str] | None) -> str | None:
+    if outcome and len(outcome) > 1:
+        raise ExpError("many tests take one --outcome at a time")
+    return outcome[0] if outcome else None
+
+
+def _shares(text: str | None, arms: Callable[[], Sequence[str]]) -> dict[str, float]:
+    """Planned shares by arm; "equal" gives every arm the same."""
+    if text is None:
+        return {}
+    if text.strip().lower() == "equal":
+        return dict.fromkeys(arms(), 1.0)
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        arm, equals, share = part.rpartition("=")
+        try:
+            number = float(share)
+        except ValueError:
+            number = -1.0
+        if not equals or not arm.strip() or number < 0.0 or arm.strip() in found:
+            raise ExpError(
+                f"--shares {part!r}: give arm=share once for each arm, such as control=0.5, or equal"
+            )
+        found[arm.strip()] = number
+    return found
+
+
+def _batch(
+    source: Path,
+    given: dict[str, Any],
+    outcome: str | None,
+    denominator: str | None,
+    shares: str | None,
+    columns: dict[str, Any],
+) -> TableAnswer:
+    from exp_pipeline.analysis.table_batches import BatchQuestion, answer_of_batch
+    from exp_pipeline.analysis.table_question import as_labels
+
+    frame = read_table(source)
+
+    def arms() -> Sequence[str]:
+        column = given["arm"]
+        if column is None or column not in frame.columns:
+            return ()
+        return as_labels(frame, (column,)).drop_nulls().unique().sort().to_list()
+
+    question = BatchQuestion(
+        **given, **columns, outcome=outcome, denominator=denominator, shares=_shares(shares, arms)
+    )
+    return answer_of_batch(frame, question, source.name)
+
+
+def _units(
+    source: Path,
+    given: dict[str, Any],
+    outcomes: Sequence[str],
+    denominator: str | None,
+    shares: str | None,
+    columns: dict[str, Any],
+) -> TableAnswer:
+    import polars as pl
+
+    from exp_pipeline.analysis.table_answer import answer_of_file, answer_of_frame
+    from exp_pipeline.analysis.table_question import Asked, TableQuestion, as_labels
+
+    if given["arm"] is None or not outcomes:
+        raise ExpError("say which column names the arm and which holds the outcome: --arm ARM --outcome Y")
+    lazy = existing(source, "table").suffix.lower() == ".parquet"
+    frame = None if lazy else read_table(source)
+    known = list(pl.read_parquet_schema(source)) if frame is None else frame.columns
+
+    def asked(text: str) -> list[Asked]:
+        if text in known:
+            return [Asked(text, denominator)]
+        found = []
+        for name in text.split(","):
+            top, slash, base = name.strip().partition("/")
+            whole = name.strip() in known or not slash
+            found.append(Asked(name.strip(), denominator) if whole else Asked(top.strip(), base.strip()))
+        return found
+
+    def arms() -> Sequence[str]:
+        if given["arm"] not in known:
+            return ()
+        part = pl.read_parquet(source, columns=[given["arm"]]) if frame is None else frame
+        return as_labels(part, (given["arm"],)).drop_nulls().unique().sort().to_list()
+
+    question = TableQuestion(
+        **given,
+        **columns,
+        outcomes=tuple(one for text in outcomes for one in asked(text)),
+        shares=_shares(shares, arms),
+    )
+    if frame is None:
+        return answer_of_file(source, question)
+    return answer_of_frame(frame, question, source.name)
+
+
+def _read_out(
+    brief: Path, table: Path, out: Path, *, locked: bool, as_of: datetime | None, as_json: bool
+) -> None:
+    """The memo of a brief on a unit table."""
     from exp_pipeline.analysis.from_table import exclusions_of_table, mad_from_table
     from exp_pipeline.analysis.readout import ReadoutInputs
     from exp_pipeline.catalog import digest_of_metrics, load_brief

@@ -1,0 +1,208 @@
+"""What is asked of a unit table from elsewhere, and what its columns say, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from exp_pipeline.analysis.table_source import text_of
+from exp_pipeline.model.errors import Problem, SpecError
+
+FloatArray = NDArray[np.float64]
+Correction = Literal["holm", "benjamini-hochberg"]
+
+# A text covariate with more values than these is a name, not a category.
+MOST_CATEGORIES = 20
+MISSING_WORDS = ("", "na", "nan", "null", "none", ".")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One outcome: a column, or one over a denominator (a rate, a ratio of sums); `title` names it."""
+
+    column: str
+    denominator: str | None = None
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the outcome is called in answers."""
+        return self.title or (
+            self.column if self.denominator is None else f"{self.column}/{self.denominator}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableQuestion:
+    """How was the table's experiment designed, and what is asked of it? Fields name columns.
+
+    arm: which arm a row is in. control: the arm that others are compared with; the first by name where it is
+    not given. unit: rows with one value of it are one unit. cluster: what was randomised, where that is not
+    the unit. strata: randomisation was within combinations of these. covariates: measured before
+    assignment. received: whether (or how much of) the treatment was taken. weight: how many units of the
+    population a row stands for. segments: effects by each. shares: planned share by arm.
+    """
+
+    arm: str
+    outcomes: tuple[Asked, ...]
+    control: str | None = None
+    unit: str | None = None
+    cluster: str | None = None
+    strata: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    received: str | None = None
+    weight: str | None = None
+    segments: tuple[str, ...] = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
+    level: float = 0.95
+    srm_alpha: float = 0.001
+    all_pairs: bool = False
+    correction: Correction = "holm"
+
+    def __post_init__(self) -> None:
+        if not self.outcomes:
+            raise ValueError("outcomes must name at least one column, got none")
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"level must lie between 0 and 1, got {self.level!r}")
+        if not 0.0 < self.srm_alpha < 1.0:
+            raise ValueError(f"srm_alpha must lie between 0 and 1, got {self.srm_alpha!r}")
+        for arm, share in self.shares.items():
+            if not share >= 0.0:
+                raise ValueError(f"shares of {arm!r} must be a number of at least 0, got {share!r}")
+
+    def named(self) -> list[tuple[str, str]]:
+        """Every option and the column that it names."""
+        single = {"--arm": self.arm, "--unit": self.unit, "--cluster": self.cluster,
+                  "--received": self.received, "--weight": self.weight}  # fmt: skip
+        found = [(option, column) for option, column in single.items() if column is not None]
+        for option, columns in (
+            ("--outcome", [one.column for one in self.outcomes]),
+            ("--denominator", [one.denominator for one in self.outcomes]),
+            ("--strata", self.strata),
+            ("--covariates", self.covariates),
+            ("--segments", self.segments),
+        ):
+            found += [(option, column) for column in columns if column is not None]
+        return found
+
+
+def require_columns(question: TableQuestion, columns: Sequence[str], table: str) -> None:
+    """Are all columns there? Raises SpecError with every one that is not."""
+    allowed = ", ".join(columns)
+    problems = [
+        Problem(table, None, option, column, "the table has no such column", allowed)
+        for option, column in question.named()
+        if column not in columns
+    ]
+    own = {one.column for one in question.outcomes} | {question.arm, question.received}
+    problems += [
+        Problem(
+            table, None, "--covariates", column, "a covariate must not be outcome, arm or what was received"
+        )
+        for column in question.covariates
+        if column in own
+    ]
+    if problems:
+        raise SpecError(problems)
+
+
+def as_numbers(frame: pl.DataFrame, column: str, option: str, table: str) -> FloatArray:
+    """A column as numbers, NaN where missing. Raises SpecError with the first row that is not a number."""
+    values = frame[column]
+    if values.dtype == pl.String:
+        values = values.str.strip_chars()
+    number = values.cast(pl.Float64, strict=False)
+    if values.dtype == pl.String:
+        wrong = number.is_null() & values.is_not_null() & ~values.str.to_lowercase().is_in(MISSING_WORDS)
+        rows = wrong.arg_true()
+        if rows.len():
+            first = int(rows[0])
+            raise SpecError(
+                [
+                    Problem(
+                        table,
+                        None,
+                        f"{option} {column}, row {first + 1:,}",
+                        str(frame[column][first]),
+                        f"must hold numbers; {rows.len():,} rows do not",
+                        "a number, or nothing where it is missing",
+                    )
+                ]
+            )
+    array = number.fill_null(float("nan")).to_numpy()
+    return np.where(np.isfinite(array), array, np.nan)
+
+
+def as_labels(frame: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
+    """Values of one or several columns as text; null where the only column is empty."""
+    if len(columns) == 1:
+        values = text_of(frame[columns[0]])
+        return values.set(values.str.strip_chars().str.len_chars() == 0, None).alias("label")
+    parts = [
+        text_of(frame[column]).fill_null("unknown").alias(f"part{place}")
+        for place, column in enumerate(columns)
+    ]
+    return pl.DataFrame(parts).select(pl.concat_str(pl.all(), separator=" / ").alias("label"))["label"]
+
+
+def numeric_frame(
+    frame: pl.DataFrame, question: TableQuestion, table: str
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table with outcomes, covariates, weights and receipt as numbers, and the covariates' columns.
+
+    A covariate that holds text becomes one column of 0 and 1 for each value but the first.
+    """
+    wanted: dict[str, str] = {}
+    for option, column in question.named():
+        if option in ("--outcome", "--denominator", "--received", "--weight"):
+            wanted[column] = option
+    added = [pl.Series(column, as_numbers(frame, column, option, table)) for column, option in wanted.items()]
+    covariates: list[str] = []
+    for column in question.covariates:
+        if not _categories(frame[column]):
+            added.append(pl.Series(column, as_numbers(frame, column, "--covariates", table)))
+            covariates.append(column)
+            continue
+        text = as_labels(frame, (column,))
+        values = text.drop_nulls().unique().sort().to_list()
+        if len(values) > MOST_CATEGORIES:
+            message = f"a text covariate may have {MOST_CATEGORIES} values, it has {len(values)}"
+            raise SpecError(
+                [Problem(table, None, "--covariates", column, message, "numbers, or few categories")]
+            )
+        for value in values[1:]:
+            name = f"{column}={value}"
+            added.append((text == value).cast(pl.Float64).alias(name))
+            covariates.append(name)
+    distinct = {series.name: series for series in added}
+    return frame.with_columns(distinct.values()), tuple(covariates)
+
+
+def _categories(values: pl.Series) -> bool:
+    if values.dtype in (pl.Categorical, pl.Enum):
+        return True
+    if values.dtype != pl.String:
+        return False
+    text = values.drop_nulls().str.strip_chars()
+    text = text.filter(~text.str.to_lowercase().is_in(MISSING_WORDS))
+    return bool(text.len()) and text.cast(pl.Float64, strict=False).null_count() == text.len()
+
+
+def weights_checked(weights: FloatArray, column: str, table: str) -> None:
+    """Raises SpecError for a weight below zero."""
+    below = np.flatnonzero(weights < 0.0)
+    if below.size:
+        first = int(below[0])
+        raise SpecError(
+            [
+                Problem(
+                    table, None, f"--weight {column}, row {first + 1:,}", f"{weights[first]:g}",
+                    f"{below.size:,} rows have a negative weight", "0 or more",
+                )
+            ]
+        )  # fmt: skip
