@@ -102,7 +102,7 @@ class _Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     """What every size of one plan has in common."""
 
     brief: Brief
@@ -118,7 +118,7 @@ class _Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrivals:
+class Arrivals:
     """How many units the experiment has enrolled after so many days; `length` days are known."""
 
     enrolled: Callable[[int], float]
@@ -167,9 +167,9 @@ def power_plan(
         raise ValueError(f"mde must be an effect other than 0, got {brief.mde!r}")
     mde = abs(mde)
     window = max(days_needed or metric.days_needed or 1, 1)
-    arrivals = _arrivals(brief, units_per_day, curve, window)
+    arrivals = arrivals_of(brief, units_per_day, curve, window)
     length = (brief.end - brief.start).days
-    question = _question(brief, metric, baseline, arrivals)
+    question = question_of(brief, metric, baseline, arrivals)
     plan = _sizes(question, mde, question.icc)
     days = None if arrivals is None else arrivals.days_for(plan.units_total)
     end = brief.start + timedelta(days=days) if days is not None else None
@@ -206,7 +206,8 @@ def power_plan(
     )
 
 
-def _question(brief: Brief, metric: Metric, baseline: Baseline, arrivals: _Arrivals | None) -> _Question:
+def question_of(brief: Brief, metric: Metric, baseline: Baseline, arrivals: Arrivals | None) -> Question:
+    """What do all sizes of a plan rest on? Looks are charged for where `arrivals` says when units come."""
     share = metric.estimand == "proportion"
     if not share and baseline.sd is None:
         raise ValueError(f"baseline.sd must be given for a metric of type {metric.type}, got None")
@@ -219,10 +220,10 @@ def _question(brief: Brief, metric: Metric, baseline: Baseline, arrivals: _Arriv
         icc = brief.icc if brief.icc > 0.0 else max(baseline.icc or 0.0, 0.0)
     lost = max(brief.attrition, baseline.attrition or 0.0)
     attrition = min(1.0 - (1.0 - lost) * baseline.included, 0.99)
-    return _Question(brief, metric, baseline, icc, attrition, _inflation(brief, arrivals))
+    return Question(brief, metric, baseline, icc, attrition, _inflation(brief, arrivals))
 
 
-def _inflation(brief: Brief, arrivals: _Arrivals | None) -> float:
+def _inflation(brief: Brief, arrivals: Arrivals | None) -> float:
     """How many times the units do the brief's planned looks need (Lan-DeMets, O'Brien-Fleming)?"""
     length = (brief.end - brief.start).days
     at = sorted({(look - brief.start).days for look in brief.looks} - {length})
@@ -235,7 +236,8 @@ def _inflation(brief: Brief, arrivals: _Arrivals | None) -> float:
     return group_sequential_looks(spending, (*inner, 1.0), power=brief.power).inflation
 
 
-def _outcome(question: _Question) -> Outcome:
+def outcome_of(question: Question) -> Outcome:
+    """What does one unit's value vary by?"""
     baseline = question.baseline
     if question.metric.estimand == "proportion":
         return Proportion(baseline.mean)
@@ -243,7 +245,10 @@ def _outcome(question: _Question) -> Outcome:
     return Mean(sd, sd)
 
 
-def _design(question: _Question, arm_share: float, icc: float, gain: float) -> Design:
+def design_of(
+    question: Question, arm_share: float, icc: float, gain: float, *, treatments: int | None = None
+) -> Design:
+    """Which design compares one arm with control? `treatments` shares alpha out, over all arms where None."""
     brief, baseline = question.brief, question.baseline
     clustered = is_clustered(brief)
     reduction = 1.0 - (1.0 - baseline.variance_reduction) * (1.0 - gain)
@@ -255,7 +260,7 @@ def _design(question: _Question, arm_share: float, icc: float, gain: float) -> D
         alpha=brief.alpha,
         power=brief.power,
         share_treatment=arm_share,
-        treatments=len(brief.treatments()),
+        treatments=treatments or len(brief.treatments()),
         attrition=question.attrition,
         variance_reduction=min(reduction, 1.0 - 1e-9),
         cluster_size=max(baseline.cluster_size or 1.0, 1.0) if clustered else None,
@@ -265,14 +270,16 @@ def _design(question: _Question, arm_share: float, icc: float, gain: float) -> D
     )
 
 
-def _sizes(question: _Question, mde: float, icc: float, gain: float = 0.0) -> _Sizes:
+def _sizes(question: Question, mde: float, icc: float, gain: float = 0.0) -> _Sizes:
     brief = question.brief
     control = brief.shares()[brief.control]
-    outcome = _outcome(question)
+    outcome = outcome_of(question)
     plans: list[tuple[float, PowerPlan]] = []
     for arm in brief.treatments():
         pair = arm.share + control
-        found = units_for(outcome, _design(question, arm.share / pair, icc, gain), effect=question.sign * mde)
+        found = units_for(
+            outcome, design_of(question, arm.share / pair, icc, gain), effect=question.sign * mde
+        )
         plans.append(((found.n_control + found.n_treatment) / pair, found))
     total, largest = max(plans, key=lambda pair: pair[0])
     clusters = None
@@ -285,11 +292,12 @@ def _sizes(question: _Question, mde: float, icc: float, gain: float = 0.0) -> _S
     )
 
 
-def _arrivals(
+def arrivals_of(
     brief: Brief, units_per_day: float | None, curve: EnrolmentCurve | None, window: int
-) -> _Arrivals | None:
+) -> Arrivals | None:
+    """How many units has the experiment enrolled by each day? None where nobody knows."""
     if curve is not None:
-        return _Arrivals(lambda days: brief.traffic * curve.units(days), len(curve.cumulative), window)
+        return Arrivals(lambda days: brief.traffic * curve.units(days), len(curve.cumulative), window)
     rate = brief.expected_units_per_day if units_per_day is None else units_per_day
     if rate is None or rate <= 0.0:
         return None
@@ -298,10 +306,10 @@ def _arrivals(
     def enrolled(days: int) -> float:
         return rate * brief.traffic * max(days - sum(1 for closed in shut if 0 <= closed < days), 0)
 
-    return _Arrivals(enrolled, _LONGEST_DAYS, window)
+    return Arrivals(enrolled, _LONGEST_DAYS, window)
 
 
-def _row(question: _Question, arrivals: _Arrivals, mde: float, days: int) -> DayRow:
+def _row(question: Question, arrivals: Arrivals, mde: float, days: int) -> DayRow:
     """What could be found when the experiment stops after so many days, in its weakest comparison?"""
     brief = question.brief
     units = arrivals.counted(days)
@@ -310,12 +318,12 @@ def _row(question: _Question, arrivals: _Arrivals, mde: float, days: int) -> Day
     effects, powers = [], []
     for arm in brief.treatments():
         control = shares[brief.control]
-        design = _design(question, arm.share / (arm.share + control), question.icc, 0.0)
+        design = design_of(question, arm.share / (arm.share + control), question.icc, 0.0)
         sizes = {"n_control": units * control, "n_treatment": units * arm.share}
         try:
-            power = power_for(_outcome(question), design, effect=question.sign * mde, **sizes).power
+            power = power_for(outcome_of(question), design, effect=question.sign * mde, **sizes).power
             direction = question.metric.direction
-            effect = effect_for(_outcome(question), design, direction=direction, **sizes).effect
+            effect = effect_for(outcome_of(question), design, direction=direction, **sizes).effect
         except ValueError:
             # Too few units, or no effect that a share can have would be found: the row says so by None.
             return DayRow(days, end, math.floor(units), None, None)
@@ -325,7 +333,7 @@ def _row(question: _Question, arrivals: _Arrivals, mde: float, days: int) -> Day
 
 
 def _by_day(
-    question: _Question, arrivals: _Arrivals, mde: float, length: int, days: int | None
+    question: Question, arrivals: Arrivals, mde: float, length: int, days: int | None
 ) -> tuple[DayRow, ...]:
     last = min(max(length, days or 0), _MOST_ROWS * _WEEK, arrivals.length)
     stops = sorted({*range(_WEEK, last + 1, _WEEK), min(length, arrivals.length)})
@@ -333,7 +341,7 @@ def _by_day(
 
 
 def _grid(
-    question: _Question, mde: float, gain: float | None, arrivals: _Arrivals | None
+    question: Question, mde: float, gain: float | None, arrivals: Arrivals | None
 ) -> tuple[PlanRow, ...]:
     iccs = {question.icc * factor for factor in ICC_FACTORS}
     if is_clustered(question.brief) and (question.baseline.icc or 0.0) > 0.0:
@@ -355,7 +363,7 @@ def _grid(
     return tuple(rows)
 
 
-def _range(question: _Question, mde: float) -> tuple[int, int] | None:
+def _range(question: Question, mde: float) -> tuple[int, int] | None:
     """Units of the largest arm at the ends of what history leaves open of level, spread and ICC."""
     baseline, brief = question.baseline, question.brief
     low = high = baseline
@@ -388,7 +396,7 @@ def _range(question: _Question, mde: float) -> tuple[int, int] | None:
     return found[0], found[1]
 
 
-def _note(brief: Brief, arrivals: _Arrivals | None, end: date | None, curve: EnrolmentCurve | None) -> str:
+def _note(brief: Brief, arrivals: Arrivals | None, end: date | None, curve: EnrolmentCurve | None) -> str:
     if arrivals is None:
         return "Days need the number of units that enter a day."
     if end is None and curve is not None:
@@ -399,7 +407,7 @@ def _note(brief: Brief, arrivals: _Arrivals | None, end: date | None, curve: Enr
     return f"Needs whole weeks to {end}; the brief ends on {brief.end}."
 
 
-def _notes(question: _Question, curve: EnrolmentCurve | None, units_per_day: float | None) -> tuple[str, ...]:
+def _notes(question: Question, curve: EnrolmentCurve | None, units_per_day: float | None) -> tuple[str, ...]:
     """What the plan rests on that a reader would not guess."""
     brief, baseline = question.brief, question.baseline
     told = []

@@ -8,6 +8,7 @@ from datetime import date
 
 from exp_pipeline.analysis.baselines import Baseline, NoBaseline, baseline_of
 from exp_pipeline.analysis.duration import DurationPlan, is_clustered, power_plan
+from exp_pipeline.analysis.guardrail_plans import GuardrailPlan, guardrail_plan
 from exp_pipeline.analysis.planning import Gap, Readiness, readiness
 from exp_pipeline.analysis.units import frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Brief
@@ -93,6 +94,41 @@ def _curve(brief: Brief, past: PastUnits, share: float) -> EnrolmentCurve | None
     whole = enrolment_curve(past.visits, start=brief.start, days=length, closed=brief.blackout_days)
     return replace(
         whole, cumulative=tuple(share * units for units in whole.cumulative), most=share * whole.most
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WholePlan:
+    """Everything that can be said before a start, from one look at the history."""
+
+    history: History
+    plan: DurationPlan | None
+    readiness: Readiness
+    guardrails: tuple[GuardrailPlan, ...]
+
+
+def plan_of(bench: Workbench, experiment: str) -> WholePlan:
+    """History, size and duration, readiness, and what each guardrail needs."""
+    brief = brief_of(bench, experiment)
+    history = history_of(bench, brief)
+    ready = _ready(bench, brief, history)
+    return WholePlan(history, ready.plan, ready, _guardrails(bench, brief, history))
+
+
+def _guardrails(bench: Workbench, brief: Brief, history: History) -> tuple[GuardrailPlan, ...]:
+    metrics = bench.catalog.metrics_of(brief)
+    return tuple(
+        guardrail_plan(
+            brief,
+            guardrail,
+            metrics[guardrail.metric],
+            history.baselines[guardrail.metric],
+            units_per_day=history.units_per_day,
+            curve=history.curve,
+            days_needed=days_needed(bench, brief, metrics[guardrail.metric]),
+        )
+        for guardrail in brief.guardrails
+        if guardrail.metric in history.baselines
     )
 
 
