@@ -5,27 +5,56 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, midnight
-from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
+import numpy as np
+from sqlglot import exp
+
+from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.steps.bout_tables import CONTEXT, OBJECTIVE, BoutTable, codes_of, events_of, read_bouts
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.steps.day_files import side_by_side
 from exp_pipeline.steps.origins import also_reads, recording
-from exp_pipeline.store.engine import quote
-from exp_pipeline.store.lake import Manifest
+from exp_pipeline.store.engine import Engine
+from exp_pipeline.store.lake import Manifest, NewFile
+from exp_pipeline.store.row_files import RowFile, arrow_column, joined
 from exp_pipeline.transform import queries
+from exp_pipeline.transform.bouts import SessionRules, one_after_another
+from exp_pipeline.transform.chains import Chains, EdgeBouts, glued
+from exp_pipeline.transform.columns import Numbers
 from exp_pipeline.transform.session_rules import without_objectives
+from exp_pipeline.transform.sessions import (
+    END_REASONS,
+    Sessions,
+    cut_at_cap,
+    end_reasons,
+    in_order,
+    of_bouts,
+    of_chains,
+)
+from exp_pipeline.transform.stretches import days_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _US = timedelta(microseconds=1)
+_EPOCH = date(1970, 1, 1)
+# So many days back, the bouts at the edges of days are kept: a run of events may have begun there.
+_EDGE_DAYS = 7
+# A session's text columns: the texts of bouts that they are.
+_TEXTS = {"producer_session_id" if name == "session_id" else name: name for name in CONTEXT}
 
 
-def session_parameters(bench: Workbench) -> dict[str, object]:
-    """The session policy as query parameters."""
+def session_rules(bench: Workbench) -> SessionRules:
+    """The session policy, its times in microseconds."""
     policy = bench.catalog.policies.session
-    return {
-        "gap_microseconds": timedelta(minutes=policy.gap_minutes) // _US,
-        "cap_microseconds": timedelta(hours=policy.cap_hours) // _US,
-        "cut_on_objective": policy.cut_on_objective,
-        "cut_on_shared_device": policy.cut_on_shared_device,
-    }
+    return SessionRules(
+        gap=timedelta(minutes=policy.gap_minutes) // _US,
+        cap=timedelta(hours=policy.cap_hours) // _US,
+        on_objective=policy.cut_on_objective,
+        on_device=policy.cut_on_shared_device,
+    )
 
 
 def uncut_sources(bench: Workbench) -> tuple[str, ...]:
@@ -33,10 +62,9 @@ def uncut_sources(bench: Workbench) -> tuple[str, ...]:
     return tuple(one.name for one in bench.catalog.sources if not one.session.cut_on_objective)
 
 
-def bouts_text(*, sorted_input: bool, uncut: Sequence[str] = ()) -> str:
-    """The query from events to bouts; for a sorted file, in its one-pass form."""
-    query = without_objectives(queries.load("bouts"), uncut)
-    return queries.query_text(queries.without_order(queries.streaming(query)) if sorted_input else query)
+def bouts_query(uncut: Sequence[str] = ()) -> exp.Expr:
+    """The portable query from events to bouts; it needs no sorted file."""
+    return without_objectives(queries.load("bouts"), uncut)
 
 
 def build_sessions(bench: Workbench, window: Window) -> list[Written]:
@@ -50,61 +78,47 @@ def build_sessions(bench: Workbench, window: Window) -> list[Written]:
     return side_by_side(_sessions_of, bench, window, piece_days=len(window.days()))
 
 
-class _Bouts:
-    """The bouts of runs of days, cut once each and kept while the days around them are glued."""
+def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
+    days, written = _Days(bench), []
+    for day in window.days():
+        if bench.lake.manifest("events", event_day(day)) is not None:
+            written.append(_sessions_on(bench, day, days))
+        days.forget(day)
+    return written
 
-    def __init__(self, bench: Workbench, window: Window) -> None:
+
+class _Days:
+    """The bouts of days, cut once each and kept while the days around them are glued."""
+
+    def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._uncut = uncut_sources(bench)
-        self.chunks = chunks(bench, window.widened(1, 1))
-        self._built: set[int] = set()
-        self._edged: set[int] = set()
+        self._rules, self._uncut = session_rules(bench), uncut_sources(bench)
+        self._types = table_columns("events")
+        self._whole: dict[date, BoutTable] = {}
+        self._edges: dict[date, BoutTable] = {}
 
-    def days(self, number: int) -> tuple[date, ...]:
-        """The days of a run, in order."""
-        return tuple(day_of(manifest.partition) for manifest in self.chunks[number])
+    def of(self, day: date) -> BoutTable:
+        """All bouts of a day; none where there are no events."""
+        if day not in self._whole:
+            self._whole[day] = self._read(day)
+        return self._whole[day]
 
-    def of(self, number: int) -> str:
-        """Name of the table with the bouts of a run of days."""
-        name = f"bouts_{number}"
-        if number not in self._built:
-            manifests = self.chunks[number]
-            self._bench.read("events", "events", manifests)
-            rows = sum(manifest.rows for manifest in manifests)
-            parameters = session_parameters(self._bench) | {"file_rows": rows}
-            uncut = [one for one in self._uncut if any(_may_hold(manifest, one) for manifest in manifests)]
-            text = bouts_text(sorted_input=True, uncut=uncut)
-            self._bench.engine.build(name, text, queries.used_in(text, parameters))
-            self._built.add(number)
-        return name
+    def edges(self, day: date, *, passed: bool) -> BoutTable:
+        """Those of a day's bouts that stand at its edges; of a day that has passed, the rest is not kept."""
+        if day not in self._edges:
+            whole = self._whole.get(day) or (self._read(day) if passed else self.of(day))
+            self._edges[day] = whole.some(whole.bouts.at_edge)
+        return self._edges[day]
 
-    def edges(self, number: int) -> str:
-        """Name of the table with those of a run's bouts that stand at the edges of its days."""
-        name = f"edges_{number}"
-        if number not in self._edged:
-            engine = self._bench.engine
-            engine.build(name, f"select * from {quote(self.of(number))} where at_edge")
-            self._edged.add(number)
-        return name
+    def _read(self, day: date) -> BoutTable:
+        manifests = self._bench.lake.manifests("events", [event_day(day)])
+        uncut = [one for one in self._uncut if any(_may_hold(manifest, one) for manifest in manifests)]
+        return read_bouts(self._bench.lake.paths(manifests), self._types, self._rules, uncut)
 
-    def forget(self, before: int) -> None:
-        """Drop the bouts of the runs of days before one; of the run just before it, edges stay."""
-        for number in sorted(self._built):
-            if number < before:
-                self._bench.engine.drop(f"bouts_{number}")
-                self._built.discard(number)
-        for number in sorted(self._edged):
-            if number < before - 1:
-                self._bench.engine.drop(f"edges_{number}")
-                self._edged.discard(number)
-
-    def lengthen(self, days: int) -> int:
-        """Have more days before the first; returns by how much the numbers of all runs have grown."""
-        first = self.days(0)[0]
-        self.forget(len(self.chunks) + 2)
-        more = chunks(self._bench, Window(first - DAY * days, first))
-        self.chunks = [*more, *self.chunks]
-        return len(more)
+    def forget(self, day: date) -> None:
+        """Drop the bouts of a day, and the edges of one long past."""
+        self._whole.pop(day, None)
+        self._edges.pop(day - DAY * _EDGE_DAYS, None)
 
 
 def _may_hold(manifest: Manifest, source: str) -> bool:
@@ -113,96 +127,128 @@ def _may_hold(manifest: Manifest, source: str) -> bool:
     return not isinstance(counts, Mapping) or source in counts
 
 
-def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
-    bouts, written = _Bouts(bench, window), []
-    number = 0
-    while number < len(bouts.chunks):
-        days = [day for day in bouts.days(number) if window.first <= day < window.end]
-        if days:
-            before = len(bouts.chunks)
-            written += _sessions_on(bench, days, bouts, number)
-            number += len(bouts.chunks) - before
-        number += 1
-        bouts.forget(before=number)
-    bouts.forget(before=number + 2)
-    return written
+class _Around:
+    """The bouts of a day, those at the edges of the days around it, and the chains that these make."""
+
+    def __init__(self, days: _Days, day: date, first: date, rules: SessionRules) -> None:
+        self.own = days.of(day)
+        looked = [first + DAY * number for number in range((day + DAY - first).days + 1)]
+        edges = [days.edges(one, passed=one < day) for one in looked]
+        # Places: the day's own bouts, then those at the edges of all days.
+        self.texts: pa.Table = joined([self.own.texts, *(one.texts for one in edges)])
+        self.glued = one_after_another([one.bouts for one in edges])
+        self._rules = rules
+
+    @cached_property
+    def chains(self) -> Chains:
+        """What the bouts at the edges make."""
+        first = len(self.own.bouts.first)
+        objective = codes_of(self.texts.column(OBJECTIVE).slice(first))
+        session = codes_of(self.texts.column("session_id").slice(first))
+        return glued(EdgeBouts(self.glued, objective, session.codes), self._rules)
 
 
-def _sessions_on(bench: Workbench, days: Sequence[date], bouts: _Bouts, number: int) -> list[Written]:
-    """The sessions of the days of one run, glued with the runs before and after it."""
-    engine, started = bench.engine, time.monotonic()
-    parameters = session_parameters(bench)
-    text = queries.query_text(queries.load("chains"))
-    reach = 1
-    while True:
-        around = range(max(0, number - reach), min(len(bouts.chunks), number + 2))
-        edges = (f"select * from {quote(bouts.edges(one))}" for one in around)
-        engine.build("edge_bouts", " union all ".join(edges))
-        engine.build("chains", text, queries.used_in(text, parameters))
-        first = bouts.days(around[0])[0]
-        if not _uncut_since_start(bench, first, days[0]):
-            break
-        if around[0] == 0:
-            number += bouts.lengthen(7)
-        reach += 1
-    look = Window.of(first, bouts.days(around[-1])[-1])
-    (long,) = engine.row(
-        "select count(*) from chains "
-        "where date_diff('microsecond', started_at, ended_at) > $cap_microseconds",
-        {"cap_microseconds": parameters["cap_microseconds"]},
-    )
-    manifests = bench.lake.manifests("events", [event_day(one) for one in look.days()]) if long else ()
-    bench.read("events", "events", manifests)
-    text = queries.query_text(queries.load("cap_starts"))
-    engine.build("cap_starts", text, queries.used_in(text, parameters))
-    engine.alias("bouts", bouts.of(number))
-    known = {one for one in look.widened(0, 1).days() if bench.lake.manifest("events", event_day(one))}
-    text = queries.query_text(queries.load("sessions"))
-    everything = {
-        **parameters,
-        "window_start": midnight(days[0]),
-        "window_end": midnight(days[-1] + DAY),
-        # What followed a session late on one of these days is not known yet.
-        "last_days": [one for one in look.days() if one + DAY not in known],
+def _sessions_on(bench: Workbench, day: date, days: _Days) -> Written:
+    """The sessions of a day, glued with the days before and after it."""
+    started, rules, first = time.monotonic(), session_rules(bench), day - DAY
+    around = _Around(days, day, first, rules)
+    while _uncut_since_start(bench, around.chains, first, day, rules):
+        first -= DAY
+        around = _Around(days, day, first, rules)
+    bouts, chains = around.own.bouts, around.chains
+    whole = of_chains(chains, len(bouts.first))
+    long = whole.ended_at - whole.started_at > rules.cap
+    alone = np.flatnonzero(~bouts.at_edge)
+    parts = [of_bouts(bouts.at(alone), alone), whole.at(~long)]
+    if long.any():
+        looked = Window.of(first, day + DAY).days()
+        manifests = bench.lake.manifests("events", [event_day(one) for one in looked])
+        learners = np.unique(whole.learner_key[long])
+        events = events_of(bench.lake.paths(manifests), table_columns("events"), learners)
+        parts.append(cut_at_cap(whole.at(long), events, rules.cap))
+    midnight = (day - _EPOCH) // _US
+    sessions = in_order(parts, midnight, midnight + DAY // _US)
+    # What followed a session late on one of these days is not known yet.
+    last_days = [
+        (one - _EPOCH).days
+        for one in (day, day + DAY)
+        if bench.lake.manifest("events", event_day(one + DAY)) is None
+    ]
+    bench = also_reads(bench, "sessions", _looked_back(chains, day, rules))
+    kinds = table_columns("sessions")
+    with bench.staged("sessions", event_day(day)) as path:
+        columns = _columns(bench.engine, sessions, around.texts, kinds)
+        reasons = end_reasons(sessions, rules, last_days)
+        columns["end_reason"] = _coded(reasons, END_REASONS)
+        with RowFile(path, kinds, coded=(*_TEXTS, "objective", "end_reason")) as file:
+            file.add(columns, len(sessions.started_at))
+        return bench.commit("sessions", event_day(day), [NewFile(path, "all", file.rows)], started)
+
+
+def _columns(
+    engine: Engine, sessions: Sessions, texts: pa.Table, kinds: Mapping[str, str]
+) -> dict[str, pa.Array]:
+    """The columns of the sessions table but for the reason of the end."""
+    import pyarrow as pa
+
+    opened_by = pa.array(sessions.opened_by)
+    told = {name: texts.column(of).chunk(0).take(opened_by) for name, of in _TEXTS.items()}
+    named_by = pa.array(sessions.named_by, mask=sessions.named_by < 0)
+    told["objective"] = texts.column(OBJECTIVE).chunk(0).take(named_by)
+    named = np.asarray(told["producer_session_id"].is_valid())
+    numbers = {
+        "learner_key": Numbers(sessions.learner_key),
+        "event_date": Numbers(days_of(sessions.started_at)),
+        "started_at": Numbers(sessions.started_at),
+        "ended_at": Numbers(sessions.ended_at),
+        "minutes": Numbers((sessions.ended_at - sessions.started_at) / 60_000_000.0),
+        "n_events": Numbers(sessions.n_events),
+        "n_turns": Numbers(sessions.n_turns),
+        "n_responses": Numbers(sessions.n_responses),
+        "producer_session_agrees": Numbers(sessions.producer_changes == 0, named),
     }
-    engine.build("built_sessions", text, queries.used_in(text, everything))
-    engine.connection.execute("drop view bouts")
-    bench = also_reads(bench, "sessions", _looked_back(bench, days))
-    written = write_days(bench, "sessions", "built_sessions", days, started)
-    for name in ("edge_bouts", "chains", "cap_starts", "built_sessions"):
-        engine.drop(name)
-    return written
+    columns = {name: arrow_column(column, kinds[name]) for name, column in numbers.items()}
+    return {**columns, **told, "session_id": _ids(engine, told["learner_id"], sessions)}
 
 
-def _looked_back(bench: Workbench, days: Sequence[date]) -> dict[date, tuple[date, ...]]:
+def _ids(engine: Engine, learner_id: pa.DictionaryArray, sessions: Sessions) -> pa.Array:
+    """Names of sessions: a digest of who and when, as text."""
+    import pyarrow as pa
+
+    engine.connection.register(
+        "started", pa.table({"learner_id": learner_id, "started_at": pa.array(sessions.started_at)})
+    )
+    try:
+        query = "select md5(learner_id || '|' || cast(started_at as varchar)) as session_id from started"
+        return engine.connection.sql(query).to_arrow_table().column("session_id").combine_chunks()
+    finally:
+        engine.connection.unregister("started")
+
+
+def _coded(codes: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
+
+
+def _looked_back(chains: Chains, day: date, rules: SessionRules) -> dict[date, tuple[date, ...]]:
     """The days before the day before that a day's sessions depend on: chains without a cut reach that far."""
-    gap = timedelta(minutes=bench.catalog.policies.session.gap_minutes)
-    long = bench.engine.connection.execute(
-        "select started_at, ended_at from chains where ended_at - started_at >= $most",
-        {"most": DAY - gap},
-    ).fetchall()
-    found: dict[date, tuple[date, ...]] = {}
-    for started_at, ended_at in long:
-        first = (started_at - gap).date()
-        for day in days:
-            if first < day - DAY and ended_at + gap >= midnight(day):
-                before = (day - DAY - first).days
-                found[day] = max(
-                    found.get(day, ()), tuple(day - DAY * (n + 2) for n in range(before)), key=len
-                )
-    return found
+    midnight = (day - _EPOCH) // _US
+    reaching = (chains.ended_at + rules.gap >= midnight) & (chains.started_at < midnight)
+    first_at = chains.started_at[reaching]
+    if not len(first_at):
+        return {}
+    first = _EPOCH + timedelta(days=int(days_of(first_at - rules.gap).min()))
+    before = (day - DAY - first).days
+    return {day: tuple(day - DAY * (number + 2) for number in range(before))} if before > 0 else {}
 
 
-def _uncut_since_start(bench: Workbench, first: date, day: date) -> bool:
+def _uncut_since_start(bench: Workbench, chains: Chains, first: date, day: date, rules: SessionRules) -> bool:
     """Whether a chain that reaches the day began with the first day looked at, and so perhaps before it."""
     if bench.lake.manifest("events", event_day(first - DAY)) is None:
         return False
-    gap = timedelta(minutes=bench.catalog.policies.session.gap_minutes)
-    (reaching,) = bench.engine.row(
-        "select count(*) from chains where started_at <= $edge and ended_at >= $start",
-        {"edge": midnight(first) + gap, "start": midnight(day)},
-    )
-    return bool(reaching)
+    edge, midnight = (first - _EPOCH) // _US + rules.gap, (day - _EPOCH) // _US
+    return bool(np.any((chains.started_at <= edge) & (chains.ended_at >= midnight)))
 
 
 def check_sorted(bench: Workbench, day: date) -> int:

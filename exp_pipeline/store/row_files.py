@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -62,16 +62,23 @@ def _repeating(name: str, kind: str) -> tuple[str, ...]:
 
 
 class RowFile:
-    """A Parquet file that rows are added to, in order. The number of rows so far stands in `rows`."""
+    """A Parquet file that rows are added to, in order. The number of rows so far stands in `rows`.
 
-    def __init__(self, path: Path, columns: Mapping[str, str]) -> None:
+    Text columns named in `coded` are added as dictionaries, and written as such without a look at the texts.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, str], coded: Collection[str] = ()) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.rows = 0
         self._kept: list[pa.Table] = []
         self._waiting = 0
-        self._schema = pa.schema([pa.field(name, row_type(kind)) for name, kind in columns.items()])
+        self._coded = frozenset(coded)
+        codes = pa.dictionary(pa.int32(), pa.string())
+        self._schema = pa.schema(
+            [pa.field(name, codes if name in coded else row_type(kind)) for name, kind in columns.items()]
+        )
         self._writer: Any = pq.ParquetWriter(
             path,
             self._schema,
@@ -114,6 +121,9 @@ class RowFile:
         first = 0
         while whole.num_rows - first >= ROW_GROUP_ROWS or (everything and first < whole.num_rows):
             part = whole.slice(first, ROW_GROUP_ROWS)
+            for name in self._coded:
+                position = self._schema.get_field_index(name)
+                part = part.set_column(position, name, compact(part.column(name).chunk(0)))
             self._writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
             first += part.num_rows
         rest = whole.slice(first)
@@ -121,7 +131,20 @@ class RowFile:
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables of one schema one after the other, each column in one piece."""
+    """Tables of one schema one after the other, each column in one piece, with one dictionary."""
     import pyarrow as pa
 
-    return pa.concat_tables(tables).combine_chunks()
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def compact(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The column with a dictionary of just its own texts, in the order in which they come."""
+    import pyarrow as pa
+
+    kept = column.indices.drop_null().unique()
+    renumbered = np.zeros(len(column.dictionary) + 1, np.int32)
+    renumbered[np.asarray(kept)] = np.arange(len(kept), dtype=np.int32)
+    codes = np.asarray(column.indices.fill_null(-1))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(renumbered[codes], mask=codes < 0), column.dictionary.take(kept)
+    )

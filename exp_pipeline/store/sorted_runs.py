@@ -31,6 +31,16 @@ class _Group:
         self._read: dict[str, pa.Array] = {}
         self.rows: int = opened.metadata.row_group(number).num_rows
 
+    def may_hold(self, learners: NDArray[np.uint64]) -> bool:
+        """Whether some of the learners may be among the rows, by the least and greatest key."""
+        metadata = self._opened.metadata
+        position = metadata.schema.names.index(KEY)
+        statistics = metadata.row_group(self._number).column(position).statistics
+        if statistics is None or not statistics.has_min_max:
+            return True
+        least, most = np.uint64(statistics.min), np.uint64(statistics.max)
+        return bool(np.any((learners >= least) & (learners <= most)))
+
     def read(self, columns: Iterable[str]) -> None:
         """Read columns together, those that the file has."""
         wanted = [name for name in columns if name in self._present and name not in self._read]
@@ -225,12 +235,17 @@ def _one_list(found: Sequence[Texts]) -> tuple[list[NDArray[np.int32]], tuple[st
 
 
 def sorted_runs(
-    paths: Sequence[Path], columns: Mapping[str, str], *, first: Sequence[str] = ()
+    paths: Sequence[Path],
+    columns: Mapping[str, str],
+    *,
+    first: Sequence[str] = (),
+    within: NDArray[np.uint64] | None = None,
 ) -> Iterator[Run]:
     """The rows of sorted files, in order, in runs that each hold all rows of their learners.
 
     `columns` says which columns there may be and their SQL types; those of `first` are read at once, others
     when they are asked for, while the run is the current one. A file that lacks a column has nulls there.
+    Of row groups that surely hold none of the learners `within`, nothing is read.
     """
     import pyarrow.parquet as pq
 
@@ -248,7 +263,7 @@ def sorted_runs(
             )
             for number in range(metadata.num_row_groups):
                 group = _Group(opened, number, present)
-                if not group.rows:
+                if not group.rows or (within is not None and not group.may_hold(within)):
                     continue
                 group.read(at_once)
                 keys = _numbers(_Part(group, 0, group.rows).column(KEY, columns[KEY])).values

@@ -104,40 +104,6 @@ def with_codes(query: exp.Expr, codes: Mapping[str, int]) -> exp.Expr:
     return with_calls(query.transform(fill), {"event_code": numbered})
 
 
-def streaming(query: exp.Expr) -> exp.Expr:
-    """The query for one sorted file: every window becomes one pass, in the order its rows stand in.
-
-    `lag(x) over (partition by a order by b)` becomes `lag(x) over ()`, a running count runs over the whole
-    file, and a count of a whole partition becomes the number of rows in the file, parameter `file_rows`. That
-    gives the same rows only where the query itself marks the first row of each partition (by comparing the
-    partition's columns with the row before) and takes differences of running counts, as `bouts.sql` does.
-    A count of `case when x then 1 end` becomes a filtered count, which Spark lacks for windows and which
-    takes half the time.
-    """
-
-    def open_up(node: exp.Expr) -> exp.Expr:
-        if not isinstance(node, exp.Window):
-            return node
-        if node.args.get("order") is None and isinstance(node.this, exp.Count):
-            return exp.Parameter(this=exp.var("file_rows"))
-        node.set("partition_by", None)
-        node.set("order", None)
-        case = node.this.this if isinstance(node.this, exp.Count) else None
-        if isinstance(case, exp.Case) and len(case.args["ifs"]) == 1:
-            where = exp.Where(this=case.args["ifs"][0].this)
-            node.set("this", exp.Filter(this=exp.Count(this=exp.Star()), expression=where))
-        return node
-
-    return query.transform(open_up)
-
-
-def without_order(query: exp.Expr) -> exp.Expr:
-    """The query without its outermost `order by`, for a caller that keeps rows in memory."""
-    stripped = query.copy()
-    stripped.set("order", None)
-    return stripped
-
-
 def query_text(query: exp.Expr) -> str:
     """The query as DuckDB SQL."""
     return query.sql(dialect=DIALECT)

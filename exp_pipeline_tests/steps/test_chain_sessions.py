@@ -9,15 +9,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.behaviour import build_learner_days, build_turns
-from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.context import DAY, Window, Workbench, midnight
 from exp_pipeline.steps.ingest import conform
 from exp_pipeline.steps.sessions import build_sessions, check_sorted
+from exp_pipeline.transform import queries
 from exp_pipeline_tests.steps.conftest import commit_events, digests, land_rows, landed_row, rows_of
 from exp_pipeline_tests.transform.cutting import END, Event, Session, flagged, sessions_of
 from exp_pipeline_tests.transform.drawing import MINUTE, histories
 
 FIRST = date(2026, 3, 2)
+COLUMNS = ", ".join(table_columns("sessions"))
 NOON = datetime(2026, 3, 2, 12, 0)
 # Half an hour at a time fills half a day in 24 steps; the rest jumps over midnight or cuts.
 STEPS = (timedelta(0), 20 * MINUTE, 30 * MINUTE, 30 * MINUTE, 30 * MINUTE, 31 * MINUTE, 300 * MINUTE)
@@ -68,6 +71,30 @@ def found(bench: Workbench) -> list[Session]:
     return [Session(*row) for row in rows]  # type: ignore[arg-type]
 
 
+def portable(bench: Workbench, days: Sequence[date]) -> list[tuple[object, ...]]:
+    """All sessions of some days by the portable queries, in one go."""
+    engine = bench.engine
+    parameters = {
+        "gap_microseconds": 30 * 60 * 1_000_000,
+        "cap_microseconds": 12 * 60 * 60 * 1_000_000,
+        "cut_on_objective": True,
+        "cut_on_shared_device": True,
+        "window_start": midnight(days[0]),
+        "window_end": midnight(days[-1] + DAY),
+        "last_days": [one for one in days if one + DAY not in days],
+    }
+    bench.read_days("events", "events", Window.of(days[0], days[-1]))
+    for name in ("bouts", "edge_bouts", "chains", "cap_starts", "sessions"):
+        text = "select * from bouts where at_edge"
+        if name != "edge_bouts":
+            text = queries.query_text(queries.load(name))
+        engine.build("found" if name == "sessions" else name, text, queries.used_in(text, parameters))
+    rows = engine.connection.execute(f"select {COLUMNS} from found order by session_id").fetchall()
+    for name in ("found", "cap_starts", "chains", "edge_bouts", "bouts"):
+        engine.drop(name)
+    return rows
+
+
 def days_of(history: Sequence[Event], extra: int = 0) -> list[date]:
     last = max(event.day for event in history)
     return [FIRST + DAY * number for number in range((last - FIRST).days + 1 + extra)]
@@ -84,6 +111,7 @@ def test_any_way_of_running_gives_the_same_sessions(
     build_sessions(bench, Window.of(days[0], days[-1]))
     whole, names = found(bench), digests(bench, "sessions")
     assert whole == sessions_of(history, days)
+    assert portable(bench, days) == rows_of(bench, "sessions", COLUMNS, "session_id")
     for day in data.draw(st.permutations(days)):
         build_sessions(bench, Window.of(day, day))
     assert digests(bench, "sessions") == names
@@ -112,6 +140,7 @@ def test_three_days_without_a_break_are_cut_at_twelve_hours(bench: Workbench) ->
         build_sessions(bench, Window.of(day, day))
     sessions = found(bench)
     assert sessions == sessions_of(history, days)
+    assert portable(bench, days) == rows_of(bench, "sessions", COLUMNS, "session_id")
     assert [session.reason for session in sessions] == ["cap"] * 4 + ["idle"]
     assert {session.end - session.start for session in sessions[:4]} == {timedelta(hours=12)}
     assert sum(session.n_events for session in sessions) == len(history)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
-import pytest
 
-from exp_pipeline.steps.sessions import bouts_text
 from exp_pipeline.store.engine import Engine, quote
 from exp_pipeline.transform.queries import load
 from exp_pipeline.transform.session_rules import without_objectives
+from exp_pipeline_tests.transform.test_bouts import one_pass, portable
 
-RULES = {
-    "gap_microseconds": 30 * 60 * 1_000_000,
-    "cap_microseconds": 12 * 3600 * 1_000_000,
-    "cut_on_objective": True,
-    "cut_on_shared_device": True,
-}
 TEXTS = (
     "learner_id", "session_id", "role", "platform", "app_version", "locale", "class_id", "teacher_id",
     "school_id", "district_id",
 )  # fmt: skip
 
 
-def starts(
-    engine: Engine, objectives: list[str | None], uncut: tuple[str, ...], sorted_input: bool
-) -> list[int]:
+def starts(engine: Engine, folder: Path, objectives: list[str | None], uncut: tuple[str, ...]) -> list[int]:
     """Minutes at which bouts begin: events of source `log`, a minute apart, with these objectives."""
     at = datetime(2026, 3, 2, 9)
     known = [None, *objectives[:-1]]
@@ -46,21 +38,18 @@ def starts(
     )
     engine.offer_frame("told", rows)
     engine.alias("events", "told")
-    text = bouts_text(sorted_input=sorted_input, uncut=uncut)
-    rules = RULES | {"file_rows": rows.height}
-    used = {name: value for name, value in rules.items() if f"${name}" in text}
-    found = engine.frame(f"select started_at from ({text}) order by started_at", used)
+    found = one_pass(engine, folder, uncut=uncut)
+    assert found == portable(engine, uncut=uncut)
     engine.connection.execute("drop view events")
     engine.drop("told")
-    return [int((moment - at).total_seconds() // 60) for moment in found["started_at"]]
+    return [int((row["started_at"] - at).total_seconds() // 60) for row in found]
 
 
-@pytest.mark.parametrize("sorted_input", [True, False])
-def test_only_the_named_sources_are_cut_by_gaps_alone(engine: Engine, sorted_input: bool) -> None:
+def test_only_the_named_sources_are_cut_by_gaps_alone(engine: Engine, tmp_path: Path) -> None:
     objectives: list[str | None] = ["a", "a", "b", "b", "a"]
-    assert starts(engine, objectives, (), sorted_input) == [0, 2, 4]
-    assert starts(engine, objectives, ("other",), sorted_input) == [0, 2, 4]
-    assert starts(engine, objectives, ("log", "other"), sorted_input) == [0]
+    assert starts(engine, tmp_path, objectives, ()) == [0, 2, 4]
+    assert starts(engine, tmp_path, objectives, ("other",)) == [0, 2, 4]
+    assert starts(engine, tmp_path, objectives, ("log", "other")) == [0]
 
 
 def test_nothing_is_changed_for_nobody() -> None:
