@@ -110,6 +110,9 @@ def association(
     (Hoeffding 1948 for the ranks), summed over clusters if given, with n / (n - 3) for the small sample; the
     interval is made of atanh and a t with n - 2 (or clusters less one).
 
+    For normal scores at 15 to 30 units Pearson's interval covers 93 %, the others 95.5 to 97; from 100 on all
+    cover 95 (2,000 runs).
+
     NotEstimable below five units or two clusters, without spread on a side, or if the order is the same
     throughout (no spread is left). Raises ValueError for shapes that do not fit; Kendall's for more than
     20,000 units.

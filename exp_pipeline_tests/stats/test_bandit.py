@@ -132,7 +132,11 @@ def test_estimates_by_a_loop_over_rows() -> None:
                 rows.append((h, score))
             mean = top / bottom
             assert one.mean == pytest.approx(mean, rel=1e-12)
-            variance = sum(h**2 * (score - mean) ** 2 for h, score in rows) / bottom**2
+            taught = sum(got[s] == i for s in range(10))
+            more_at_first = taught / (taught - 1) if taught > 1 and method != "ipw" else 1.0
+            spent = [more_at_first if t < 10 else 1.0 for t in range(n)]
+            terms = [h**2 * (score - mean) ** 2 * more for (h, score), more in zip(rows, spent, strict=True)]
+            variance = sum(terms) / bottom**2
             assert one.se == pytest.approx(math.sqrt(variance), rel=1e-12)
         assert [e.absolute for e in found.effects] == pytest.approx(
             [one.mean - found.arms[0].mean for one in found.arms[1:]], rel=1e-9
@@ -148,7 +152,7 @@ def test_one_batch_is_the_plain_mean_and_without_model_horvitz_thompson() -> Non
     assert [a.mean for a in one.arms] == pytest.approx(
         [y[got == "a"].mean(), y[got == "b"].mean()], rel=1e-12
     )
-    by_arm = [y[got == a].var() / (got == a).sum() for a in "ab"]
+    by_arm = [y[got == a].var(ddof=1) / (got == a).sum() for a in "ab"]
     assert one.effects[0].se == pytest.approx(math.sqrt(sum(by_arm)), rel=1e-12)
     plain = estimated(adaptive_estimates(got.tolist(), y, logged, control="a", method="ipw"))
     assert plain.arms[1].mean == pytest.approx(y[got == "b"].sum() / 0.7 / 200, rel=1e-12)

@@ -107,16 +107,16 @@ def test_what_each_scale_does_not_see(seed: int, shift: int, scale: int) -> None
 
 def test_intervals_by_unit_cover() -> None:
     rng = np.random.default_rng(6)
-    units, runs = 80, 250
+    units, runs = 80, 150
     noise = 0.7
     # Two labels: truth plus noise on a normal scale; alpha for many units is the intraclass correlation.
     truth = 1.0 / (1.0 + noise**2)
     covered = 0
     for _ in range(runs):
         labels = (rng.normal(size=(units, 1)) + noise * rng.normal(size=(units, 3))).round(1)
-        found = estimated(krippendorff_alpha(labels.tolist(), scale="interval", seed=7, draws=500))
+        found = estimated(krippendorff_alpha(labels.tolist(), scale="interval", seed=7, draws=300))
         assert found.ci_lower is not None
         assert found.ci_upper is not None
         covered += found.ci_lower <= truth <= found.ci_upper
-    # Percentiles of 80 units run a little short: 250 runs know the rate to 1.5 points.
-    assert 0.89 < covered / runs < 0.98, covered
+    # Percentiles of 80 units run a little short: 150 runs know the rate to 2 points.
+    assert 0.86 < covered / runs < 0.98, covered
