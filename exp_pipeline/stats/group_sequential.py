@@ -6,10 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from exp_pipeline.stats.pivot import bounds_at, relative_bounds_at, scale_of, statistic_against
+from exp_pipeline.stats.pivot import (
+    as_normal,
+    bounds_at,
+    relative_bounds_at,
+    relative_distance_from,
+    relative_mean,
+    scale_of,
+    statistic_against,
+)
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline.stats.sequential import Side
-from exp_pipeline.stats.spending import Boundaries, Family, Sides, Spending, boundaries, crossing, reach_at
+from exp_pipeline.stats.spending import Boundaries, Family, Sides, Spending, boundaries, reach_at
 
 _METHOD = "group-sequential"
 
@@ -91,7 +99,7 @@ class StoppedTrial:
     Stage-wise ordering (Fairbanks and Madsen 1982; Tsiatis, Rosner and Mehta 1984): an earlier crossing is
     more extreme. p_value: two-sided for a two-sided plan, else in the plan's direction. estimate: median
     unbiased. lower and upper: each side errs at most (1 - level) / 2. naive: the plain estimate, which
-    exaggerates after an early stop.
+    exaggerates after an early stop. relative_*: the same for the relative effect, None where it has none.
     """
 
     look: int
@@ -106,52 +114,33 @@ class StoppedTrial:
     naive: float
     level: float
     side: Side
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingCharacteristics:
-    """How does a plan behave under one effect? Probabilities by look, and the information it needs.
-
-    power: of crossing in the direction of the drift (upper); expected_fraction: of the maximal information.
-    """
-
-    drift: float
-    upper: tuple[float, ...]
-    lower: tuple[float, ...]
-    power: float
-    expected_fraction: float
-
-
-@dataclass(frozen=True, slots=True)
-class Inflation:
-    """By how much must the largest size grow, so that looks cost no power?
-
-    factor: maximal information over that of a fixed trial of equal alpha and power. drift: mean of z at
-    full information under the planned effect. expected_*: mean information as a multiple of the fixed
-    trial's: under the planned effect, half of it, and none.
-    """
-
-    factor: float
-    drift: float
-    expected_planned: float
-    expected_half: float
-    expected_null: float
+    relative_estimate: float | None = None
+    relative_lower: float | None = None
+    relative_upper: float | None = None
 
 
 def sequential_look(
-    plan: SpendingPlan, effects: Sequence[Effect | NotEstimable], *, final: bool = False
+    plan: SpendingPlan,
+    effects: Sequence[Effect | NotEstimable],
+    *,
+    final: bool = False,
+    earlier_n: Sequence[int] = (),
 ) -> SequentialLook | NotEstimable:
     """Between which bounds does the effect lie at this look, when every look counts?
 
     effects: one for each look so far, oldest first, each on all units until then; earlier ones that could
-    not be estimated spend nothing. final: no further look will come, so what is left of alpha is spent
-    (also before the planned information is reached; at or beyond it this happens by itself). The boundary
-    is turned into a t quantile of equal tail probability where the effect has few degrees of freedom (the
-    significance-level approach; Jennison and Turnbull 2000, section 3.3). Information never falls: a look
-    with no more of it than the one before counts as one with a thousandth more. NotEstimable where the
-    newest effect is, and after alpha was spent in full. Raises ValueError without effects.
+    not be estimated spend nothing. earlier_n: units of both arms at looks before the first of `effects`,
+    where only those are known: they spent their share, and `first_crossed` cannot speak of them. final: no
+    further look will come, so what is left of alpha is spent (also before the planned information is
+    reached; at or beyond it this happens by itself).
+
+    The boundary is turned into a t quantile of equal tail probability where the effect has few degrees of
+    freedom (the significance-level approach; Jennison and Turnbull 2000, section 3.3). Information never
+    falls: a look with no more of it than the one before counts as one with a thousandth more. NotEstimable
+    where the newest effect is, and after alpha was spent in full. Raises ValueError without effects, or with
+    earlier_n in a plan by planned_information.
     """
-    found = _looks(plan, effects, final)
+    found = _looks(plan, effects, final, earlier_n)
     if isinstance(found, NotEstimable):
         return found
     newest = found.effects[-1]
@@ -165,7 +154,7 @@ def sequential_look(
     relative = relative_bounds_at(newest, tail)
     open_low, open_high = plan.side == "upper", plan.side == "lower"
     return SequentialLook(
-        look=len(effects),
+        look=found.positions[-1],
         n=newest.n_control + newest.n_treatment,
         information_fraction=found.bounds.fractions[-1],
         critical=critical,
@@ -209,21 +198,38 @@ def stopped_trial(
     fell = plan.sides == 2 and found.stop is not None and found.statistics[ended] < 0.0
     shares, critical = found.bounds.fractions[: ended + 1], found.bounds.critical[: ended + 1]
 
-    def as_large(value: float) -> float:
-        """How likely are results at least as large as this one, in the ordering, if the effect is `value`?"""
-        mean = value / scale_of(effect)
-        at = statistic_against(effect, value) + mean
+    def as_large(distance: float, mean: float) -> float:
+        """How likely are results as large as this one, `distance` above a claim that gives z this mean?"""
+        at = distance + mean
         if mirrored:
             at, mean = -at, -mean
-        drift = mean / math.sqrt(shares[-1])
-        return _stagewise(critical, shares, at, drift, plan.sides, fell=fell)
+        return _stagewise(critical, shares, at, mean / math.sqrt(shares[-1]), plan.sides, fell=fell)
+
+    def absolute(value: float) -> float:
+        return as_large(statistic_against(effect, value), value / scale_of(effect))
+
+    def relative(value: float) -> float:
+        distance = relative_distance_from(effect, value)
+        return as_large(as_normal(distance or 0.0, effect.df), relative_mean(effect, value))
 
     error = plan.alpha / plan.sides
-    upper_p = as_large(0.0)
+    upper_p = absolute(0.0)
+    wanted = [error, 0.5, 1.0 - error]
+    if mirrored:
+        wanted.reverse()
+    scale = scale_of(effect)
     ends = [
-        _value_at(as_large, 1.0 - wanted if mirrored else wanted, effect, falling=mirrored)
-        for wanted in (error, 0.5, 1.0 - error)
+        _value_at(absolute, goal, effect.absolute, scale, lowest=-math.inf, falling=mirrored)
+        for goal in wanted
     ]
+    changes: list[float | None] = [None, None, None]
+    if effect.relative is not None and relative_distance_from(effect, 0.0) is not None:
+        lowest = -1.0 if effect.relative_method == "log-ratio" and effect.mean_control > 0.0 else -math.inf
+        step = scale / abs(effect.mean_control)
+        changes = [
+            _value_at(relative, goal, effect.relative, step, lowest=lowest, falling=mirrored)
+            for goal in wanted
+        ]
     return StoppedTrial(
         look=found.positions[ended],
         n=effect.n_control + effect.n_treatment,
@@ -237,53 +243,10 @@ def stopped_trial(
         naive=effect.absolute,
         level=1.0 - 2.0 * error,
         side=plan.side,
+        relative_estimate=changes[1],
+        relative_lower=changes[0],
+        relative_upper=changes[2],
     )
-
-
-def operating_characteristics(
-    spending: Spending, fractions: Sequence[float], *, drift: float
-) -> OperatingCharacteristics:
-    """When does a plan stop, and how often does it find an effect?
-
-    fractions: of the maximal information, at each look; drift: mean of z at share 1 (the effect over its
-    standard error at the full size; a fixed trial of 80 % power at 5 % has 2.80).
-    """
-    planned = boundaries(spending, fractions, final=True)
-    found = crossing(planned.critical, planned.fractions, drift=drift, sides=spending.sides)
-    stops = [up + down for up, down in zip(found.upper, found.lower, strict=True)]
-    last = planned.fractions[-1]
-    early = sum(stop * share for stop, share in zip(stops[:-1], planned.fractions[:-1], strict=True))
-    return OperatingCharacteristics(
-        drift=drift,
-        upper=found.upper,
-        lower=found.lower,
-        power=sum(found.upper),
-        expected_fraction=early + (1.0 - sum(stops[:-1])) * last,
-    )
-
-
-def inflation(spending: Spending, fractions: Sequence[float], *, power: float) -> Inflation:
-    """By which factor does the largest size exceed that of one planned look of equal alpha and power?
-
-    fractions: planned looks, the last 1. Power counts crossings in the effect's direction. Multiply a fixed
-    design's units by `factor`. Raises ValueError for a power not between alpha and 1.
-    """
-    from scipy import optimize, special
-
-    if not spending.alpha / spending.sides < power < 1.0:
-        raise ValueError(f"power must lie between alpha and 1, got {power!r}")
-    fixed = float(special.ndtri(power) - special.ndtri(spending.alpha / spending.sides))
-
-    def missing(drift: float) -> float:
-        return operating_characteristics(spending, fractions, drift=drift).power - power
-
-    drift = float(optimize.brentq(missing, 0.5 * fixed, 3.0 * fixed, xtol=1e-12))
-    factor = (drift / fixed) ** 2
-    expected = [
-        operating_characteristics(spending, fractions, drift=share * drift).expected_fraction * factor
-        for share in (1.0, 0.5, 0.0)
-    ]
-    return Inflation(factor, drift, *expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,29 +261,39 @@ class _Looks:
 
 
 def _looks(
-    plan: SpendingPlan, effects: Sequence[Effect | NotEstimable], final: bool
+    plan: SpendingPlan,
+    effects: Sequence[Effect | NotEstimable],
+    final: bool,
+    earlier_n: Sequence[int] = (),
 ) -> _Looks | NotEstimable:
     if not effects:
         raise ValueError("effects must hold one effect for each look so far, got none")
+    if earlier_n and plan.planned_n is None:
+        raise ValueError("earlier_n needs a plan by planned_n: units say nothing of 1 / se^2")
     newest = effects[-1]
     if isinstance(newest, NotEstimable):
         return newest
     usable = [
         (position, effect)
-        for position, effect in enumerate(effects, start=1)
+        for position, effect in enumerate(effects, start=len(earlier_n) + 1)
         if isinstance(effect, Effect) and scale_of(effect) > 0.0
     ]
-    if not usable or usable[-1][0] != len(effects):
+    if not usable or usable[-1][0] != len(earlier_n) + len(effects):
         reason = "the standard error is zero"
         return NotEstimable(_METHOD, reason, newest.n_control, newest.n_treatment)
     shares: list[float] = []
-    for _, effect in usable:
-        shares.append(max(plan.fraction(effect), shares[-1] if shares else 0.0))
+    for share in (
+        *(n / plan.planned_n for n in earlier_n if plan.planned_n),
+        *(plan.fraction(effect) for _, effect in usable),
+    ):
+        shares.append(max(share, shares[-1] if shares else 0.0))
     bounds = boundaries(plan.spending(), shares, final=final)
     statistics = tuple(statistic_against(effect) for _, effect in usable)
     crossed = [
         index
-        for index, (statistic, critical) in enumerate(zip(statistics, bounds.critical, strict=True))
+        for index, (statistic, critical) in enumerate(
+            zip(statistics, bounds.critical[len(earlier_n) :], strict=True)
+        )
         if _crosses(plan.side, statistic, critical)
     ]
     return _Looks(
@@ -380,19 +353,30 @@ def _stagewise(
     return found.above + found.crossed_upper
 
 
-def _value_at(as_large: Callable[[float], float], wanted: float, effect: Effect, *, falling: bool) -> float:
-    """The effect at which results at least as large have probability `wanted`."""
+def _value_at(
+    as_large: Callable[[float], float],
+    wanted: float,
+    start: float,
+    scale: float,
+    *,
+    lowest: float,
+    falling: bool,
+) -> float:
+    """The effect at which results at least as large have probability `wanted`; never below `lowest`."""
     from scipy import optimize
 
     def gap(value: float) -> float:
         return (wanted - as_large(value)) if falling else (as_large(value) - wanted)
 
-    scale = scale_of(effect)
-    low, high = effect.absolute - 2.0 * scale, effect.absolute + 2.0 * scale
-    reach = 2.0 * scale
+    low = high = start
+    step = 2.0 * scale
     while gap(low) > 0.0:
-        low, reach = low - reach, 2.0 * reach
-    reach = 2.0 * scale
+        high = low
+        low, step = max(low - step, 0.5 * (low + lowest)), 2.0 * step
+    step = 2.0 * scale
     while gap(high) < 0.0:
-        high, reach = high + reach, 2.0 * reach
+        low = high
+        high, step = high + step, 2.0 * step
+    if low == high:
+        return low
     return float(optimize.brentq(gap, low, high, xtol=1e-10 * scale, rtol=1e-14))

@@ -3,7 +3,7 @@
     rule = FixedHorizon(alpha=0.05, side="both")
          | SpendingPlan(planned_n=8000, family="obrien-fleming", alpha=0.05, side="both")
          | AlwaysValid(planned_n=8000, alpha=0.05, side="both")
-    look_interval(rule, effects, final=False) -> LookInterval | NotEstimable
+    look_interval(rule, effects, final=False, earlier_n=()) -> LookInterval | NotEstimable
 
 effects: one for each look so far, oldest first, each on all units until then. After the end,
 `group_sequential.stopped_trial(plan, effects, final=True)` has the median-unbiased estimate.
@@ -83,28 +83,35 @@ class LookInterval:
 
 
 def look_interval(
-    rule: LookRule, effects: Sequence[Effect | NotEstimable], *, final: bool = False
+    rule: LookRule,
+    effects: Sequence[Effect | NotEstimable],
+    *,
+    final: bool = False,
+    earlier_n: Sequence[int] = (),
 ) -> LookInterval | NotEstimable:
     """Between which bounds does the effect lie at the newest look?
 
-    final: no more looks will come (a spending plan then spends all that is left). NotEstimable where the
-    newest effect is, where alpha is spent, and where an always-valid rule cannot rule out anything yet.
-    Raises ValueError without effects.
+    final: no more looks will come (a spending plan then spends all that is left). earlier_n: units of both
+    arms at looks before the first of `effects`, where the effects of then are not at hand. NotEstimable
+    where the newest effect is, where alpha is spent, and where an always-valid rule cannot rule out anything
+    yet. Raises ValueError without effects.
     """
     if not effects:
         raise ValueError("effects must hold one effect for each look so far, got none")
     if isinstance(rule, SpendingPlan):
-        return _spending(rule, effects, final)
+        return _spending(rule, effects, final, earlier_n)
     newest = effects[-1]
     if isinstance(newest, NotEstimable):
         return newest
-    return _fixed(rule, effects, newest) if isinstance(rule, FixedHorizon) else _always(rule, effects, newest)
+    if isinstance(rule, FixedHorizon):
+        return _fixed(rule, effects, newest, len(earlier_n))
+    return _always(rule, effects, newest, len(earlier_n))
 
 
 def _spending(
-    rule: SpendingPlan, effects: Sequence[Effect | NotEstimable], final: bool
+    rule: SpendingPlan, effects: Sequence[Effect | NotEstimable], final: bool, earlier_n: Sequence[int]
 ) -> LookInterval | NotEstimable:
-    found = sequential_look(rule, effects, final=final)
+    found = sequential_look(rule, effects, final=final, earlier_n=earlier_n)
     if isinstance(found, NotEstimable):
         return found
     return LookInterval(
@@ -126,7 +133,9 @@ def _spending(
     )
 
 
-def _fixed(rule: FixedHorizon, effects: Sequence[Effect | NotEstimable], newest: Effect) -> LookInterval:
+def _fixed(
+    rule: FixedHorizon, effects: Sequence[Effect | NotEstimable], newest: Effect, earlier: int
+) -> LookInterval:
     tail = rule.alpha / 2.0 if rule.side == "both" else rule.alpha
     low, high = bounds_at(newest, tail)
     relative = relative_bounds_at(newest, tail)
@@ -140,6 +149,7 @@ def _fixed(rule: FixedHorizon, effects: Sequence[Effect | NotEstimable], newest:
         one_sided_critical(tail, newest.df),
         _fixed_p(newest, rule.side),
         p_values,
+        earlier,
     )
 
 
@@ -151,7 +161,7 @@ def _fixed_p(effect: Effect, side: Side) -> float:
 
 
 def _always(
-    rule: AlwaysValid, effects: Sequence[Effect | NotEstimable], newest: Effect
+    rule: AlwaysValid, effects: Sequence[Effect | NotEstimable], newest: Effect, earlier: int
 ) -> LookInterval | NotEstimable:
     answers = [
         always_valid_interval(effect, planned_n=rule.planned_n, level=1.0 - rule.alpha, side=rule.side)
@@ -170,7 +180,15 @@ def _always(
     if found.relative_lower is not None and found.relative_upper is not None:
         relative = (found.relative_lower, found.relative_upper)
     return _interval(
-        "always-valid", rule, newest, (found.lower, found.upper), relative, found.radius, smallest, p_values
+        "always-valid",
+        rule,
+        newest,
+        (found.lower, found.upper),
+        relative,
+        found.radius,
+        smallest,
+        p_values,
+        earlier,
     )
 
 
@@ -183,15 +201,17 @@ def _interval(
     critical: float,
     p_value: float,
     p_values: Sequence[float | None],
+    earlier: int,
 ) -> LookInterval:
     below, above = rule.side == "upper", rule.side == "lower"
     first = next(
-        (look for look, p in enumerate(p_values, start=1) if p is not None and p <= rule.alpha), None
+        (look for look, p in enumerate(p_values, start=earlier + 1) if p is not None and p <= rule.alpha),
+        None,
     )
     lower, upper = -math.inf if below else bounds[0], math.inf if above else bounds[1]
     return LookInterval(
         rule=name,
-        look=len(p_values),
+        look=earlier + len(p_values),
         n=newest.n_control + newest.n_treatment,
         lower=lower,
         upper=upper,

@@ -132,6 +132,20 @@ def scale_of(effect: Effect) -> float:
     return (effect.ci_upper - effect.ci_lower) / (2.0 * two_sided_critical(effect.level, effect.df))
 
 
+def relative_mean(effect: Effect, value: float) -> float:
+    """Which mean has the statistic of "no effect", in standard errors, if the relative effect is `value`?
+
+    On the log scale for a log-ratio; else the value of control over the standard error of the effect.
+    """
+    ends = _relative_ends(effect)
+    if ends is not None and effect.relative_method == "log-ratio":
+        sign = math.copysign(1.0, effect.mean_control)
+        width = abs(math.log1p(sign * ends[1]) - math.log1p(sign * ends[0]))
+        se_log = width / (2.0 * two_sided_critical(effect.level, effect.df))
+        return sign * math.log1p(sign * value) / se_log
+    return value * abs(effect.mean_control) / scale_of(effect)
+
+
 def _relative_ends(effect: Effect) -> tuple[float, float] | None:
     """The ends of the relative interval; None without one, or where it has no width."""
     low, high = effect.relative_ci_lower, effect.relative_ci_upper

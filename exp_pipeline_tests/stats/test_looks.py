@@ -140,6 +140,18 @@ def test_a_look_says_what_its_rule_says() -> None:
     assert (always.alpha_spent, always.information_fraction) == (None, None)
 
 
+@pytest.mark.parametrize("rule", RULES[:3], ids=["obf", "pocock", "kim-demets"])
+def test_units_of_earlier_looks_are_enough_for_todays_interval(rule: LookRule) -> None:
+    path = effects(9, 6)
+    whole, newest = interval(rule, path), interval(rule, path[5:], earlier_n=[int(2 * n) for n in N[:5]])
+    assert newest == replace(whole, first_crossed=newest.first_crossed)
+    assert newest.look == 6
+    for other in (FixedHorizon(), RULES[3]):
+        assert interval(other, path[5:], earlier_n=[200, 400]).look == 3
+    with pytest.raises(ValueError, match="planned_n"):
+        look_interval(SpendingPlan(planned_information=5.0), path, earlier_n=[100])
+
+
 def test_a_final_look_spends_what_is_left() -> None:
     path = effects(7, 10)
     early, last = interval(RULES[0], path), interval(RULES[0], path, final=True)

@@ -67,4 +67,19 @@ trials <- list(
   trial("few degrees of freedom", "pocock", c(.25, .5, 1), .025, 1, c(6, 12), c(6, 12), c(1.5, 1.2), c(.4, .6),
         c(1.2, 1.1), c(1, 1), FALSE)
 )
-save_golden("group_sequential", list(characteristics = characteristics, trials = trials))
+
+# The last look comes early or late: it spends what is left, with the information that there is.
+share <- function(family, alpha, sided, t) sided * switch(family,
+  `obrien-fleming` = 2 * pnorm(qnorm(1 - alpha / sided / 2) / sqrt(t), lower.tail = FALSE),
+  pocock = alpha / sided * log(1 + (exp(1) - 1) * t))
+running <- list()
+for (family in c("obrien-fleming", "pocock")) for (sided in 1:2) for (last in c(0.7, 1.3)) {
+  alpha <- 0.025 * sided
+  rates <- c(0.3, 0.5, last)
+  spent <- c(share(family, alpha, sided, 0.3), share(family, alpha, sided, 0.5), alpha)
+  d <- getDesignGroupSequential(informationRates = rates / last, alpha = alpha, sided = sided, typeOfDesign = "asUser",
+                                userAlphaSpending = spent, tolerance = 1e-10)
+  running[[length(running) + 1]] <- list(name = paste(family, sided, last), family = family, sides = sided, alpha = alpha,
+                                         fractions = vec(rates), critical = vec(d$criticalValues))
+}
+save_golden("group_sequential", list(characteristics = characteristics, trials = trials, running = running))
