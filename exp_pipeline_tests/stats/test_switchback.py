@@ -87,6 +87,24 @@ def test_over_all_assignments_the_estimate_is_right_and_the_variance_large_enoug
     assert np.dot(chances, variances) > spread
 
 
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("probability", [0.5, 0.3])
+def test_without_any_effect_on_a_flat_course_the_variance_is_exact(order: int, probability: float) -> None:
+    # Then products that are never seen together are as large as they can be: the bound is the variance.
+    decision = np.arange(12) % 2 == 0
+    y = np.full((1, 12), 2.0)
+    mean = square = bound = 0.0
+    for coins in itertools.product((0, 1), repeat=6):
+        arm = np.repeat(np.array(coins), 2)[None] == 1
+        chance = probability ** sum(coins) * (1 - probability) ** (6 - sum(coins))
+        sides, variance, _ = _horvitz_thompson(y, arm, decision, order, probability)
+        mean += chance * float(sides[1] - sides[0])
+        square += chance * float(sides[1] - sides[0]) ** 2
+        bound += chance * variance
+    assert mean == pytest.approx(0.0, abs=1e-12)
+    assert bound == pytest.approx(square, rel=1e-10)
+
+
 def test_the_variance_equals_the_formula_of_the_optimal_design() -> None:
     # Bojinov, Simchi-Levi and Zhao (2023): order m; coins at 1, 2m + 1, 3m + 1, ..., (n - 2)m + 1 of nm.
     m, n = 2, 9
