@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from exp_pipeline.analysis.table_question import Asked, TableQuestion
 from exp_pipeline.analysis.units import SEGMENT
 from exp_pipeline.model.brief import Brief, TableMapping, TableMetric
 from exp_pipeline.model.errors import Problem, SpecError
@@ -80,6 +81,35 @@ def exclusions_of_table(frame: pl.DataFrame, brief: Brief) -> tuple[ExclusionCou
     repeated = named - frame[table.unit_id].drop_nulls().n_unique()
     counts = ((repeated, "a later row of a unit that was already there"), (nameless, "no unit id"))
     return tuple(ExclusionCount(kind="excluded", reason=reason, rows=rows) for rows, reason in counts if rows)
+
+
+def question_of_brief(mad: pl.DataFrame, brief: Brief) -> TableQuestion:
+    """What does a brief ask of the dataset that `mad_from_table` made, in the terms of `table_answer`?
+
+    Every metric is an outcome. Clusters where the brief randomised them, strata where it names them,
+    covariates and segments as it declares them, its planned shares.
+    """
+    table = _mapping(brief)
+    outcomes = []
+    for name in brief.metric_names():
+        ratio = table.metrics[name].denominator is not None
+        outcomes.append(Asked(numerator_column(name), denominator_column(name) if ratio else None, name))
+    covariates: tuple[str, ...] = ()
+    if brief.variance_reduction.method != "none":
+        named = brief.variance_reduction.covariates or table.covariates
+        covariates = tuple(pre_column(name) for name in named)
+    return TableQuestion(
+        arm="arm",
+        outcomes=tuple(outcomes),
+        control=brief.control,
+        cluster="cluster_id" if brief.randomisation_unit != brief.analysis_unit else None,
+        strata=("stratum",) if brief.strata and mad["stratum"].drop_nulls().n_unique() > 1 else (),
+        covariates=covariates,
+        segments=tuple(f"{SEGMENT}{segment.column}" for segment in brief.segments),
+        shares=brief.shares(),
+        level=1.0 - brief.alpha,
+        srm_alpha=brief.srm_alpha,
+    )
 
 
 def _problem(brief: Brief, field: str, value: str, message: str, allowed: str = "") -> Problem:

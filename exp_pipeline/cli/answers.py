@@ -81,7 +81,7 @@ def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
     split = any(row["segment"] is not None for row in rows)
     columns = [
         *(["test"] if tested else []), "outcome", *(["segment"] if split else []), "arm", "n", "effect",
-        "interval", "se", "df", "p", "p adj.", "relative", "method",
+        "interval", "se", "p", "p adj.", "relative", "method",
     ]  # fmt: skip
     shown = []
     for row in rows[:_SHOWN]:
@@ -94,7 +94,7 @@ def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
                 row["arm"] if row["question"] == "assignment" else f"{row['arm']} (received)",
                 f"{row['n_treatment']} / {row['n_control']}",
                 *_numbers(row),
-                f"{row['method']}{' adjusted' if row['adjusted'] else ''}",
+                row["method"],
             ]
         )
     if shown:
@@ -108,13 +108,12 @@ def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:
     if not row["estimable"]:
-        return [row["reason"], "", "", "", "", "", ""]
-    relative = "" if row["relative"] is None else f"{100 * row['relative']:+.2f} %"
+        return [row["reason"], "", "", "", "", ""]
+    relative = "" if row["relative"] is None else f"{100 * row['relative']:+.1f} %"
     return [
-        f"{row['absolute']:+.4g}",
-        f"{row['ci_lower']:+.4g} to {row['ci_upper']:+.4g}",
+        f"{row['absolute']:+.3g}",
+        f"{row['ci_lower']:+.3g} to {row['ci_upper']:+.3g}",
         f"{row['se']:.3g}",
-        "" if row["df"] is None else f"{row['df']:.1f}",
         f"{row['p_value']:.3g}",
         "" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3g}",
         relative,

@@ -236,8 +236,9 @@ def _read_out(
     brief: Path, table: Path, out: Path, *, locked: bool, as_of: datetime | None, as_json: bool
 ) -> None:
     """The memo of a brief on a unit table."""
-    from exp_pipeline.analysis.from_table import exclusions_of_table, mad_from_table
+    from exp_pipeline.analysis.from_table import exclusions_of_table, mad_from_table, question_of_brief
     from exp_pipeline.analysis.readout import ReadoutInputs
+    from exp_pipeline.analysis.table_answer import answer_of_frame
     from exp_pipeline.catalog import digest_of_metrics, load_brief
     from exp_pipeline.model.readout import LockState, Provenance
     from exp_pipeline.steps.opening import code_version
@@ -279,6 +280,11 @@ def _read_out(
         ),
         out,
     )
+    arms = set(mad["arm"].to_list())
+    answer = None
+    if not readout.blinded and contract.control in arms and len(arms) > 1:
+        answer = answer_of_frame(mad, question_of_brief(mad, contract), table.name)
+    where = None if answer is None else write_answer(answer, out)
     if as_json:
         print_json(
             {
@@ -291,11 +297,14 @@ def _read_out(
                 "unadjusted": [row.model_dump(mode="json") for row in readout.unadjusted],
                 "memo": str(page),
                 "readout": str(out / "readout.json"),
+                "every_estimate": None if where is None else str(where),
             }
         )
         return
     _tell(readout, complete, locked=locked)
     say(f"\nMemo: {page}")
+    if where is not None:
+        say(f"Every estimate: {where}")
 
 
 def _tell(readout: Readout, complete: date, *, locked: bool) -> None:
