@@ -140,8 +140,9 @@ def switchback_effect(
     Horvitz and Thompson's over slots whose last `order` + 1 slots were all treated, or all not (Bojinov,
     Simchi-Levi and Zhao 2023), slots from `order` + 1 on. The variance takes, for products of outcomes that
     no assignment shows together, their largest size (as Aronow and Samii 2013 do); for the optimal design of
-    the former it is their first bound (24 times inner squares, 6 at the ends). It rests on the coins alone, not on a model of outcomes. Take out first
-    what is known beforehand of the course of the day: the variance grows with the outcomes' own size.
+    the former it is their first bound (24 times inner squares, 6 at the ends). It rests on the coins alone,
+    not on a model of outcomes. Take out first what is known beforehand of the course of the day: the variance
+    grows with the outcomes' own size.
 
     NotEstimable where no stretch is wholly treated or untreated. Raises ValueError for a treatment that
     changes without a decision, or arguments that do not fit.
