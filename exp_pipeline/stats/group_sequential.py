@@ -15,6 +15,7 @@ from exp_pipeline.stats.pivot import (
     scale_of,
     statistic_against,
 )
+from exp_pipeline.stats.reference import SMALLEST_P
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline.stats.sequential import Side
 from exp_pipeline.stats.spending import Boundaries, Family, Sides, Spending, boundaries, reach_at
@@ -213,7 +214,11 @@ def stopped_trial(
         return as_large(as_normal(distance or 0.0, effect.df), relative_mean(effect, value))
 
     error = plan.alpha / plan.sides
-    upper_p = absolute(0.0)
+    at_none = statistic_against(effect)
+    tail = _stagewise(
+        critical, shares, -at_none if mirrored else at_none, 0.0, plan.sides, fell=fell, from_below=fell
+    )
+    two_sided = 2.0 * min(tail, 1.0 - tail)
     wanted = [error, 0.5, 1.0 - error]
     if mirrored:
         wanted.reverse()
@@ -236,7 +241,7 @@ def stopped_trial(
         information_fraction=shares[-1],
         crossed=found.stop is not None,
         statistic=found.statistics[ended],
-        p_value=min(1.0, 2.0 * min(upper_p, 1.0 - upper_p)) if plan.sides == 2 else upper_p,
+        p_value=min(1.0, max(two_sided if plan.sides == 2 else tail, SMALLEST_P)),
         estimate=ends[1],
         lower=ends[0],
         upper=ends[2],
@@ -345,12 +350,18 @@ def _stagewise(
     sides: Sides,
     *,
     fell: bool,
+    from_below: bool = False,
 ) -> float:
-    """How likely is a stop as high in the ordering? Early upper stops are highest, early lower lowest."""
+    """How likely is a stop as high in the ordering? Early upper stops are highest, early lower lowest.
+
+    fell: the trial stopped low, so its own tail is the lower one. from_below: that tail itself, which keeps
+    its digits when it is tiny.
+    """
     found = reach_at(critical[:-1], shares, statistic, drift=drift, sides=sides)
-    if fell:
-        return 1.0 - found.below - found.crossed_lower
-    return found.above + found.crossed_upper
+    if not fell:
+        return found.above + found.crossed_upper
+    low = found.below + found.crossed_lower
+    return low if from_below else 1.0 - low
 
 
 def _value_at(
