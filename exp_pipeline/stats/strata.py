@@ -140,12 +140,19 @@ def stratified_difference(
     absolute = float(weights @ (cells.means_t - cells.means_c)[:, 0] - gap @ theta)
     df = max(estimate.df - k, 1.0)
     se = math.sqrt(variance)
-    shift = float(gap @ theta) * n_t / (n_c + n_t)
+    # Arm values stand at the covariates of all units of a stratum, which are themselves random.
+    n_all = cells.n_c + cells.n_t
+    shift = float((weights * cells.n_t / n_all) @ ((cells.means_t - cells.means_c)[:, 1:] @ theta))
+    cross_c, spread_c = _with_covariates(cells.n_c, cells.products_c, theta)
+    cross_t, spread_t = _with_covariates(cells.n_t, cells.products_t, theta)
+    tied = float(weights**2 @ (1.0 / n_all))
+    shared = float(weights**2 @ ((cells.n_c * spread_c + cells.n_t * spread_t) / n_all**2))
     relative = relative_effect(
         value_c + shift,
         value_c + shift + absolute,
-        variance_control=variance_c + slope_part / 2.0,
-        variance_treatment=variance_t + slope_part / 2.0,
+        variance_control=variance_c + 2.0 * cross_c * tied + shared,
+        variance_treatment=variance_t + 2.0 * cross_t * tied + shared,
+        covariance=(cross_c + cross_t) * tied + shared,
         df=df,
         level=level,
     )
@@ -250,6 +257,19 @@ def _spent(cells: _Cells, k: int) -> float | None:
     """By what must a variance grow for k fitted slopes? None when nothing is left."""
     df = float(cells.n_c.sum() + cells.n_t.sum()) - cells.n_c.size - 1.0
     return df / (df - k) if df > k else None
+
+
+def _with_covariates(n: FloatArray, products: FloatArray, theta: FloatArray) -> tuple[float, float]:
+    """Covariance of an arm's residuals with what the covariates tell, and the variance of the latter.
+
+    Both pooled over strata; zero where every stratum has one unit of the arm.
+    """
+    df = float(np.sum(n - 1.0))
+    if theta.size == 0 or df <= 0.0:
+        return 0.0, 0.0
+    pooled = products.sum(axis=0) / df
+    mix = np.concatenate(([1.0], -theta))
+    return float(mix @ pooled[:, 1:] @ theta), float(theta @ pooled[1:, 1:] @ theta)
 
 
 def _slope_part(cells: _Cells, residual: _Cells, gap: FloatArray, theta: FloatArray) -> float:

@@ -173,6 +173,25 @@ def test_relative_interval_of_pairs_uses_their_covariance() -> None:
     assert effect.relative_ci_upper - effect.relative_ci_lower < 0.01
 
 
+def test_relative_interval_of_paired_shares_by_the_jackknife() -> None:
+    counts = np.array([300, 90, 40, 170])
+    effect = proportions(*counts.tolist()).effect
+    n = counts.sum()
+
+    def log_ratio(k: np.ndarray) -> float:
+        return float(np.log((k[0] + k[1]) / (k[0] + k[2])))
+
+    assert effect.relative is not None
+    assert math.log1p(effect.relative) == pytest.approx(log_ratio(counts), rel=1e-12)
+    left_out = np.array([log_ratio(counts - np.eye(4)[cell]) for cell in range(4)])
+    spread = counts @ (left_out - counts @ left_out / n) ** 2
+    assert effect.relative_ci_lower is not None
+    assert effect.relative_ci_upper is not None
+    half = (math.log1p(effect.relative_ci_upper) - math.log1p(effect.relative_ci_lower)) / 2
+    # Leaving one pair of 600 out is the delta method up to a part in 600.
+    assert half / Z == pytest.approx(math.sqrt((n - 1) / n * spread), rel=0.005)
+
+
 def test_what_cannot_be_estimated_says_why() -> None:
     one = paired_difference(Moments.from_array([[1.0, 2.0]], ["c", "t"]), control="c", treatment="t")
     assert isinstance(one, NotEstimable)

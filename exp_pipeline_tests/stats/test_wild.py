@@ -83,12 +83,12 @@ def test_statistics_with_webb_weights_equal_wildboottest() -> None:
     np.testing.assert_allclose(ours, theirs[-ours.size :], rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("effect", [0.0, 0.9, -2.0])
+@pytest.mark.parametrize("effect", [0.0, 0.9, -2.0, 1.5, 0.3])
 def test_statistics_by_brute_force_at_any_effect(effect: float) -> None:
     # Make the bootstrap samples and run least squares on each.
     (y, arm, cluster), extra = rows_of("adjusted")
     rng = np.random.default_rng(1)
-    signs = rng.choice([-1.0, 1.0], size=(20, 8))
+    signs = rng.choice([-1.0, 1.0], size=(100, 8))
     statistics, estimate, _ = drawn("adjusted", signs)
     others = np.column_stack([np.ones(y.size), extra["covariates"], extra["strata"] == 1])
     design = np.column_stack([others, arm]).astype(float)
@@ -104,6 +104,9 @@ def test_statistics_by_brute_force_at_any_effect(effect: float) -> None:
         variance = (bread @ meat @ bread)[-1, -1]
         expected.append((beta[-1] - effect) / np.sqrt(variance))
     np.testing.assert_allclose(at(statistics, effect - estimate), expected, rtol=1e-8)
+    observed = abs(estimate - effect) / statistics.se
+    extreme = np.abs(np.array(expected)) >= observed * (1 - 1e-9)
+    assert statistics.p_value(effect - estimate) == pytest.approx(extreme.mean(), abs=1e-12)
 
 
 def test_the_interval_is_where_the_test_turns() -> None:
