@@ -334,7 +334,9 @@ def _repeated_p(plan: SpendingPlan, found: _Looks, final: bool) -> float:
         ]
         return min(bound, 50.0) - toward
 
-    least, most = math.log(1e-300), math.log1p(-1e-9)
+    # Never smaller than with one look at all.
+    alone = max(plan.sides * _tail(toward), 1e-300)
+    least, most = math.log(min(alone, 0.999)) - 1e-9, math.log1p(-1e-9)
     if beyond(most) >= 0.0:
         return 1.0
     if beyond(least) <= 0.0:
