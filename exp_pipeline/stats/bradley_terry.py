@@ -238,6 +238,11 @@ def bradley_terry(
     k = len(items)
     model = "davidson" if method == "bradley-terry" else ties
     has_tie = method != "bradley-terry" and ties != "half"
+    # Equal rows are fitted once, with their number; `kind` leads each row to its own.
+    row_count = seen
+    code = (left * k + right) * 3 + (2.0 * score).astype(np.int64)
+    _, at, kind = np.unique(code, return_index=True, return_inverse=True)
+    left, right, score, seen = left[at], right[at], score[at], np.bincount(kind, row_count).astype(np.float64)
     # Contrasts orthogonal to the mean: strengths add up to zero by construction.
     basis = np.linalg.qr(np.column_stack([np.ones(k), np.eye(k)[:, : k - 1]]))[0][:, 1:]
     slopes = basis[left] - basis[right]
@@ -262,8 +267,9 @@ def bradley_terry(
         if clusters <= width:
             needed = f"the model has {width} parameters and needs more clusters than that"
             return NotEstimable(method, f"{clusters} clusters: {needed}")
-        sums = np.zeros((clusters, width))
-        np.add.at(sums, groups, scores * seen[:, None])
+        order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+        sums = np.add.reduceat(scores[kind[order]] * row_count[order, None], starts, axis=0)
         covariance = bread @ (sums.T @ sums) @ bread * (clusters / (clusters - 1))
         df = clusters - 1.0
         if (np.diag(covariance) <= 1e-20 * np.diag(bread)).any():
