@@ -132,6 +132,12 @@ def test_metamorphic(seed: int, scale: float) -> None:
         (scale * base.ci_lower, scale * base.ci_upper), rel=1e-8
     )
     assert scaled.relative_ci_upper == pytest.approx(base.relative_ci_upper, rel=1e-7)
+    # Control over treatment is the reciprocal of treatment over control, interval and all.
+    for one, other in (
+        ("relative_ci_lower", "relative_ci_upper"),
+        ("relative_ci_upper", "relative_ci_lower"),
+    ):
+        assert (1 + getattr(swapped, one)) * (1 + getattr(base, other)) == pytest.approx(1.0, rel=1e-7)
     assert (turned.ci_lower, turned.ci_upper) == pytest.approx((-base.ci_upper, -base.ci_lower), rel=1e-9)
     assert turned.relative is not None
     assert base.relative is not None
