@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from exp_pipeline.analysis.guardrail_plans import GuardrailPlan
     from exp_pipeline.analysis.planning import Readiness
     from exp_pipeline.model.brief import Brief
-    from exp_pipeline.steps.planning import History
+    from exp_pipeline.steps.planning import History, WholePlan
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]
 
@@ -36,19 +36,27 @@ def plan(name: Name, home: HomeDir = None, as_json: AsJson = False) -> None:
             )
         whole = planning.plan_of(bench, name)
     if as_json:
-        print_json(
-            {
-                "experiment": name,
-                "ready": whole.readiness.ready,
-                "gaps": [asdict(gap) for gap in whole.readiness.gaps],
-                "unchecked": list(whole.readiness.unchecked),
-                "history": _history_json(whole.history, brief),
-                "plan": None if whole.plan is None else asdict(whole.plan),
-                "guardrails": [asdict(row) for row in whole.guardrails],
-            }
-        )
-        return
-    say(f"{name}: {brief.title} ({brief.start} to {brief.end}, end excluded)")
+        print_json(plan_json(whole, brief))
+    else:
+        tell(whole, brief)
+
+
+def plan_json(whole: WholePlan, brief: Brief) -> dict[str, object]:
+    """A plan for machines."""
+    return {
+        "experiment": brief.name,
+        "ready": whole.readiness.ready,
+        "gaps": [asdict(gap) for gap in whole.readiness.gaps],
+        "unchecked": list(whole.readiness.unchecked),
+        "history": _history_json(whole.history, brief),
+        "plan": None if whole.plan is None else asdict(whole.plan),
+        "guardrails": [asdict(row) for row in whole.guardrails],
+    }
+
+
+def tell(whole: WholePlan, brief: Brief) -> None:
+    """A plan for people."""
+    say(f"{brief.name}: {brief.title} ({brief.start} to {brief.end}, end excluded)")
     _say_history(whole.history, brief)
     if whole.plan is not None:
         _say_plan(whole.plan, brief)

@@ -116,8 +116,10 @@ def quantile_parts(
     per_unit = np.bincount(codes).astype(np.float64)
     below = rows <= value
     share = float(below.mean())
+    if share == 1.0:
+        return refused(f"the {quantile:g} quantile is the largest value there is, which many rows share")
     # Ties leave the share below elsewhere than at the quantile: scaled to the variance that holds there.
-    scale = math.sqrt(quantile * (1.0 - quantile) / (share * (1.0 - share))) if 0.0 < share < 1.0 else 1.0
+    scale = math.sqrt(quantile * (1.0 - quantile) / (share * (1.0 - share)))
     parts = (np.bincount(codes, weights=below) - share * per_unit) / per_unit.mean() * (sparsity * scale)
     # A slope over a bandwidth is known to about one part in the root of twice the units within it.
     return float(value), parts, 1.0 / math.sqrt(2.0 * max(2.0 * reach * n, 1.0))
