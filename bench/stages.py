@@ -188,19 +188,16 @@ def _read_only(bench: Workbench, source: Source, file: LandingFile) -> int:
 
 def _through_our_reading(bench: Workbench, source: Source, file: LandingFile) -> tuple[object, ...]:
     """The door's reading up to typed columns, as `landing.land` does it; rows, times and a sum to compare."""
+    from exp_pipeline.steps.door_rows import offer_typed
     from exp_pipeline.steps.raw_batches import raw_batches
 
-    engine, told = bench.engine, source.canonical_json()
     rows = times = 0
     total = 0.0
-    for _ in raw_batches(bench, source, (file,)):
-        _, mapped = landing._mapped_texts(told)
-        engine.view("mapped", mapped)
-        typed, _, _ = landing._door_texts(told, landing._filled(bench, source))
-        engine.build("typed", typed)
-        counted = engine.row("select count(*), count(client_ts), sum(latency_ms) from typed")
+    for batch in raw_batches(bench, source, (file,), typed=True):
+        offer_typed(bench, source, batch, keep=False)
+        counted = bench.engine.row("select count(*), count(client_ts), sum(latency_ms) from typed")
         rows, times, total = rows + counted[0], times + counted[1], total + counted[2]
-        engine.drop("typed")
+        bench.engine.drop("typed")
     return rows, times, total
 
 

@@ -7,7 +7,7 @@ untouched, and is taken apart where the row is landed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from exp_pipeline.model.sources import Source
@@ -22,16 +22,26 @@ UNREADABLE = "unreadable_file"
 
 @dataclass(frozen=True, slots=True)
 class RawBatch:
-    """Table `raw` as it stands: how many rows, of which files, and why a file could not be read at all."""
+    """Table `raw` as it stands: how many rows, of which files, and why a file could not be read at all.
+
+    Where `plain` names columns, more rows stand typed already in tables `parsed` (these columns) and
+    `plain_places` (the place of each), and are among `rows`.
+    """
 
     rows: int
     files: tuple[LandingFile, ...]
     unreadable: dict[str, str] = field(default_factory=dict)
+    plain: tuple[str, ...] = ()
 
 
-def raw_batches(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
+def raw_batches(
+    bench: Workbench, source: Source, files: Sequence[LandingFile], *, typed: bool = False
+) -> Generator[RawBatch]:
     """Fill table `raw` batch by batch from files of one source.
 
+    With `typed`, for rows that go straight through the door, lines may be given typed already beside `raw`
+    (see RawBatch), and `raw` may be a view over files: a `duckdb.Error` that reading it gives is to be thrown
+    back in here, and the file is refused for it.
     Every row of a file is in exactly one batch; one that cannot be read has a reason, and a file that is not
     in its source's format is one row with reason `unreadable_file`. Raises SourceError where the mapping
     names a column that a file lacks.
@@ -39,8 +49,13 @@ def raw_batches(bench: Workbench, source: Source, files: Sequence[LandingFile]) 
     from exp_pipeline.steps.raw_lines import from_lines
     from exp_pipeline.steps.raw_tables import from_csv, from_parquet
 
-    read = {"ndjson": from_lines, "csv": from_csv, "parquet": from_parquet}[source.format]
-    yield from read(bench, source, files)
+    match source.format:
+        case "ndjson":
+            yield from from_lines(bench, source, files, typed=typed)
+        case "parquet":
+            yield from from_parquet(bench, source, files, typed=typed)
+        case "csv":
+            yield from from_csv(bench, source, files)
 
 
 def empty_raw(bench: Workbench, source: Source) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,7 +11,7 @@ from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench, door_shape
 from exp_pipeline.steps.raw_batches import UNREADABLE, RawBatch, add_refused, blamed, empty_raw
 from exp_pipeline.store.csv_rows import BATCH_RECORDS, CsvDialect, csv_batches
-from exp_pipeline.store.engine import quote, text_literal
+from exp_pipeline.store.engine import Engine, quote, text_literal
 from exp_pipeline.store.landing import LandingFile
 from exp_pipeline.transform import mapping
 from exp_pipeline.transform.door import FILE_SHIFT
@@ -38,7 +38,7 @@ def _raw_text(source_json: str, present: tuple[tuple[str, str], ...]) -> str:
 # CSV ---------------------------------------------------------------------------------------------------
 
 
-def from_csv(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
+def from_csv(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Generator[RawBatch]:
     """Table `raw` from CSV files, every value as text."""
     engine, rows = bench.engine, 0
     dialect, told = _dialect(source), source.canonical_json()
@@ -100,24 +100,31 @@ class _Table:
         return not {"file_row_number", "file_index"} & {name.lower() for name, _ in self.columns}
 
 
-def from_parquet(bench: Workbench, source: Source, files: Sequence[LandingFile]) -> Iterator[RawBatch]:
-    """Table `raw` from Parquet files: small ones of the same columns together, large ones slice by slice."""
+def from_parquet(
+    bench: Workbench, source: Source, files: Sequence[LandingFile], *, typed: bool = False
+) -> Generator[RawBatch]:
+    """Table `raw` from Parquet files: small ones of the same columns together, large ones slice by slice.
+
+    With `typed` it is a view over the files where the source maps nothing; a `duckdb.Error` that reading it
+    gives is to be thrown back in here.
+    """
     waiting: list[_Table] = []
+    reading = _Reading(bench, source, tuple(files), typed and source.identity)
     for number, file in enumerate(files):
         table = _opened(bench, number, file)
         if isinstance(table, str):
-            yield from _together(bench, source, files, waiting)
+            yield from _together(reading, waiting)
             waiting = []
-            yield _refused(bench, source, files, number, table)
+            yield _refused(reading, number, table)
             continue
         _check(source, file, [name for name, _ in table.columns])
         full = sum(one.rows for one in waiting) + table.rows > BATCH_ROWS
         if waiting and (full or waiting[0].columns != table.columns or not table.own_places()):
-            yield from _together(bench, source, files, waiting)
+            yield from _together(reading, waiting)
             waiting = []
         if table.rows:
             waiting.append(table)
-    yield from _together(bench, source, files, waiting)
+    yield from _together(reading, waiting)
 
 
 def _opened(bench: Workbench, number: int, file: LandingFile) -> _Table | str:
@@ -141,46 +148,55 @@ def _scan(paths: Sequence[str]) -> str:
     return f"read_parquet([{listed}], hive_partitioning = false)"
 
 
-def _together(
-    bench: Workbench, source: Source, files: Sequence[LandingFile], tables: Sequence[_Table]
-) -> Iterator[RawBatch]:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is read, and whether table `raw` may be a view over the files."""
+
+    bench: Workbench
+    source: Source
+    files: tuple[LandingFile, ...]
+    as_view: bool
+
+
+def _together(reading: _Reading, tables: Sequence[_Table]) -> Generator[RawBatch]:
     """Tables of the same columns in one batch, or in slices where one of them is large."""
     import duckdb
 
     if not tables:
         return
     try:
-        # A slice is made whole before it is given out.
-        yield from _slices(bench, source, files, tables)
+        yield from _slices(reading, tables)
     except duckdb.Error as trouble:
         blamed(trouble, tables[0].file)
         for one in tables:
-            yield from _together(bench, source, files, [one])
+            yield from _together(reading, [one])
 
 
-def _slices(
-    bench: Workbench, source: Source, files: Sequence[LandingFile], tables: Sequence[_Table]
-) -> Iterator[RawBatch]:
+def _slices(reading: _Reading, tables: Sequence[_Table]) -> Generator[RawBatch]:
     """All tables at once, or a single one slice by slice; a slice that cannot be read is one refused row."""
     import duckdb
 
     total = sum(one.rows for one in tables)
-    own = tables[0]
+    own, engine = tables[0], reading.bench.engine
     for first in range(0, total, BATCH_ROWS):
         try:
-            _read_slice(bench, tables, first)
+            _offer_slice(engine, tables, first)
+            engine.drop("raw")
+            text = _raw_text(reading.source.canonical_json(), own.columns)
+            if reading.as_view:
+                # Decoded on its way through the door, where it may turn out to be damaged.
+                engine.view("raw", text)
+            else:
+                engine.build("raw", text)
+            yield RawBatch(min(BATCH_ROWS, total - first), reading.files)
         except duckdb.Error as trouble:
             if len(tables) > 1:
                 raise
-            yield _refused(bench, source, files, own.number, blamed(trouble, own.file), first + 1)
-            continue
-        bench.engine.build("raw", _raw_text(source.canonical_json(), own.columns))
-        bench.engine.drop("raw_table")
-        yield RawBatch(min(BATCH_ROWS, total - first), tuple(files))
+            yield _refused(reading, own.number, blamed(trouble, own.file), first + 1)
 
 
-def _read_slice(bench: Workbench, tables: Sequence[_Table], first: int) -> None:
-    """Table `raw_table` from all tables, or from rows of a single large one, counted from `first`."""
+def _offer_slice(engine: Engine, tables: Sequence[_Table], first: int) -> None:
+    """View `raw_table` of all tables, or of rows of a single large one, counted from `first`."""
     numbers = "[" + ", ".join(str(one.number) for one in tables) + "]"
     names = ", ".join(quote(name) for name, _ in tables[0].columns)
     scan = _scan([str(one.file.path) for one in tables])
@@ -194,7 +210,9 @@ def _read_slice(bench: Workbench, tables: Sequence[_Table], first: int) -> None:
     else:
         place, number = "row_number() over () - 1", str(tables[0].number)
         where = f"qualify row_number() over () - 1 {within}"
-    bench.engine.build(
+    engine.drop("raw_table")
+    offer = engine.view if tables[0].own_places() else engine.build
+    offer(
         "raw_table",
         f"select {place} + 1 as {quote(mapping.ROW_IN_FILE)}, "
         f"{number}::bigint << {FILE_SHIFT} as {quote(mapping.ROW_PLACE)}, "
@@ -202,9 +220,8 @@ def _read_slice(bench: Workbench, tables: Sequence[_Table], first: int) -> None:
     )
 
 
-def _refused(
-    bench: Workbench, source: Source, files: Sequence[LandingFile], number: int, cause: str, row: int = 1
-) -> RawBatch:
-    empty_raw(bench, source)
-    add_refused(bench, row, number << FILE_SHIFT, UNREADABLE)
-    return RawBatch(1, tuple(files), {files[number].relative: cause})
+def _refused(reading: _Reading, number: int, cause: str, row: int = 1) -> RawBatch:
+    reading.bench.engine.drop("raw")
+    empty_raw(reading.bench, reading.source)
+    add_refused(reading.bench, row, number << FILE_SHIFT, UNREADABLE)
+    return RawBatch(1, reading.files, {reading.files[number].relative: cause})

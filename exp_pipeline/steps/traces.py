@@ -12,7 +12,7 @@ from pathlib import Path
 from exp_pipeline.contracts.fields import identifiers
 from exp_pipeline.steps.context import Workbench, day_of
 from exp_pipeline.steps.identity import OWN_COLUMNS
-from exp_pipeline.steps.landing import SLICE_GROUP_ROWS, SLICE_ORDER
+from exp_pipeline.steps.landed_slices import SLICE_GROUP_ROWS, SLICE_ORDER
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.transform.door import landed_columns

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +26,23 @@ from exp_pipeline.store.landing import LandingFile, blocks
 if TYPE_CHECKING:
     import polars as pl
 
-BATCH_BYTES = 256 << 20
+BATCH_BYTES = 128 << 20
 BATCH_ODD = 200_000
 # Room in a place for the number of the file beside the number of the row in it.
 FILE_SHIFT = 40
 _PIECE = 1 << 18
-_NEWLINE, _BRACE, _QUOTE, _COLON = 10, 123, 34, 58
+_NEWLINE, _BRACE, _QUOTE, _COLON, _SMALL_N, _SMALL_U = 10, 123, 34, 58, 110, 117
 # What may stand after `"name":` (and one space), and what it adds to a line's weight: a null nothing; a list,
 # an object or more blanks too much for any line, so that it is looked at closely.
 _VALUE = np.ones(256, dtype=np.int64)
 _VALUE[ord("n")] = 0
-_VALUE[[ord("{"), ord("["), 32, 9, 13]] = 1_000
+_VALUE[[ord("{"), ord("["), 32, 9, 10, 13]] = 1_000
 _UNSURE = 1_000_000
+# What stands where a value begins that adds one, whatever follows it.
+_SIMPLE = _VALUE == 1
+_SIMPLE[ord(" ")] = False
+# A weight from here on says that bytes alone cannot tell; below it no reader can find more fields than that.
+SURE_WEIGHT = 1_000
 _MARK = b"\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -188,36 +195,49 @@ def _scratch(folder: Path) -> Iterator[tuple[int, Path]]:
         yield handle, Path(name)
     finally:
         os.close(handle)
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
 
 
 def line_batches(files: Sequence[LandingFile], limit: int, scratch: Path) -> Iterator[LineBatch]:
     """The lines of NDJSON files (plain or gzip) in batches of about BATCH_BYTES; one batch lives at a time.
 
-    `scratch` is a folder for the plain lines of the batch in hand. Reasons given here: `not_utf8`,
-    `line_too_long` (over `limit` bytes), `truncated_gzip`, `damaged_gzip`. A byte order mark at the start of
-    a line is no part of it. Memory is bounded by the limit and the batch, whatever files hold.
+    `scratch` is a folder for the plain lines of the batch in hand, and of the next, which is gathered in the
+    meantime. Reasons given here: `not_utf8`, `line_too_long` (over `limit` bytes), `truncated_gzip`,
+    `damaged_gzip`. A byte order mark at the start of a line is no part of it. Memory is bounded by the limit
+    and the batch, whatever files hold.
     """
-    with _scratch(scratch) as (handle, path):
-        gathering = _Gathering(handle)
-        for number, file in enumerate(files):
-            row = 0
-            for block in blocks(file.path, limit):
-                if row == 0 and block.data.startswith(_WIDE_MARKS):
-                    # The whole file is in an encoding whose bytes cannot be cut into lines here.
-                    gathering.odd.refuse(1, number << FILE_SHIFT, "not_utf8")
-                    break
-                if block.reason is not None:
-                    row += 1
-                    place = (number << FILE_SHIFT) + block.offset
-                    gathering.odd.refuse(row, place, block.reason)
-                else:
-                    row += gathering.add(block.data, number, row, block.offset, limit)
-                if gathering.full():
-                    yield gathering.batch(path)
-                    gathering = _Gathering(handle)
-        if gathering.parts or gathering.odd.rows:
-            yield gathering.batch(path)
+    with _scratch(scratch) as one, _scratch(scratch) as other, ThreadPoolExecutor(max_workers=1) as reader:
+        batches = _gathered(files, limit, cycle((one, other)))
+        ahead = reader.submit(next, batches, None)
+        while (batch := ahead.result()) is not None:
+            ahead = reader.submit(next, batches, None)
+            yield batch
+
+
+def _gathered(
+    files: Sequence[LandingFile], limit: int, scratches: Iterator[tuple[int, Path]]
+) -> Iterator[LineBatch]:
+    handle, path = next(scratches)
+    gathering = _Gathering(handle)
+    for number, file in enumerate(files):
+        row = 0
+        for block in blocks(file.path, limit):
+            if row == 0 and block.data.startswith(_WIDE_MARKS):
+                # The whole file is in an encoding whose bytes cannot be cut into lines here.
+                gathering.odd.refuse(1, number << FILE_SHIFT, "not_utf8")
+                break
+            if block.reason is not None:
+                row += 1
+                place = (number << FILE_SHIFT) + block.offset
+                gathering.odd.refuse(row, place, block.reason)
+            else:
+                row += gathering.add(block.data, number, row, block.offset, limit)
+            if gathering.full():
+                yield gathering.batch(path)
+                handle, path = next(scratches)
+                gathering = _Gathering(handle)
+    if gathering.parts or gathering.odd.rows:
+        yield gathering.batch(path)
 
 
 def _kept_lines(data: bytes, kept: _Ints, starts: _Ints, ends: _Ints) -> bytes:
@@ -233,24 +253,36 @@ def _kept_lines(data: bytes, kept: _Ints, starts: _Ints, ends: _Ints) -> bytes:
 
 def _weights(text: _Bytes, ends: _Ints) -> _Ints:
     """The weight of each line: its fields with a value, or more where bytes alone cannot tell."""
-    found, unsure = [], []
-    for start in range(0, len(text), _PIECE):
-        piece = text[start : start + _PIECE + 1]
-        colon = piece[1:] == _COLON
-        before = piece[:-1]
-        found.append(np.flatnonzero(colon & (before == _QUOTE)) + start)
-        unsure.append(np.flatnonzero(colon & (before <= 32)) + start)
-    places = np.concatenate(found)
-    after = np.minimum(places + 2, len(text) - 1)
-    following = text[after]
-    blank = np.flatnonzero(following == 32)
-    if len(blank):
-        following = following.copy()
-        following[blank] = text[np.minimum(after[blank] + 1, len(text) - 1)]
-    value = _VALUE[following]
-    totals = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(value)))
-    weights = np.diff(totals[np.searchsorted(places, ends)], prepend=0)
-    doubtful = np.concatenate(unsure)
+    colons = np.concatenate(
+        [
+            np.flatnonzero(text[start : start + _PIECE] == _COLON) + start
+            for start in range(0, len(text), _PIECE)
+        ]
+    )
+    # Every line begins with a brace and ends with a newline: something stands on both sides of each colon.
+    keyed = text.take(colons - 1) == _QUOTE
+    places = colons[keyed]
+    following = text.take(places + 1)
+    if _SIMPLE.take(following).all():
+        weights = np.diff(np.searchsorted(places, ends), prepend=0)
+    else:
+        totals = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(_worth(text, places, following))))
+        weights = np.diff(totals[np.searchsorted(places, ends)], prepend=0)
+    others = colons[~keyed]
+    doubtful = others[text.take(others - 1) <= 32]
     if len(doubtful):
         weights[np.searchsorted(ends, doubtful)] += _UNSURE
     return weights
+
+
+def _worth(text: _Bytes, places: _Ints, following: _Bytes) -> _Ints:
+    """What the value after each colon adds to its line's weight."""
+    after, following, last = places + 1, following.copy(), len(text) - 1
+    blank = np.flatnonzero(following == 32)
+    after[blank] = np.minimum(after[blank] + 1, last)
+    following[blank] = text[after[blank]]
+    value = _VALUE[following]
+    # What begins with n is a null, or else no JSON, whatever a reader makes of it.
+    nulls = np.flatnonzero(following == _SMALL_N)
+    value[nulls[text[np.minimum(after[nulls] + 1, last)] != _SMALL_U]] = _UNSURE
+    return value
