@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 
 from exp_pipeline.analysis.methods import Comparison, compare
+from exp_pipeline.analysis.unit_sums import UNKNOWN
 from exp_pipeline.analysis.units import SEGMENT, MetricUnits
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Estimate, LockState, Role
@@ -185,21 +186,21 @@ def segment_estimates(setting: Setting, units: MetricUnits) -> tuple[Estimate, .
         column = f"{SEGMENT}{segment.column}"
         if column not in units.frame.columns:
             continue
-        frame = units.frame.with_columns(pl.col(column).cast(pl.String).fill_null("unknown").alias(column))
-        for value in frame[column].unique().sort().to_list():
-            part = replace(units, frame=frame.filter(pl.col(column) == value))
+        values = units.frame[column].cast(pl.String).fill_null(UNKNOWN).unique().sort().to_list()
+        for value in values:
             for arm in brief.treatments():
                 comparison = compare(
-                    part,
+                    units,
                     arm.name,
                     brief.control,
                     clustered=setting.clustered,
                     adjusted=True,
                     level=setting.level,
+                    segment=(column, value),
                 )
                 row = estimate_row(
                     setting,
-                    part,
+                    units,
                     "primary",
                     arm.name,
                     comparison,

@@ -19,7 +19,6 @@ from exp_pipeline.analysis.table_methods import UNITS_PER_COVARIATE, TableMethod
 from exp_pipeline.analysis.table_source import ParquetSource, TableSource
 from exp_pipeline.stats.many import Answer, ManyEffects, many_adjusted, many_means, many_ratios
 from exp_pipeline.stats.many_proportions import many_proportions
-from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.moments_table import IntArray, MomentsTable
 from exp_pipeline.stats.strata import StratumArms, stratified_difference
 
@@ -206,14 +205,14 @@ def _stratified(
                 own = slot.cells[cells.arm[slot.cells] == cells.arms.index(name)]
                 table = found.moments.take(own)
                 if found.outcome.estimand == "ratio":
-                    table = _linearised(table, found.covariates)
+                    table = linearised(table, NUMERATOR, DENOMINATOR, found.covariates)
                 by_stratum = table.merged(cells.stratum[own], len(cells.strata))
                 sides.append(by_stratum)
             n = int(sides[0].n.sum() + sides[1].n.sum())
             if adjusted and n < UNITS_PER_COVARIATE * (len(covariates) + 1):
                 continue
             strata = {
-                f"{code:09d}": StratumArms(_moments(sides[0], code), _moments(sides[1], code))
+                f"{code:09d}": StratumArms(sides[0].group(code), sides[1].group(code))
                 for code in range(len(cells.strata))
                 if sides[0].n[code] or sides[1].n[code]
             }
@@ -224,22 +223,25 @@ def _stratified(
         yield pair, answers, np.array(places, dtype=np.int64)
 
 
-def _moments(table: MomentsTable, place: int) -> Moments:
-    return table.group(place)
+def linearised(
+    table: MomentsTable, numerator: str, denominator: str, covariates: Sequence[str]
+) -> MomentsTable:
+    """Numerator over denominator of one arm as one number a unit, whose mean is the arm's ratio.
 
-
-def _linearised(table: MomentsTable, covariates: Sequence[str]) -> MomentsTable:
-    """Numerator over denominator of one arm, as one number a unit whose mean is the arm's ratio."""
+    Answers with the variables numerator and the covariates; where the denominator is zero throughout, the
+    numerator as it is.
+    """
+    table = table.select((numerator, denominator, *covariates))
     whole = table.merged(np.zeros(len(table), dtype=np.int64), 1)
     base = float(whole.means[0, 1])
     if whole.n[0] == 0 or base == 0.0:
-        return table.select((NUMERATOR, *covariates))
+        return table.select((numerator, *covariates))
     ratio = float(whole.means[0, 0]) / base
     k = len(table.names)
     weights = np.zeros((k - 1, k))
     weights[0, :2] = 1.0 / base, -ratio / base
     weights[np.arange(1, k - 1), np.arange(2, k)] = 1.0
-    found = table.linear(weights, (NUMERATOR, *covariates))
+    found = table.linear(weights, (numerator, *covariates))
     rests = found.rests.copy()
     rests[:, 0] += np.where(found.n > 0, ratio, 0.0)
     return MomentsTable(found.n, found.centres, rests, found.products, found.names)

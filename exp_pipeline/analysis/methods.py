@@ -5,226 +5,95 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from exp_pipeline.analysis.histograms import difference_in_binned_quantiles, is_binned
+from exp_pipeline.analysis import estimators
+from exp_pipeline.analysis.estimators import Answer, TwoArms, TwoSums, moments_of, whole
+from exp_pipeline.analysis.table_methods import UNITS_PER_COVARIATE
+from exp_pipeline.analysis.unit_sums import UNKNOWN
 from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.model.metrics import Estimand, Metric, MetricType, step_column
-from exp_pipeline.stats.adjustment import adjusted_difference, adjusted_ratio
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
-from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.quantiles import difference_in_quantiles
-from exp_pipeline.stats.ratios import difference_in_ratios
-from exp_pipeline.stats.results import Effect, NotEstimable
+from exp_pipeline.stats.results import NotEstimable
 
-Answer = Effect | NotEstimable
-
-# Fewer units than this for each covariate, and its slope is mostly noise.
-UNITS_PER_COVARIATE = 10
-
-
-@dataclass(frozen=True, slots=True)
-class TwoArms:
-    """Which rows does an estimator compare? Both frames as in `MetricUnits.frame`."""
-
-    control: pl.DataFrame
-    treatment: pl.DataFrame
-    covariates: tuple[str, ...]
-    stratified: bool
-    quantile: float
-    level: float
+__all__ = ["METHODS", "Answer", "Comparison", "compare", "moments_of", "scaled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How is a kind of metric estimated, and how is that said in one sentence?"""
+    """How is a kind of metric estimated, and how is that said in one sentence? From sums, or from rows."""
 
     sentence: str
-    estimate: Callable[[TwoArms], Answer]
-
-
-def moments_of(frame: pl.DataFrame, columns: Sequence[str]) -> Moments:
-    """Which moments have these columns? Rows must be free of gaps."""
-    return Moments.from_array(_matrix(frame, columns), columns)
-
-
-def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
-    values = np.empty((frame.height, len(columns)), dtype=np.float64)
-    for position, name in enumerate(columns):
-        values[:, position] = frame[name].to_numpy()
-    return values
-
-
-def _means(arms: TwoArms) -> Answer:
-    return difference_in_means(
-        moments_of(arms.control, ["num"]),
-        moments_of(arms.treatment, ["num"]),
-        outcome="num",
-        level=arms.level,
-    )
-
-
-def _proportions(arms: TwoArms) -> Answer:
-    return difference_in_proportions(
-        int(arms.control["num"].sum()),
-        arms.control.height,
-        int(arms.treatment["num"].sum()),
-        arms.treatment.height,
-        level=arms.level,
-    )
-
-
-def _ratios(arms: TwoArms) -> Answer:
-    names = ["num", "den"]
-    return difference_in_ratios(
-        moments_of(arms.control, names),
-        moments_of(arms.treatment, names),
-        numerator="num",
-        denominator="den",
-        level=arms.level,
-    )
-
-
-def _adjusted(arms: TwoArms) -> Answer:
-    names = ["num", *arms.covariates]
-    return adjusted_difference(
-        moments_of(arms.control, names),
-        moments_of(arms.treatment, names),
-        outcome="num",
-        covariates=arms.covariates,
-        level=arms.level,
-    )
-
-
-def _adjusted_ratios(arms: TwoArms) -> Answer:
-    names = ["num", "den", *arms.covariates]
-    return adjusted_ratio(
-        moments_of(arms.control, names),
-        moments_of(arms.treatment, names),
-        numerator="num",
-        denominator="den",
-        covariates=arms.covariates,
-        level=arms.level,
-    )
-
-
-def _clustered(arms: TwoArms) -> Answer:
-    return _by_cluster(arms, ratio=False)
-
-
-def _clustered_ratios(arms: TwoArms) -> Answer:
-    return _by_cluster(arms, ratio=True)
-
-
-def _by_cluster(arms: TwoArms, *, ratio: bool) -> Answer:
-    columns = ["num", "den", "layer", "cluster", *arms.covariates]
-    both = pl.concat([arms.control.select(columns), arms.treatment.select(columns)])
-    treated = np.arange(both.height) >= arms.control.height
-    answer = clustered_difference(
-        both["num"].to_numpy(),
-        treated,
-        _codes(both["cluster"]),
-        covariates=_matrix(both, arms.covariates) if arms.covariates else None,
-        strata=both["layer"].to_numpy() if arms.stratified else None,
-        denominator=both["den"].to_numpy() if ratio else None,
-        level=arms.level,
-    )
-    names = [name.split("__", 1)[1] for name in arms.covariates]
-    if not isinstance(answer, Effect) or not names:
-        return answer
-    flags = answer.flags
-    for position in range(len(names), 0, -1):
-        flags = tuple(
-            flag.replace(f"covariate number {position} ", f"covariate {names[position - 1]} ")
-            for flag in flags
-        )
-    return replace(answer, flags=flags)
-
-
-def _quantiles(arms: TwoArms) -> Answer:
-    return _quantiles_by(arms, "unit_id")
-
-
-def _clustered_quantiles(arms: TwoArms) -> Answer:
-    answer = _quantiles_by(arms, "cluster")
-    n_control, n_treatment = arms.control.height, arms.treatment.height
-    if isinstance(answer, NotEstimable):
-        return replace(answer, n_control=n_control, n_treatment=n_treatment)
-    return replace(
-        answer,
-        n_control=n_control,
-        n_treatment=n_treatment,
-        clusters_control=answer.n_control,
-        clusters_treatment=answer.n_treatment,
-    )
-
-
-def _quantiles_by(arms: TwoArms, owner: str) -> Answer:
-    if is_binned(arms.control):
-        return difference_in_binned_quantiles(
-            arms.control, arms.treatment, owner, quantile=arms.quantile, level=arms.level
-        )
-    control, treatment = (
-        frame.select(owner, "values").explode("values") for frame in (arms.control, arms.treatment)
-    )
-    return difference_in_quantiles(
-        control["values"].to_numpy(),
-        _codes(control[owner]),
-        treatment["values"].to_numpy(),
-        _codes(treatment[owner]),
-        quantile=arms.quantile,
-        level=arms.level,
-    )
-
-
-def _codes(names: pl.Series) -> NDArray[np.int64]:
-    if not names.len():
-        return np.zeros(0, dtype=np.int64)
-    return names.rank("dense").cast(pl.Int64).to_numpy()
+    from_sums: Callable[[TwoSums], Answer] | None = None
+    from_rows: Callable[[TwoArms], Answer] | None = None
 
 
 _ADJUSTED = "adjusted for what was known before assignment (CUPED, slopes pooled over the arms)"
 _CLUSTERS = (
     "standard errors by randomised cluster (CR2 with Satterthwaite degrees of freedom when clusters are few)"
 )
-_MEAN = Method("Difference of means, Welch's t.", _means)
-_MEAN_ADJUSTED = Method(f"Difference of means, {_ADJUSTED}.", _adjusted)
-_SHARE = Method("Difference of shares with Newcombe's interval.", _proportions)
-_SHARE_ADJUSTED = Method(f"Difference of shares, {_ADJUSTED}.", _adjusted)
-_RATIO = Method("Difference of ratios of sums, delta method by unit.", _ratios)
-_RATIO_ADJUSTED = Method(
-    f"Difference of ratios of sums, delta method by unit, {_ADJUSTED}.", _adjusted_ratios
-)
+_STRATA = "units compared within strata (fixed effects, variance robust to unequal spread)"
+_SHARES = "Difference of shares"
+_RATIOS = "Difference of ratios of sums, delta method by unit"
+_MEAN = Method("Difference of means, Welch's t.", estimators.means)
+_MEAN_ADJUSTED = Method(f"Difference of means, {_ADJUSTED}.", estimators.adjusted)
+_MEAN_STRATA = Method(f"Difference of means, {_STRATA}.", estimators.within_strata)
+_MEAN_STRATA_ADJUSTED = Method(f"Difference of means, {_STRATA}, {_ADJUSTED}.", estimators.within_strata)
+_SHARE = Method(f"{_SHARES} with Newcombe's interval.", estimators.proportions)
+_SHARE_ADJUSTED = Method(f"{_SHARES}, {_ADJUSTED}.", estimators.adjusted)
+_SHARE_STRATA = Method(f"{_SHARES}, {_STRATA}.", estimators.within_strata)
+_SHARE_STRATA_ADJUSTED = Method(f"{_SHARES}, {_STRATA}, {_ADJUSTED}.", estimators.within_strata)
+_RATIO = Method(f"{_RATIOS}.", estimators.ratios)
+_RATIO_ADJUSTED = Method(f"{_RATIOS}, {_ADJUSTED}.", estimators.adjusted_ratios)
+_RATIO_STRATA = Method(f"{_RATIOS}, {_STRATA}.", estimators.ratios_within_strata)
+_RATIO_STRATA_ADJUSTED = Method(f"{_RATIOS}, {_STRATA}, {_ADJUSTED}.", estimators.ratios_within_strata)
 _QUANTILE = Method(
-    "Difference of quantiles, interval by unit so that many rows of one unit count as one.", _quantiles
+    "Difference of quantiles, interval by unit so that many rows of one unit count as one.",
+    from_rows=estimators.quantiles,
 )
-_CLUSTERED = Method(f"Difference of means over units, {_CLUSTERS}.", _clustered)
-_CLUSTERED_ADJUSTED = Method(f"Difference of means over units, {_ADJUSTED}, {_CLUSTERS}.", _clustered)
-_CLUSTERED_RATIO = Method(f"Difference of ratios of sums, {_CLUSTERS}.", _clustered_ratios)
+_CLUSTERED = Method(f"Difference of means over units, {_CLUSTERS}.", from_rows=estimators.clustered)
+_CLUSTERED_ADJUSTED = Method(
+    f"Difference of means over units, {_ADJUSTED}, {_CLUSTERS}.", from_rows=estimators.clustered
+)
+_CLUSTERED_RATIO = Method(
+    f"Difference of ratios of sums, {_CLUSTERS}.", from_rows=estimators.clustered_ratios
+)
 _CLUSTERED_RATIO_ADJUSTED = Method(
-    f"Difference of ratios of sums, {_ADJUSTED}, {_CLUSTERS}.", _clustered_ratios
+    f"Difference of ratios of sums, {_ADJUSTED}, {_CLUSTERS}.", from_rows=estimators.clustered_ratios
 )
-_CLUSTERED_QUANTILE = Method("Difference of quantiles, interval by randomised cluster.", _clustered_quantiles)
+_CLUSTERED_QUANTILE = Method(
+    "Difference of quantiles, interval by randomised cluster.", from_rows=estimators.clustered_quantiles
+)
 
-# What is compared, clusters randomised?, covariates?
-METHODS: dict[tuple[Estimand, bool, bool], Method] = {
-    ("mean", False, False): _MEAN,
-    ("mean", False, True): _MEAN_ADJUSTED,
-    ("mean", True, False): _CLUSTERED,
-    ("mean", True, True): _CLUSTERED_ADJUSTED,
-    ("proportion", False, False): _SHARE,
-    ("proportion", False, True): _SHARE_ADJUSTED,
-    ("proportion", True, False): _CLUSTERED,
-    ("proportion", True, True): _CLUSTERED_ADJUSTED,
-    ("ratio", False, False): _RATIO,
-    ("ratio", False, True): _RATIO_ADJUSTED,
-    ("ratio", True, False): _CLUSTERED_RATIO,
-    ("ratio", True, True): _CLUSTERED_RATIO_ADJUSTED,
-    ("quantile", False, False): _QUANTILE,
-    ("quantile", True, False): _CLUSTERED_QUANTILE,
+# What is compared, clusters randomised?, strata?, covariates? Strata of clusters enter the same regression.
+METHODS: dict[tuple[Estimand, bool, bool, bool], Method] = {
+    ("mean", False, False, False): _MEAN,
+    ("mean", False, False, True): _MEAN_ADJUSTED,
+    ("mean", False, True, False): _MEAN_STRATA,
+    ("mean", False, True, True): _MEAN_STRATA_ADJUSTED,
+    ("mean", True, False, False): _CLUSTERED,
+    ("mean", True, False, True): _CLUSTERED_ADJUSTED,
+    ("mean", True, True, False): _CLUSTERED,
+    ("mean", True, True, True): _CLUSTERED_ADJUSTED,
+    ("proportion", False, False, False): _SHARE,
+    ("proportion", False, False, True): _SHARE_ADJUSTED,
+    ("proportion", False, True, False): _SHARE_STRATA,
+    ("proportion", False, True, True): _SHARE_STRATA_ADJUSTED,
+    ("proportion", True, False, False): _CLUSTERED,
+    ("proportion", True, False, True): _CLUSTERED_ADJUSTED,
+    ("proportion", True, True, False): _CLUSTERED,
+    ("proportion", True, True, True): _CLUSTERED_ADJUSTED,
+    ("ratio", False, False, False): _RATIO,
+    ("ratio", False, False, True): _RATIO_ADJUSTED,
+    ("ratio", False, True, False): _RATIO_STRATA,
+    ("ratio", False, True, True): _RATIO_STRATA_ADJUSTED,
+    ("ratio", True, False, False): _CLUSTERED_RATIO,
+    ("ratio", True, False, True): _CLUSTERED_RATIO_ADJUSTED,
+    ("ratio", True, True, False): _CLUSTERED_RATIO,
+    ("ratio", True, True, True): _CLUSTERED_RATIO_ADJUSTED,
+    ("quantile", False, False, False): _QUANTILE,
+    ("quantile", False, True, False): _QUANTILE,
+    ("quantile", True, False, False): _CLUSTERED_QUANTILE,
+    ("quantile", True, True, False): _CLUSTERED_QUANTILE,
 }
 
 
@@ -250,33 +119,74 @@ class Comparison:
 
 
 def compare(
-    units: MetricUnits, arm: str, control: str, *, clustered: bool, adjusted: bool, level: float
+    units: MetricUnits,
+    arm: str,
+    control: str,
+    *,
+    clustered: bool,
+    adjusted: bool,
+    level: float,
+    segment: tuple[str, str] | None = None,
 ) -> Comparison:
     """By how much does one arm differ from control in this metric?
 
-    Adjustment needs covariates, and ten units for each in both arms together; with fewer the plain estimate
-    is given and a flag says so.
+    segment: a column and the value whose units alone are compared. Adjustment needs covariates, and ten
+    units for each in both arms together; with fewer the plain estimate is given and a flag says so.
     """
     metric = units.metric
-    frames = [units.frame.filter(pl.col("arm") == name) for name in (control, arm)]
-    n = frames[0].height + frames[1].height
+    by_sums = METHODS[metric.estimand, clustered, units.stratified, False].from_sums is not None
+    sums = _two_sums(units, arm, control, segment, level) if by_sums else None
+    rows = None if by_sums and not metric.steps else _two_arms(units, arm, control, segment, level)
+    n = _size(sums) if sums is not None else _size(rows)
     flags = units.notes if adjusted else ()
     use = adjusted and bool(units.covariates)
     if use and n < UNITS_PER_COVARIATE * (len(units.covariates) + 1):
         use = False
         flags = (*flags, f"not adjusted: {n} units are too few for {len(units.covariates)} covariates")
-    method = METHODS[metric.estimand, clustered, use]
-    arms = TwoArms(
-        control=frames[0],
-        treatment=frames[1],
-        covariates=units.covariates if use else (),
-        stratified=units.stratified and clustered,
-        quantile=metric.quantile or 0.5,
+    method = METHODS[metric.estimand, clustered, units.stratified, use]
+    covariates = units.covariates if use else ()
+    answer: Answer
+    if method.from_sums is not None and sums is not None:
+        answer = _without_outcome(metric, sums) or method.from_sums(replace(sums, covariates=covariates))
+    elif method.from_rows is not None and rows is not None:
+        answer = _rows_without_outcome(metric, rows) or method.from_rows(replace(rows, covariates=covariates))
+    else:
+        raise ValueError(
+            f"metric {metric.name!r}: there is no estimator of {metric.estimand!r} for this design"
+        )
+    sentence = " ".join((method.sentence, *_OF_ONE_UNIT.get(metric.type, "").splitlines()))
+    taken = () if rows is None else _steps_taken(metric, (rows.control, rows.treatment))
+    return Comparison(scaled(answer, metric.per), sentence, use, (*flags, *units.reasons, *taken))
+
+
+def _two_sums(
+    units: MetricUnits, arm: str, control: str, segment: tuple[str, str] | None, level: float
+) -> TwoSums:
+    column, value = segment if segment is not None else (None, None)
+    sums = units.sums(column)
+    return TwoSums(sums.arm(control, value), sums.arm(arm, value), (), level)
+
+
+def _two_arms(
+    units: MetricUnits, arm: str, control: str, segment: tuple[str, str] | None, level: float
+) -> TwoArms:
+    frame = units.frame
+    if segment is not None:
+        frame = frame.filter(pl.col(segment[0]).cast(pl.String).fill_null(UNKNOWN) == segment[1])
+    return TwoArms(
+        control=frame.filter(pl.col("arm") == control),
+        treatment=frame.filter(pl.col("arm") == arm),
+        covariates=(),
+        stratified=units.stratified,
+        quantile=units.metric.quantile or 0.5,
         level=level,
     )
-    answer = _without_outcome(metric, arms) or scaled(method.estimate(arms), metric.per)
-    sentence = " ".join((method.sentence, *_OF_ONE_UNIT.get(metric.type, "").splitlines()))
-    return Comparison(answer, sentence, use, (*flags, *units.reasons, *_steps_taken(metric, frames)))
+
+
+def _size(arms: TwoSums | TwoArms | None) -> int:
+    if isinstance(arms, TwoSums):
+        return int(arms.control.n.sum() + arms.treatment.n.sum())
+    return 0 if arms is None else arms.control.height + arms.treatment.height
 
 
 def _steps_taken(metric: Metric, frames: Sequence[pl.DataFrame]) -> tuple[str, ...]:
@@ -291,15 +201,30 @@ def _steps_taken(metric: Metric, frames: Sequence[pl.DataFrame]) -> tuple[str, .
     return (f"units that got to each step, control and treatment: {'; '.join(told)}",)
 
 
-def _without_outcome(metric: Metric, arms: TwoArms) -> NotEstimable | None:
+def _without_outcome(metric: Metric, arms: TwoSums) -> NotEstimable | None:
     """Why a cost per outcome cannot be told: an arm with no outcome has no cost of one."""
+    if metric.type != "cost_per_outcome":
+        return None
+    sides = {"control": whole(arms.control), "treatment": whole(arms.treatment)}
+    n_control, n_treatment = (side.n for side in sides.values())
+    for name, side in sides.items():
+        if side.n and side.mean("den") == 0.0:
+            return _no_outcome(metric, name, n_control, n_treatment)
+    return None
+
+
+def _rows_without_outcome(metric: Metric, arms: TwoArms) -> NotEstimable | None:
     if metric.type != "cost_per_outcome":
         return None
     for name, frame in (("control", arms.control), ("treatment", arms.treatment)):
         if frame.height and float(frame["den"].sum()) == 0.0:
-            reason = f"there is no outcome ({metric.denominator}) in the {name} arm, so no cost of one"
-            return NotEstimable("ratio-delta", reason, arms.control.height, arms.treatment.height)
+            return _no_outcome(metric, name, arms.control.height, arms.treatment.height)
     return None
+
+
+def _no_outcome(metric: Metric, arm: str, n_control: int, n_treatment: int) -> NotEstimable:
+    reason = f"there is no outcome ({metric.denominator}) in the {arm} arm, so no cost of one"
+    return NotEstimable("ratio-delta", reason, n_control, n_treatment)
 
 
 def scaled(answer: Answer, per: float) -> Answer:

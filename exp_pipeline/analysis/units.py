@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from exp_pipeline.analysis.unit_sums import UnitSums, sums_of
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import (
     Metric,
@@ -77,6 +78,16 @@ class MetricUnits:
     notes: tuple[str, ...]
     left_out: dict[str, int] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    # Sums of this very frame by segment column; `replace` starts anew.
+    _sums: dict[str | None, UnitSums] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def sums(self, segment: str | None = None) -> UnitSums:
+        """Which moments has the metric by arm, stratum and value of a segment column? Made once for each."""
+        if segment not in self._sums:
+            self._sums[segment] = sums_of(
+                self.frame, self.covariates, stratified=self.stratified, segment=segment
+            )
+        return self._sums[segment]
 
 
 def frame_of_units(mad: pl.DataFrame, brief: Brief) -> Units:
@@ -165,7 +176,7 @@ def units_of_metric(units: Units, metric: Metric, brief: Brief) -> MetricUnits:
     found, missing = covariate_columns(brief, metric, frame.columns)
     frame, covariates = _with_covariates(frame, found)
     layers = frame["stratum"].drop_nulls().n_unique()
-    stratified = units.clustered and bool(brief.strata) and layers > 1
+    stratified = bool(brief.strata) and layers > 1
     frame = frame.with_columns(
         (pl.col("stratum").fill_null("").rank("dense") if stratified else pl.lit(0))
         .cast(pl.Int64)
