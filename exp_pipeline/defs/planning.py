@@ -33,8 +33,9 @@ _ASSIGNMENT_COLUMNS = {name: _SQL_TYPES[str(kind.base_type())] for name, kind in
         spec(
             "power_plan",
             group="planning",
-            description="Units and whole weeks that the brief needs, with a grid over effect size and "
-            "intraclass correlation.",
+            description="Units and whole weeks that the brief needs by the arrivals of history, what could "
+            "be found by each day, what guardrails need, and a grid over effect size and intraclass "
+            "correlation.",
             partitions=parts.experiments,
             deps=["brief", dg.AssetDep("learner_days", partition_mapping=dg.AllPartitionMapping())],
             kinds=("python",),
@@ -56,8 +57,8 @@ def planned(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
-        ready = planning.check_readiness(bench, name)
-        history, plan = planning.plan_power(bench, name)
+        whole = planning.plan_of(bench, name)
+        ready, history, plan = whole.readiness, whole.history, whole.plan
         under_way = planning.started(bench, brief_of(bench, name))
     gaps = "\n".join(f"- **{gap.field}**: {gap.problem}; {gap.remedy}" for gap in ready.gaps)
     unchecked = "\n".join(f"- {line}" for line in ready.unchecked)
@@ -74,16 +75,26 @@ def planned(
     plan_metadata = metadata_of_files(len(plan.grid) if plan else 0, monotonic() - began)
     plan_metadata["history_days"] = history.days
     if plan is None:
-        plan_metadata["plan"] = "No plan: the days before the start give no baseline for the primary metric."
+        plan_metadata["plan"] = f"No plan: {history.no_baseline}."
     else:
-        grid = [dg.TableRecord({key: str(value) for key, value in asdict(row).items()}) for row in plan.grid]
+        grid, by_day, guardrails = (
+            [dg.TableRecord({key: str(value) for key, value in asdict(row).items()}) for row in rows]
+            for rows in (plan.grid, plan.by_day, whole.guardrails)
+        )
         plan_metadata |= {
             "units_per_arm": plan.units_per_arm,
             "units_total": plan.units_total,
             "weeks": plan.weeks or 0,
             "note": plan.note,
+            "notes": dg.MetadataValue.md("\n".join(f"- {line}" for line in plan.notes) or "None."),
             "grid": dg.MetadataValue.table(grid),
         }
+        if plan.power_at_end is not None:
+            plan_metadata["power_at_end"] = plan.power_at_end
+        if by_day:
+            plan_metadata["by_day"] = dg.MetadataValue.table(by_day)
+        if guardrails:
+            plan_metadata["guardrails"] = dg.MetadataValue.table(guardrails)
     yield dg.MaterializeResult(asset_key="power_plan", metadata=plan_metadata)
     # A gap found after the start cannot stop it any more: it stays visible as a warning.
     yield dg.AssetCheckResult(
