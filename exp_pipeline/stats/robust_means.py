@@ -89,7 +89,8 @@ def winsorised_difference(
     control, treatment: one value a unit. Either `cap`, fixed before the data, or `quantile`, declared before
     and read off both arms together (see `pooled_cap`). Welch on the capped values, with their own variance
     and skewness. A cap read off the data is taken as given: it moves both arms' means alike up to the
-    difference of their shares above it, which is of smaller order. NotEstimable as Welch's, and where no
+    difference of their shares above it, which is of smaller order. (Where sums are made by a query, cap
+    there and call `means.difference_in_means`.) NotEstimable as Welch's, and where no
     spread is left below the cap. Raises ValueError unless exactly one of cap and quantile is given.
     """
     require_level(level)

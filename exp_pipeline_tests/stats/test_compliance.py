@@ -224,6 +224,28 @@ def test_received_less_is_flagged() -> None:
     assert any("received less" in flag for flag in result.flags)
 
 
+def test_a_middling_first_stage_where_wald_is_lopsided_and_anderson_rubin_even() -> None:
+    rng = np.random.default_rng(5)
+    runs, wald, robin, flagged = 500, np.zeros(2), np.zeros(2), 0
+    for _ in range(runs):
+        arm = rng.permutation(np.arange(200) % 2 == 1)
+        u = rng.normal(size=200)
+        d = (arm + u > 0.8).astype(float)
+        result = estimated(complier_effect(d + 3 * u, arm, d))
+        wald += [result.ci_lower > 1, result.ci_upper < 1]
+        flagged += "one end" in " ".join(result.flags)
+        if result.anderson_rubin.kind == "interval":
+            assert result.anderson_rubin.lower is not None
+            assert result.anderson_rubin.upper is not None
+            robin += [result.anderson_rubin.lower > 1, result.anderson_rubin.upper < 1]
+    # Four standard errors of 500 runs at 2.5 % are 2.8 points.
+    assert np.all(robin / runs < 0.053)
+    assert np.all(robin > 0)
+    assert max(wald) > 4 * min(wald)
+    assert max(wald) / runs > 0.035
+    assert flagged / runs > 0.95
+
+
 def test_interval_covers_the_complier_effect() -> None:
     rng = np.random.default_rng(4)
     runs, low, high = 500, 0, 0
