@@ -123,6 +123,8 @@ def ratios_within_strata(arms: TwoSums) -> Answer:
 
 def whole(strata: MomentsTable) -> Moments:
     """One arm's strata put together."""
+    if len(strata) == 1:
+        return strata.group(0)
     return strata.merged(np.zeros(len(strata), dtype=np.int64), 1).group(0)
 
 

@@ -12,6 +12,7 @@ from exp_pipeline.stats.moments_table import Grouping, MomentsTable
 
 UNKNOWN = "unknown"
 _COLUMNS = ("num", "den")
+_FEW_LABELS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +37,8 @@ class UnitSums:
         if value is not None:
             at = self.values.index(value) * self.strata
             return own.take(slice(at, at + self.strata))
+        if width == 1:
+            return own
         return own.merged(np.tile(np.arange(self.strata), width), self.strata)
 
 
@@ -53,7 +56,7 @@ def sums_of(
         layers, stratum = np.unique(frame["layer"].to_numpy(), return_inverse=True)
         strata = max(layers.size, 1)
     groups = max(len(arms) * len(values) * strata, 1)
-    codes = (arm * len(values) + value) * strata + stratum
+    codes = arm if len(values) == strata == 1 else (arm * len(values) + value) * strata + stratum
     names = (*_COLUMNS, *covariates)
     columns = [frame[name].cast(pl.Float64).to_numpy() for name in names]
     table = MomentsTable.of_columns(columns, Grouping.of(codes.astype(np.int64), groups), names)
@@ -64,5 +67,11 @@ def _coded(names: pl.Series) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     labels = names.unique().sort()
     if not labels.len():
         return (), np.zeros(0, dtype=np.int64)
-    places = pl.Series(range(labels.len()), dtype=pl.Int64)
-    return tuple(labels.to_list()), names.replace_strict(labels, places, return_dtype=pl.Int64).to_numpy()
+    if labels.len() > _FEW_LABELS:
+        codes = names.cast(pl.Enum(labels)).to_physical().cast(pl.Int64).to_numpy()
+        return tuple(labels.to_list()), codes
+    codes = np.zeros(names.len(), dtype=np.int64)
+    for place, label in enumerate(labels):
+        # Comparing is several times faster than looking up, while labels are few.
+        codes[(names == label).to_numpy()] = place
+    return tuple(labels.to_list()), codes

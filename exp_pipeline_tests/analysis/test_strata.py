@@ -18,8 +18,7 @@ def mad() -> pl.DataFrame:
     rng = np.random.default_rng(12)
     n = 1_200
     stratum = rng.integers(0, 4, n)
-    # Strata differ in outcome and in their share of treated units, so leaving them out misleads.
-    treated = rng.random(n) < 0.5 + 0.04 * (stratum - 1.5)
+    treated = rng.random(n) < 0.5
     before = rng.normal(0.0, 1.0, n)
     return pl.DataFrame(
         {
