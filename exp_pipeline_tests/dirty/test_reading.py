@@ -21,9 +21,13 @@ from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps import raw_lines
 from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.door_rows import offer_typed
 from exp_pipeline.steps.landing import land, raw_batches
+from exp_pipeline.steps.raw_batches import raw_batches as read
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import landed_on
+from exp_pipeline.store.lines import SURE_WEIGHT, line_batches
+from exp_pipeline.transform.mapping import source_columns
 from exp_pipeline_tests.dirty.json_lines import KINDS
 from exp_pipeline_tests.dirty.key import DAYS, Planting
 from exp_pipeline_tests.dirty.test_dirty_log import CANONICAL, opened
@@ -76,6 +80,32 @@ def named(bench: Workbench, source: Source) -> list[dict[str, str]]:
     return sorted(found, key=lambda row: int(row["row_number"]))
 
 
+def both_ways_typed(bench: Workbench, content: bytes) -> None:
+    """Canonical lines typed as they are parsed, against all of them looked at one by one and typed after."""
+    with TemporaryDirectory() as folder:
+        own = replace(bench, home=Home(Path(folder)))
+        path = own.home.landing / f"received_date={DAY}" / "json" / "f.ndjson"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        straight = typed_rows(own)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(raw_lines, "_present", lambda source, lines, seen: ())
+            assert typed_rows(own) == straight
+
+
+def typed_rows(bench: Workbench) -> list[dict[str, str]]:
+    (file,) = landed_on(bench.home.landing, DAY)
+    found: list[dict[str, str]] = []
+    for batch in read(bench, OWN, (file,), typed=True):
+        offer_typed(bench, OWN, batch, keep=False)
+        frame = bench.engine.frame("select columns(* exclude part)::varchar from typed")
+        found += [{key: value for key, value in row.items() if value is not None} for row in frame.to_dicts()]
+        assert frame.height == batch.rows
+        for name in ("typed", "typed_odd", "mapped", "raw", "raw_odd", "raw_lines", "parsed"):
+            bench.engine.drop(name)
+    return sorted(found, key=lambda row: int(row["row_number"]))
+
+
 @pytest.mark.parametrize("source", [OWN, MAPPED], ids=["canonical", "mapped"])
 def test_every_kind_of_line_is_read_alike_both_ways(bench: Workbench, source: Source, tmp_path: Path) -> None:
     planting = Planting(tmp_path, random.Random(5))
@@ -83,6 +113,8 @@ def test_every_kind_of_line_is_read_alike_both_ways(bench: Workbench, source: So
         make(planting, DAY)[0] for kind, make in KINDS.items() if kind != "superhuman" and "limit" not in kind
     )
     both_ways(bench, content, source)
+    if source is OWN:
+        both_ways_typed(bench, content)
 
 
 KEYS = st.sampled_from(
@@ -117,8 +149,46 @@ def objects(draw: st.DrawFn) -> bytes:
 @given(lines=st.lists(objects(), max_size=12))
 def test_any_line_is_read_alike_both_ways(bench: Workbench, lines: list[bytes]) -> None:
     content = b'{"event_id":"first"}\n' + b"\n".join(lines)
+    both_ways_typed(bench, content)
     for source in (OWN, MAPPED):
         both_ways(bench, content, source)
+
+
+# fmt: off
+VALUES_IN_TEXT = st.one_of(
+    st.sampled_from(
+        [
+            "1", "-0", "1.0", "1.5", "1e3", "1e400", "-0.0", "9007199254740993", "9223372036854775808", "007",
+            '"12"', '" 12 "', '"1_000"', '"0x1F"', '"\\u00a012"', '"+5"', '""', '" "', '"NaN"', '"inf"',
+            "NaN", "nan", "Infinity", "-inf", "null", "nul", "true", "false", '"true"', '"T"', '"1"', '"YES"',
+            '"2026-03-02T10:00:00Z"', '"2026-03-02T10:00:00.123456Z"', '"2026-03-02 10:00:00Z"',
+            '"2026-03-02T10:00:00+05:00"', '"2026-03-02T25:00:00Z"', '"2026-03-02T10:00:00.1234567Z"',
+            '"0000-03-02T10:00:00Z"', '"1899-12-31T10:00:00Z"', '"2026-02-30T10:00:00.000Z"', "1772445600",
+            '"2026-03-02T10:00:00+01Z"', '"2026-03-02T10:00:60Z"', '"2026-03-02T10:00 Z"', '"infinity"',
+            '"2026-03-02T10:00:00 UTCZ"', '"2026-03-02T1:2:3.4567890Z"', '"\\ud800"', '"a\\u0000b"',
+            "{}", "[1]", '{"a":1}', '1,"hint_level":2', '1}{"event_id":"two"', '1 "x"', "1,", "/**/1",
+        ]
+    ),
+    st.from_regex(r'"20[0-9]{2}-[0-2][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.][0-9]{1,7})?Z"'),
+    st.integers(-(2**66), 2**66).map(str),
+    st.floats().map(json.dumps),
+)
+# fmt: on
+TYPED_KEYS = ("hint_level", "latency_ms", "correct", "client_ts", "platform", "learner_id", "nobody")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    values=st.lists(
+        st.tuples(st.sampled_from(TYPED_KEYS), VALUES_IN_TEXT, st.sampled_from([":", ": ", " :", "/**/:"])),
+        min_size=1,
+        max_size=120,
+    )
+)
+def test_any_value_is_typed_alike_both_ways(bench: Workbench, values: list[tuple[str, str, str]]) -> None:
+    known = b'{"event_id":"a","hint_level":1,"latency_ms":1,"correct":true,"platform":"b","learner_id":"c"}'
+    lines = [f'{{"event_id":"{n}","{key}"{colon}{value}}}' for n, (key, value, colon) in enumerate(values)]
+    both_ways_typed(bench, known + b"\n" + "\n".join(line.strip() for line in lines).encode())
 
 
 _LAND = """
@@ -190,3 +260,36 @@ def test_a_link_out_of_the_landing_folder_is_refused(tmp_path: Path) -> None:
         os.symlink(tmp_path / "secret", folder / "x.ndjson")
         with pytest.raises(StoreError, match=r"x\.ndjson is a link"):
             land(bench, DAY)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lines=st.lists(objects(), max_size=12),
+    values=st.lists(
+        st.tuples(st.sampled_from(TYPED_KEYS), VALUES_IN_TEXT, st.sampled_from([":", ": ", " :", "/**/:"])),
+        max_size=60,
+    ),
+)
+def test_no_line_fills_more_fields_than_its_weight(
+    bench: Workbench, lines: list[bytes], values: list[tuple[str, str, str]]
+) -> None:
+    # What equal sums over a batch rest on.
+    more = [f'{{"{key}"{colon}{value}}}'.encode() for key, value, colon in values]
+    whole = [line for line in [b'{"event_id":"first"}', *lines, *more] if line.startswith(b"{")]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"received_date={DAY}" / "f.ndjson"
+        path.parent.mkdir()
+        path.write_bytes(b"\n".join(whole))
+        names = [name for name, kind in source_columns(OWN, bench.shape()).items() if kind == "VARCHAR"]
+        for batch in line_batches(landed_on(Path(folder), DAY), 1_000_000, Path(folder) / "scratch"):
+            columns = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
+            filled = " + ".join(f'("{name}" is not null)::bigint' for name in names)
+            found = bench.engine.connection.execute(
+                f"select {filled} from read_json('{batch.plain}', columns = {{{columns}}}, "
+                "format = 'newline_delimited', records = 'true', ignore_errors = true, compression = 'none')"
+            ).fetchall()
+            weights = batch.places["weight"].to_list()
+            assert len(found) == len(weights)
+            assert all(
+                many <= weight for (many,), weight in zip(found, weights, strict=True) if weight < SURE_WEIGHT
+            )
