@@ -148,15 +148,15 @@ def test_studentised_keeps_its_size_where_the_difference_does_not() -> None:
     # No average effect, but treated units (one in five) vary four times as much: the sharp null is false.
     rng = np.random.default_rng(6)
     arm = np.repeat([False, True], [80, 20])
-    runs, rejects, raw = 300, 0, 0
+    runs, rejects, raw = 150, 0, 0
     for _ in range(runs):
         y = rng.normal(size=100) * np.where(arm, 4, 1)
         rejects += estimated(randomisation_test(y, arm, seed=1, draws=199)).p_value <= 0.05
         raw += (
             estimated(randomisation_test(y, arm, seed=1, draws=199, statistic="difference")).p_value <= 0.05
         )
-    # Four standard errors of 300 runs at 5 % are 5 points.
-    assert rejects / runs < 0.1
+    # Four standard errors of 150 runs at 5 % are 7.1 points.
+    assert rejects / runs < 0.121
     assert raw / runs > 0.15
 
 

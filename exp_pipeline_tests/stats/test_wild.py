@@ -186,7 +186,7 @@ def test_metamorphic(seed: int, scale: float, shift: float) -> None:
 
 def test_size_with_eight_clusters_where_cr1_and_the_normal_fail() -> None:
     rng = np.random.default_rng(5)
-    runs, boot_rejects, normal_rejects = 400, 0, 0
+    runs, boot_rejects, normal_rejects = 250, 0, 0
     for _ in range(runs):
         cluster = np.repeat(np.arange(8), rng.integers(3, 25, 8))
         y = rng.normal(0, 0.7, 8)[cluster] + rng.normal(size=cluster.size)
@@ -195,8 +195,8 @@ def test_size_with_eight_clusters_where_cr1_and_the_normal_fail() -> None:
         )
         boot_rejects += boot.p_value <= 0.05
         normal_rejects += abs(boot.statistic) > 1.96
-    # Four standard errors of 400 runs at 5 % are 4.4 points.
-    assert boot_rejects / runs < 0.094
+    # Four standard errors of 250 runs at 5 % are 5.5 points.
+    assert boot_rejects / runs < 0.105
     assert normal_rejects / runs > 0.11
 
 
