@@ -49,8 +49,8 @@ def test_clustered_relative_error_by_the_cluster_jackknife(
     assert math.log1p(effect.relative) == pytest.approx(log_ratio(np.ones(y.size, dtype=bool)), rel=1e-9)
     moved = np.array([log_ratio(cluster != g) for g in range(groups)])
     jackknife = math.sqrt((groups - 1) / groups * np.sum((moved - moved.mean()) ** 2))
-    # The two differ by terms of order 1 / G, more so for CR1. Without the varying mean the error would be half
-    # of this or less, or where slopes lean, twice and more.
+    # The two differ by terms of order 1 / G, more so for CR1. Without the varying mean the error would be
+    # half of this or less, and where slopes lean, twice this and more.
     assert half_width(effect) == pytest.approx(jackknife, rel=0.1)
     if lean != 0.0:
         return
