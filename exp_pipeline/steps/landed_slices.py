@@ -11,8 +11,8 @@ from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform import door
 
-# Rows that wait to be written: a day's slices grow by so many at once.
-FLUSH_ROWS = 400_000
+# Rows that wait to be written: a day's slices grow by so many at once (two whole row groups).
+FLUSH_ROWS = 245_760
 # Where a day is large, a slice is read bucket by bucket of its learners: rows stand by the first bits of the
 # learner key, so that a bucket's reader passes over most row groups. Smaller groups would be passed over more
 # often, and cost every other reader a sixth more.

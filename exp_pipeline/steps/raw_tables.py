@@ -17,7 +17,7 @@ from exp_pipeline.transform import mapping
 from exp_pipeline.transform.door import FILE_SHIFT
 from exp_pipeline.transform.queries import query_text
 
-BATCH_ROWS = 400_000
+BATCH_ROWS = 245_760
 
 
 def _check(source: Source, file: LandingFile, present: Sequence[str]) -> None:
