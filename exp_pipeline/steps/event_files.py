@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +50,53 @@ class Moments:
     occurred_at: NDArray[np.int64]
 
 
+@dataclass
+class LandedDay:
+    """The landed rows of one event day, bucket by bucket in memory; those of a single bucket stay there.
+
+    `slices` are the day's landed files with their rows, in the order received.
+    """
+
+    day: date
+    slices: Sequence[tuple[Path, int]]
+    columns: Mapping[str, str]
+    _held: Picked | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(rows for _, rows in self.slices)
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path, _ in self.slices]
+
+    @property
+    def buckets(self) -> int:
+        return bucket_count(self.rows)
+
+    def bucket(self, number: int) -> Picked:
+        """The rows of one bucket: learners whose key has the same top bits."""
+        if self.buckets > 1:
+            share = 2**64 // self.buckets
+            within = ColumnRange("learner_key", number * share, (number + 1) * share - 1)
+            return sorted_files.pick(self.paths, self.columns, within=within)
+        if self._held is None:
+            self._held = sorted_files.pick(self.paths, self.columns)
+        return self._held
+
+    def only(self, places: Places, columns: Mapping[str, str]) -> Picked:
+        """The rows at some (sorted) places, with these columns."""
+        return sorted_files.pick(self.paths, columns, only=places)
+
+
 @dataclass(frozen=True, slots=True)
 class DayRows:
-    """What is to become one day's events: landed slices, places that fall out, moments of a handover.
+    """What is to become one day's events: landed rows, places that fall out, moments of a handover.
 
     `replaced` gives, by column, places (sorted) and the numbers that stand there instead of those sent.
     """
 
-    slices: Sequence[Path]
+    landed: LandedDay
     dropped: Places
     handed_over: Moments
     replaced: Mapping[str, tuple[Places, NDArray[np.float64]]]
@@ -78,14 +118,10 @@ def write_events(day: DayRows, columns: Mapping[str, str], staging: Sequence[Pat
     """
     buckets = len(staging)
     for bucket, path in enumerate(staging):
-        within = None
-        if buckets > 1:
-            share = 2**64 // buckets
-            within = ColumnRange("learner_key", bucket * share, (bucket + 1) * share - 1)
-        picked = sorted_files.pick(day.slices, columns, without=day.dropped, within=within)
+        picked = day.landed.bucket(bucket)
         for name, (places, values) in day.replaced.items():
             picked = picked.with_numbers(name, places, values)
-        order, by_event_id = file_order(picked)
+        order, by_event_id = file_order(picked, day.dropped)
         rows = sorted_files.write(
             picked,
             order,
@@ -94,20 +130,21 @@ def write_events(day: DayRows, columns: Mapping[str, str], staging: Sequence[Pat
             added=_marks(picked, order, by_event_id, day.handed_over),
             statistics=STATISTICS,
         )
-        yield EventFile(path, f"bucket-{bucket:02d}-of-{buckets:02d}", rows, _by_source(picked, order))
+        yield EventFile(path, f"bucket-{bucket:02d}-of-{buckets:02d}", rows, by_source(picked, order))
 
 
-def file_order(picked: Picked) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Wanted rows in the order of the file, and in that order with each moment's rows by event id alone.
+def file_order(picked: Picked, dropped: Places) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are not dropped in the order of the file, and in that order with each moment's by event id.
 
     The file's order is learner, time, assignments before and endings after the rest, event id.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = np.flatnonzero(picked.wanted)
-    if not len(wanted):
-        return wanted, wanted
+    wanted = np.ones(len(picked), np.bool_)
+    wanted[picked.rows_at(dropped)] = False
+    if not wanted.any():
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     codes, names = picked.codes("event_name")
     rank = np.array([0 if name == _FIRST else 2 if name == _LAST else 1 for name in names], np.int8)[codes]
     keys = pa.table(
@@ -120,7 +157,7 @@ def file_order(picked: Picked) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     )
     ascending = [(name, "ascending") for name in keys.column_names]
     order = np.asarray(pc.sort_indices(keys, sort_keys=ascending)).astype(np.int64)
-    order = order[picked.wanted[order]]
+    order = order[wanted[order]]
     moment = np.cumsum(_moment_starts(picked, order)) - 1
     out_of_rank = np.zeros(moment[-1] + 1, np.bool_)
     out_of_rank[moment[rank[order] != 1]] = True
@@ -156,7 +193,8 @@ def _marks(
     return {"objective_changed": changed, "device_handover": handed}
 
 
-def _by_source(picked: Picked, order: NDArray[np.int64]) -> dict[str, int]:
+def by_source(picked: Picked, order: NDArray[np.int64]) -> dict[str, int]:
+    """How many of these rows each source sent."""
     if not len(order):
         return {}
     codes, names = picked.codes("source")

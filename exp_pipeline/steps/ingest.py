@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from sqlglot import exp
 
 from exp_pipeline.contracts.predicates import read_expressions, rejection_expression
@@ -25,19 +24,16 @@ from exp_pipeline.steps.context import (
     received_day,
 )
 from exp_pipeline.steps.day_files import write_alone
-from exp_pipeline.steps.doubtful import TABLE, DoubtfulRows
-from exp_pipeline.steps.event_files import DayRows, Moments, bucket_count, write_events
+from exp_pipeline.steps.doubtful import TABLE, DoubtfulRows, Questions, Seen, handed_over
+from exp_pipeline.steps.event_files import DayRows, LandedDay, write_events
 from exp_pipeline.steps.identity import pseudonyms_of
 from exp_pipeline.steps.origins import recording
-from exp_pipeline.store.engine import Rows, quote
 from exp_pipeline.store.lake import Manifest, NewFile
-from exp_pipeline.store.sorted_files import Places
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
 
 _TABLES = ("events", "quarantine", "exclusions")
-# Days are judged together up to this many landed rows: the fewer statements, the less time goes into them.
-JUDGED_ROWS = 4_000_000
+_FATES = ("suspicious", "busy_minutes", "refusals", "duplicates", "fates")
 
 
 def landed_for(bench: Workbench, window: Window) -> tuple[Manifest, ...]:
@@ -65,12 +61,9 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
     doubtful = DoubtfulRows(
         bench,
         columns,
-        lambda day: [path for path, _ in slices.get(day, ())],
-        texts.arrivals,
-        texts.doubtful,
-        queries.used_in(texts.doubtful, _parameters(bench, window)),
-        window.first,
-        window.end,
+        slices,
+        replace(texts.asked, parameters=queries.used_in(texts.asked.verdicts, _parameters(bench, window))),
+        window,
         reach,
         bench.catalog.policies.exclusion.superhuman_events_per_minute,
     )
@@ -78,25 +71,18 @@ def conform(bench: Workbench, window: Window) -> list[Written]:
     # One day's events are written while the next day is judged.
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: Future[Written] | None = None
-        for piece in _pieces(window, slices):
-            doubtful.look_at(piece.first, piece.end)
-            names = ", ".join(quote(name) for name in columns)
-            bench.engine.connection.execute(
-                f"create or replace temp view landed as select {names} from {TABLE}"
-            )
-            judge(bench, piece)
-            for day in piece.days():
-                shared = doubtful.on_shared_devices(day)
-                ready = _settle_day(bench, day, slices.get(day, ()), columns, texts, shared)
-                if waiting is not None:
-                    written.append(waiting.result())
-                waiting = pool.submit(_write_events, bench, ready)
-                written += _write_refused(bench, day, texts)
-            for name in _judging(bench.catalog.policies.exclusion.user_agent_contains):
-                bench.engine.drop(name)
+        for day in window.days():
+            landed = LandedDay(day, slices.get(day, ()), columns)
+            ready = _settle_day(bench, landed, doubtful.look_at(landed), texts)
+            if waiting is not None:
+                written.append(waiting.result())
+            waiting = pool.submit(_write_events, bench, ready)
+            written += _write_refused(bench, day, texts)
+            del landed, ready
         if waiting is not None:
             written.append(waiting.result())
-    bench.engine.drop(TABLE)
+    for name in (*_FATES, "landed", TABLE):
+        bench.engine.drop(name)
     return sorted(written, key=lambda one: (one.partition, _TABLES.index(one.table)))
 
 
@@ -114,36 +100,27 @@ def _slices(
     return found
 
 
-def _pieces(window: Window, slices: Mapping[date, Sequence[tuple[Path, int]]]) -> Iterator[Window]:
-    """The window cut into runs of days with few enough rows; a day of many rows is a run of its own."""
-    first, rows = window.first, 0
-    for day in window.days():
-        own = sum(count for _, count in slices.get(day, ()))
-        if day > first and rows + own > JUDGED_ROWS:
-            yield Window(first, day)
-            first, rows = day, 0
-        rows += own
-    yield Window(first, window.end)
-
-
 def judge(bench: Workbench, window: Window) -> None:
     """Say why rows of table `landed` become no event: tables `refusals`, `duplicates` and `fates`.
 
     Rows of the window's event days are judged; rows around them serve to find duplicates.
     """
+    _judge(bench, window, _judging(bench.catalog.policies.exclusion.user_agent_contains))
+
+
+def _judge(bench: Workbench, window: Window, texts: Mapping[str, str]) -> None:
     parameters = _parameters(bench, window)
-    for name, text in _judging(bench.catalog.policies.exclusion.user_agent_contains).items():
+    for name, text in texts.items():
         bench.engine.build(name, text, queries.used_in(text, parameters))
 
 
 @cache
-def _judging(agents: tuple[str, ...]) -> dict[str, str]:
-    """The queries that settle fates, in their order."""
+def _judging(agents: tuple[str, ...], known: bool = False) -> dict[str, str]:
+    """The queries that settle fates, in their order; `known`: a column tells what the contract says."""
     calls = _calls(agents)
-    return {
-        name: queries.query_text(queries.with_calls(queries.load(name), calls))
-        for name in ("suspicious", "busy_minutes", "refusals", "duplicates", "fates")
-    }
+    if known:
+        calls["contract_refusal"] = exp.column("refusal", table="l")
+    return {name: queries.query_text(queries.with_calls(queries.load(name), calls)) for name in _FATES}
 
 
 def _calls(agents: tuple[str, ...]) -> dict[str, exp.Expr]:
@@ -171,44 +148,49 @@ def _parameters(bench: Workbench, window: Window) -> dict[str, object]:
 class _Texts:
     """The queries of a window: made before any thread starts, since sqlglot is not safe to begin in two."""
 
-    arrivals: str
-    doubtful: str
-    handovers: str
-    replaced: Mapping[str, str]
+    asked: Questions
+    judging: Mapping[str, str]
     quarantine: str
     exclusions: str
+    fate_counts: str
 
 
 @cache
 def _texts(agents: tuple[str, ...]) -> _Texts:
+    verdicts = queries.with_calls(queries.load("verdicts"), _calls(agents))
     doubtful = queries.with_columns(
         queries.with_calls(queries.load("doubtful"), _calls(agents)),
         [exp.column(name, table="l", quoted=True) for name in landed_columns(door_shape())],
     )
+    replaced = {name: _replaced(name, read) for name, read in read_expressions("l").items()}
+    read = {column.name for query in (verdicts, *replaced.values()) for column in query.find_all(exp.Column)}
     return _Texts(
-        arrivals=queries.query_text(queries.load("arrivals")),
-        doubtful=queries.query_text(doubtful),
-        handovers=queries.query_text(_on(queries.load("device_handovers"), {"landed": "landed_day"})),
-        replaced={name: _replaced(name, read) for name, read in read_expressions("l").items()},
+        asked=Questions(
+            arrivals=queries.query_text(queries.load("arrivals")),
+            verdicts=queries.query_text(verdicts),
+            doubtful=queries.query_text(doubtful),
+            replaced={name: queries.query_text(query) for name, query in replaced.items()},
+            columns=[name for name in landed_columns(door_shape()) if name in read],
+            parameters={},
+        ),
+        judging=_judging(agents, known=True),
         quarantine=queries.query_text(queries.load("quarantine")),
         exclusions=queries.query_text(queries.load("exclusions")),
+        fate_counts=queries.query_text(queries.load("fate_counts")),
     )
 
 
-def _replaced(name: str, read: exp.Expr) -> str:
+def _replaced(name: str, read: exp.Expr) -> exp.Expr:
     """Where a column is read otherwise than it was sent: places and values."""
     sent = exp.column(name, table="l", quoted=True)
-    differing = exp.select("l.place").select(exp.alias_(read, "value")).from_("landed_day AS l")
-    return queries.query_text(
-        differing.where(exp.NullSafeNEQ(this=read.copy(), expression=sent)).order_by("l.place")
-    )
+    differing = exp.select("l.place").select(exp.alias_(read, "value")).from_("landed AS l")
+    return differing.where(exp.NullSafeNEQ(this=read.copy(), expression=sent)).order_by("l.place")
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A day whose rows have been settled: what is written, under which temporary names, with what facts."""
 
-    day: date
     rows: DayRows
     columns: Mapping[str, str]
     staging: tuple[Path, ...]
@@ -216,43 +198,28 @@ class _Ready:
     started: float
 
 
-def _settle_day(
-    bench: Workbench,
-    day: date,
-    slices: Sequence[tuple[Path, int]],
-    columns: Mapping[str, str],
-    texts: _Texts,
-    on_shared_devices: Places,
-) -> _Ready:
+def _settle_day(bench: Workbench, landed: LandedDay, seen: Seen, texts: _Texts) -> _Ready:
     started = time.monotonic()
-    engine, landed = bench.engine, sum(rows for _, rows in slices)
-    paths = [path for path, _ in slices]
-    engine.offer("landed_day", Rows(paths, columns), place=True)
-    engine.build(
-        "dropped",
+    engine, day = bench.engine, landed.day
+    engine.alias("landed", TABLE)
+    _judge(bench, Window.of(day, day), texts.judging)
+    dropped = engine.arrays(
         f"select r.place from {TABLE} as r inner join fates as f on r.received_date = f.received_date "
         "and r.file = f.file and r.row_number = f.row_number and r.part = f.part "
         "where f.event_date = $day order by r.place",
         {"day": day},
-    )
-    handed_over = Moments(np.empty(0, np.uint64), np.empty(0, np.int64))
-    if len(on_shared_devices):
-        engine.offer_arrays("on_shared_devices", {"place": on_shared_devices})
-        found = engine.arrays(texts.handovers)
-        handed_over = Moments(found["learner_key"], found["occurred_at"])
-    rows = DayRows(
-        slices=paths,
-        dropped=engine.arrays("select place from dropped order by place")["place"],
-        handed_over=handed_over,
-        replaced={
-            name: (found["place"], found["value"])
-            for name, found in ((name, engine.arrays(text)) for name, text in texts.replaced.items())
-            if len(found["place"])
-        },
-    )
-    staging = tuple(bench.lake.staging("events", event_day(day)) for _ in range(bucket_count(landed)))
-    kept = {name: kind for name, kind in columns.items() if name in event_columns(columns)}
-    return _Ready(day, rows, kept, staging, _by_source(bench, day), started)
+    )["place"]
+    rows = DayRows(landed, dropped, handed_over(landed, seen.uses, dropped), seen.replaced)
+    staging = tuple(bench.lake.staging("events", event_day(day)) for _ in range(landed.buckets))
+    kept = {name: landed.columns[name] for name in event_columns(landed.columns)}
+    counts = {
+        source: {"landed": count, "kept": 0, "retry": 0, "quarantined": 0, "excluded": 0}
+        for source, count in seen.by_source.items()
+    }
+    for source, fate, reason, count in engine.connection.execute(texts.fate_counts, {"day": day}).fetchall():
+        counts[source][fate] += count
+        counts[source][f"{fate}:{reason}"] = count
+    return _Ready(rows, kept, staging, counts, started)
 
 
 def _write_events(bench: Workbench, ready: _Ready) -> Written:
@@ -264,7 +231,7 @@ def _write_events(bench: Workbench, ready: _Ready) -> Written:
             counts[source]["kept"] += rows
     return bench.commit(
         "events",
-        event_day(ready.day),
+        event_day(ready.rows.landed.day),
         [NewFile(file.path, file.tag, file.rows) for file in files],
         ready.started,
         facts={
@@ -284,33 +251,9 @@ def _write_refused(bench: Workbench, day: date, texts: _Texts) -> list[Written]:
     return written
 
 
-def _on(query: exp.Expr, renamed: Mapping[str, str]) -> exp.Expr:
-    def fill(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Table) and node.name in renamed:
-            node.set("this", exp.to_identifier(renamed[node.name]))
-        return node
-
-    return query.transform(fill)
-
-
 def event_columns(landed: Mapping[str, str]) -> list[str]:
     """The landed columns that an event keeps: all but what says why a row was refused."""
     return [name for name in landed if name not in ("reason", "byte_offset")]
-
-
-def _by_source(bench: Workbench, day: date) -> dict[str, dict[str, int]]:
-    """Rows landed and what became of them, by source; `kept` is counted from what is written."""
-    engine = bench.engine
-    counts: dict[str, dict[str, int]] = {}
-    for source, rows in engine.connection.execute(
-        "select source, count(*) from landed_day group by source order by source"
-    ).fetchall():
-        counts[source] = {"landed": rows, "kept": 0, "retry": 0, "quarantined": 0, "excluded": 0}
-    text = queries.query_text(queries.load("fate_counts"))
-    for source, fate, reason, rows in engine.connection.execute(text, {"day": day}).fetchall():
-        counts[source][fate] += rows
-        counts[source][f"{fate}:{reason}"] = rows
-    return counts
 
 
 def payload_digest(shape: DoorShape) -> exp.Expr:

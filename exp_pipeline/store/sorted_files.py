@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class ColumnRange:
-    """Rows whose unsigned 64-bit value in `column` lies between `low` and `high`, both included."""
+    """Rows whose unsigned 64-bit value in `column` lies between `low` and `high`, both included.
+
+    No value counts as 0.
+    """
 
     column: str
     low: int
@@ -38,15 +42,39 @@ class ColumnRange:
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """Rows of some files in memory: an Arrow table, the place that each row came from, and which are wanted.
-
-    Rows that are not wanted stand among the others (leaving them out would copy every column): `write` takes
-    an order that names wanted rows only.
-    """
+    """Rows of some files in memory: an Arrow table, and the place (ascending) that each row came from."""
 
     table: pa.Table
     places: Places
-    wanted: Flags
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def rows_at(self, places: Places) -> NDArray[np.int64]:
+        """The numbers of the rows that came from these (sorted) places; others' places are passed over."""
+        if not len(self.places):
+            return np.empty(0, np.int64)
+        found = np.searchsorted(self.places, places)
+        there = self.places[np.minimum(found, len(self.places) - 1)] == places
+        rows: NDArray[np.int64] = found[there]
+        return rows
+
+    def take(self, rows: NDArray[np.int64]) -> Picked:
+        """Some of the rows."""
+        import pyarrow as pa
+
+        return Picked(self.table.take(pa.array(rows)), self.places[rows])
+
+    def numbers_or_zero(self, column: str) -> NDArray[Any]:
+        """A number or time column of all rows, 0 where there is no value; times in microseconds."""
+        import pyarrow as pa
+
+        if column not in self.table.column_names:
+            return np.zeros(len(self.places), np.int64)
+        values = self.table.column(column)
+        if pa.types.is_timestamp(values.type):
+            values = values.cast(pa.int64())
+        return np.asarray(values.fill_null(0) if values.null_count else values)
 
     def numbers(self, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """A number or time column of some rows, none of them null, as an array; times in microseconds."""
@@ -66,6 +94,8 @@ class Picked:
         """A text column as codes into a list of distinct texts; -1 where there is none."""
         import pyarrow as pa
 
+        if column not in self.table.column_names:
+            return np.full(len(self.places), -1, np.int32), []
         values = self.table.column(column).combine_chunks()
         if isinstance(values, pa.ChunkedArray):
             raise StoreError(f"column {column} holds more text than fits")
@@ -78,7 +108,7 @@ class Picked:
         """The same rows with other numbers (masked for null) in a column, at places that are sorted."""
         import pyarrow as pa
 
-        chosen = np.flatnonzero(np.isin(self.places, places))
+        chosen = self.rows_at(places)
         if not len(chosen):
             return self
         if column in self.table.column_names:
@@ -118,33 +148,44 @@ def arrow_type(kind: str) -> pa.DataType:
     return types[kind]
 
 
+@cache
+def _reuse_memory() -> None:
+    """Let Arrow keep for some seconds what it freed.
+
+    A day's columns come and go by the hundred megabytes. Handed back to the system at once, as Arrow's usual
+    allocator does, each page is cleared again for the next column: a fifth of all time.
+    """
+    import pyarrow as pa
+
+    if "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
+        pa.jemalloc_set_decay_ms(10_000)
+
+
 def pick(
     paths: Sequence[Path],
     columns: Mapping[str, str],
     *,
-    without: Places,
     within: ColumnRange | None = None,
+    only: Places | None = None,
 ) -> Picked:
-    """The rows of some files, those at some places (sorted) or outside a range of one column unwanted.
+    """The rows of some files: all, those inside a range of one column, or only those at some (sorted) places.
 
     A column that a file lacks, or that has no value in any of the files, is left out of the table (`write`
-    gives it nulls). Row groups that lie outside the range are not read.
+    gives it nulls). Row groups without such rows are not read.
     """
     import pyarrow as pa
 
+    _reuse_memory()
     opened = [_Slice(number, path) for number, path in enumerate(paths)]
     used = [name for name in columns if any(one.has_values(name) for one in opened)]
     coded = frozenset(name for name in used if columns[name] == "VARCHAR" and _mostly_coded(opened, name))
-    found = [part for one in opened for part in one.rows(used, columns, coded, without, within)]
+    found = [part for one in opened for part in one.rows(used, columns, coded, within, only)]
     if not found:
         empty = pa.table({name: pa.array([], _read_type(columns[name], name in coded)) for name in used})
-        return Picked(empty, np.empty(0, np.int64), np.empty(0, np.bool_))
+        return Picked(empty, np.empty(0, np.int64))
     whole = pa.concat_tables(part.table for part in found).unify_dictionaries().combine_chunks()
-    return Picked(
-        whole,
-        np.concatenate([part.places for part in found]),
-        np.concatenate([part.wanted for part in found]),
-    )
+    return Picked(whole, np.concatenate([part.places for part in found]))
 
 
 def _read_type(kind: str, coded: bool) -> pa.DataType:
@@ -197,8 +238,8 @@ class _Slice:
         used: Sequence[str],
         columns: Mapping[str, str],
         coded: frozenset[str],
-        without: Places,
         within: ColumnRange | None,
+        only: Places | None,
     ) -> list[Picked]:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -214,16 +255,19 @@ class _Slice:
                 start += count
                 if within is not None and self._outside(group, within):
                     continue
-                wanted = _kept(places, without)
+                chosen = None
                 if within is not None:
-                    wanted &= _inside(opened, group, within)
-                if not wanted.any():
+                    chosen = _inside(opened, group, within)
+                if only is not None:
+                    first, last = np.searchsorted(only, (start - count, start))
+                    chosen = np.zeros(count, np.bool_)
+                    chosen[only[first:last] - (start - count)] = True
+                if chosen is not None and not chosen.any():
                     continue
                 table = opened.read_row_group(group, columns=here, use_threads=False)
-                if 2 * int(wanted.sum()) < len(wanted):
-                    table, places = table.filter(pa.array(wanted)), places[wanted]
-                    wanted = np.ones(len(places), np.bool_)
-                found.append(Picked(_shaped(table, used, columns, coded), places, wanted))
+                if chosen is not None and not chosen.all():
+                    table, places = table.filter(pa.array(chosen)), places[chosen]
+                found.append(Picked(_shaped(table, used, columns, coded), places))
         return found
 
     def _outside(self, group: int, within: ColumnRange) -> bool:
@@ -232,6 +276,8 @@ class _Slice:
             return False
         statistics = self.metadata.row_group(group).column(position).statistics
         if statistics is None or not statistics.has_min_max:
+            return False
+        if within.low <= 0 and not (statistics.has_null_count and statistics.null_count == 0):
             return False
         return bool(statistics.max < within.low or statistics.min > within.high)
 
@@ -242,15 +288,6 @@ def _values(chunk: Any) -> int:
     if statistics is None or not statistics.has_null_count:
         return int(chunk.num_values)
     return int(chunk.num_values - statistics.null_count)
-
-
-def _kept(places: Places, without: Places) -> Flags:
-    """Which of consecutive places are not among the sorted ones to leave out?"""
-    keep = np.ones(len(places), np.bool_)
-    if len(places):
-        first, last = np.searchsorted(without, (places[0], places[-1] + 1))
-        keep[without[first:last] - places[0]] = False
-    return keep
 
 
 def _inside(opened: Any, group: int, within: ColumnRange) -> Flags:
@@ -339,9 +376,12 @@ def _recoded(
     indices = column.indices
     if not indices.null_count:
         return pa.DictionaryArray.from_arrays(pa.array(codes[np.asarray(indices)]), dictionary)
-    empty = np.asarray(indices.is_null())
-    again = pa.array(codes[np.asarray(indices.fill_null(0))], mask=empty)
-    return pa.DictionaryArray.from_arrays(again, dictionary)
+    present, _ = indices.buffers()
+    again = pa.py_buffer(codes[np.asarray(indices.fill_null(0))])
+    if indices.offset:
+        present = indices.is_valid().buffers()[1]
+    array = pa.Array.from_buffers(pa.int32(), len(indices), [present, again], indices.null_count)
+    return pa.DictionaryArray.from_arrays(array, dictionary)
 
 
 def _compact(column: pa.DictionaryArray) -> pa.DictionaryArray:
@@ -350,8 +390,9 @@ def _compact(column: pa.DictionaryArray) -> pa.DictionaryArray:
 
     size = len(column.dictionary)
     present = column.indices.drop_null() if column.indices.null_count else column.indices
-    counts = np.bincount(np.asarray(present), minlength=size)
-    used = np.flatnonzero(counts)
+    stands = np.zeros(size, np.bool_)
+    stands[np.asarray(present)] = True
+    used = np.flatnonzero(stands)
     if len(used) == size:
         return column
     renumbered = np.zeros(max(size, 1), np.int32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -277,3 +277,39 @@ def test_files_are_those_of_the_plain_queries(
     of_files = bench.engine.connection.execute("select * from written").fetchall()
     of_queries = bench.engine.connection.execute(queries.query_text(plain), {"day": FIRST}).fetchall()
     assert of_files == of_queries
+
+
+def test_no_row_is_lost_between_buckets(
+    emptied: Callable[[], Workbench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows without a learner lie in no bucket by their key, copies of one event in several."""
+    rows = [landed_row(number, NOON, 2**63 + number * 2**59, event_id=f"e{number}") for number in range(1, 9)]
+    rows += [{**row, "row_number": 20 + number} for number, row in enumerate(rows)]
+    rows += [
+        {**landed_row(40 + learner, NOON, 2**63 + learner * 2**59), "event_id": "e1"} for learner in (3, 8)
+    ]
+    broken = [landed_row(60 + number, NOON, 2**63) for number in range(3)]
+    rows += [{**row, "learner_key": None, "learner_id": None} for row in broken]
+    counts: list[Mapping[str, object]] = []
+    fates: list[dict[int, str]] = []
+    tables: list[list[tuple[object, ...]]] = []
+    for buckets in (1, 4):
+        monkeypatch.setattr(event_files, "BUCKET_ROWS", 1 if buckets > 1 else 1_000_000)
+        monkeypatch.setattr(event_files, "MOST_BUCKETS", buckets)
+        bench = emptied()
+        land_rows(bench, rows)
+        conform(bench, Window.of(FIRST, FIRST))
+        written = bench.lake.manifest("events", event_day(FIRST))
+        assert written is not None
+        assert len(written.files) == buckets
+        counts.append(written.facts)
+        fates.append(settled(bench))
+        tables.append(rows_of(bench, "events", "*"))
+    by_source = counts[0]["by_source"]
+    assert isinstance(by_source, dict)
+    parts = by_source["canonical"]
+    assert parts["landed"] == len(rows) == 21
+    assert (parts["kept"], parts["retry"], parts["excluded"], parts["quarantined"]) == (8, 7, 0, 6)
+    assert counts[0] == counts[1]
+    assert tables[0] == tables[1]
+    assert fates[0] == fates[1]
