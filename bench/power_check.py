@@ -378,7 +378,7 @@ def kinds() -> list[Kind]:
             "share in classes of 20, sizes vary by 0.5",
             units_for(Proportion(0.4, "unpooled"), unequal, effect=0.15),
             _classes(share=True),
-            3,
+            2,
         ),
         Kind(
             "three arms against control (Bonferroni)",
@@ -406,9 +406,9 @@ def kinds() -> list[Kind]:
             units_for_margin(Mean(1.0, 1.0), plain, margin=0.05, harm="increase", baseline=4.0),
             _relative_margin(4.0),
         ),
-        Kind("4 looks, O'Brien-Fleming", several(obrien.inflation), _looks(obrien.critical, 4), 4),
-        Kind("4 looks, Pocock", several(pocock.inflation), _looks(pocock.critical, 4), 4),
-        Kind("10 looks, always valid", several(always.inflation), _looks(None, 10), 8),
+        Kind("4 looks, O'Brien-Fleming", several(obrien.inflation), _looks(obrien.critical, 4)),
+        Kind("4 looks, Pocock", several(pocock.inflation), _looks(pocock.critical, 4)),
+        Kind("10 looks, always valid", several(always.inflation), _looks(None, 10), 2),
     ]
 
 

@@ -19,6 +19,7 @@ from exp_pipeline.stats.variance_components import VarianceComponents, variance_
 FloatArray = NDArray[np.float64]
 # Fewer units than this tell a level and a spread too roughly to plan with.
 FEWEST_UNITS = 10
+NO_COVARIATE = "no covariate was known before the history's units were first seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def baseline_of(units: MetricUnits, *, clustered: bool) -> Baseline | NoBaseline
     elif covariates is not None:
         gain = _explained(values, covariates)
     if covariates is None and units.covariates == () and metric.estimand != "quantile":
-        notes.append("no covariate was known before the history's units were first seen")
+        notes.append(NO_COVARIATE)
     return Baseline(
         mean=found.value * scale,
         sd=None if share else found.sd * scale,

@@ -252,10 +252,11 @@ def design_of(
     brief, baseline = question.brief, question.baseline
     clustered = is_clustered(brief)
     reduction = 1.0 - (1.0 - baseline.variance_reduction) * (1.0 - gain)
-    if gain and clustered and baseline.adjusted_icc is not None:
-        # What is left of the likeness within clusters, in the proportion that history shows.
-        known = baseline.icc or 0.0
-        icc = max(baseline.adjusted_icc, 0.0) * (icc / known if known > 0.0 else 1.0)
+    known, left = baseline.icc or 0.0, baseline.adjusted_icc or 0.0
+    if gain and clustered and known > 0.0 and left > 0.0:
+        # What is left of the likeness within clusters, in the proportion that history shows; an estimate
+        # below zero is chance and takes nothing off.
+        icc *= left / known
     return Design(
         alpha=brief.alpha,
         power=brief.power,

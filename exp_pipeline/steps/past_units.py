@@ -80,14 +80,14 @@ def past_days(bench: Workbench, brief: Brief) -> PastDays:
     return PastDays(Window(min(days), brief.start), len(days), lacking)
 
 
-def past_units(bench: Workbench, brief: Brief, window: Window) -> PastUnits:
+def past_units(bench: Workbench, brief: Brief, window: Window, first: date | None = None) -> PastUnits:
     """Make the brief's dataset from the days of `window`, by the queries that will make the real one.
 
-    The first days are kept as the days before assignment, as far as there are more than enrolment and the
-    longest metric window need.
+    first: from when on units are taken as if assigned; the days before it are those before assignment. Where
+    None, as many are kept for that as there are more than enrolment and the longest metric window need.
     """
     engine, catalog = bench.engine, bench.catalog
-    first = _first_assigned(bench, brief, window)
+    first = _first_assigned(bench, brief, window) if first is None else first
     _history_days(bench, brief, window)
     seen, learners = _seen(bench, brief)
     bench.read_days("learner_days", "learner_days", window)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from exp_pipeline.analysis.baselines import Baseline, NoBaseline, baseline_of
+from exp_pipeline.analysis.baselines import NO_COVARIATE, Baseline, NoBaseline, baseline_of
 from exp_pipeline.analysis.duration import DurationPlan, is_clustered, power_plan
 from exp_pipeline.analysis.guardrail_plans import GuardrailPlan, guardrail_plan
 from exp_pipeline.analysis.planning import Gap, Readiness, readiness
 from exp_pipeline.analysis.units import frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.stats.power_enrolment import EnrolmentCurve, enrolment_curve
-from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.drawn import draw_of
 from exp_pipeline.steps.experiment import brief_of, last_day
 from exp_pipeline.steps.past_units import PastUnits, days_needed, past_days, past_units
@@ -54,6 +54,8 @@ def history_of(bench: Workbench, brief: Brief) -> History:
         return History(0, 0, None, None, None, lacking=found.lacking, no_baseline="there is no history yet")
     past = past_units(bench, brief, found.window)
     baselines = _baselines(bench, brief, past)
+    if brief.variance_reduction.method != "none" and past.first_assigned == found.window.first:
+        baselines = _with_gain(bench, brief, found.window, baselines)
     primary = baselines[brief.primary]
     # New units a day: everybody seen in the history is met once when an experiment opens.
     share = bench.catalog.limits_of(brief).share(brief.name)
@@ -84,6 +86,38 @@ def _baselines(bench: Workbench, brief: Brief, past: PastUnits) -> dict[str, Bas
         for name in brief.metric_names()
         if name in metrics
     }
+
+
+def _with_gain(
+    bench: Workbench, brief: Brief, window: Window, baselines: Mapping[str, Baseline | NoBaseline]
+) -> dict[str, Baseline | NoBaseline]:
+    """The baselines with the help of covariates told from the second half of a short history.
+
+    Levels and spreads need all of a short history, so no day of it lies before assignment; a share of
+    variance depends less on how long units were followed.
+    """
+    half = len(window.days()) // 2
+    if not half:
+        return dict(baselines)
+    later = _baselines(bench, brief, past_units(bench, brief, window, window.first + half * DAY))
+    found: dict[str, Baseline | NoBaseline] = {}
+    for name, one in baselines.items():
+        other = later.get(name)
+        if isinstance(one, Baseline) and isinstance(other, Baseline) and other.gain is not None:
+            told = (
+                f"the help of covariates is that seen in the last {len(window.days()) - half} days of history"
+            )
+            notes = (*(note for note in one.notes if note != NO_COVARIATE), told)
+            one = replace(one, gain=other.gain, adjusted_icc=_left_of_icc(one, other), notes=notes)
+        found[name] = one
+    return found
+
+
+def _left_of_icc(whole: Baseline, later: Baseline) -> float | None:
+    """The whole history's ICC, less what covariates took off the later days' own."""
+    if whole.icc is None or later.icc is None or later.adjusted_icc is None or later.icc <= 0.0:
+        return None
+    return whole.icc * later.adjusted_icc / later.icc
 
 
 def _curve(brief: Brief, past: PastUnits, share: float) -> EnrolmentCurve | None:
