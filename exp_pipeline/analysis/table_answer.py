@@ -265,15 +265,18 @@ def _by_cluster(
     if nameless:
         notes.append(f"{nameless:,} rows have no {cluster} and do not count")
     estimates = EffectRows(question.level)
-    attrition = []
     by_arm = _rows_by_arm(cells)
-    for place, (asked, found) in enumerate(zip(outcomes, cells.outcomes, strict=True)):
-        outcome = _row_outcome(frame, asked, found.outcome.estimand)
-        assignment_effects(rows, outcome, pairs, estimates)
+    asked = [
+        _row_outcome(frame, one, found.outcome.estimand)
+        for one, found in zip(outcomes, cells.outcomes, strict=True)
+    ]
+    assignment_effects(rows, asked, pairs, estimates)
+    attrition = []
+    for place, outcome in enumerate(asked):
         p = smallest_attrition_p(rows, outcome, pairs[: len(cells.arms) - 1])
         missing = _missing_by_arm(cells, place)
         attrition.append(
-            attrition_row(asked.name, cells.arms, by_arm, missing, p_clustered=p, clustered=True)
+            attrition_row(outcome.name, cells.arms, by_arm, missing, p_clustered=p, clustered=True)
         )
     randomised = clusters_by_arm(rows)
     mixed = sum(randomised.values()) - np.unique(rows.cluster[(rows.cluster >= 0) & (rows.arm >= 0)]).size

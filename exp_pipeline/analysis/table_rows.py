@@ -15,6 +15,7 @@ from exp_pipeline.stats.adjustment import fill_missing
 from exp_pipeline.stats.clusters import clustered_difference
 from exp_pipeline.stats.compliance import ComplierEffect, complier_effect
 from exp_pipeline.stats.many import Answer
+from exp_pipeline.stats.many_clusters import many_clustered_differences
 from exp_pipeline.stats.multiplicity import holm
 from exp_pipeline.stats.results import Effect, NotEstimable
 
@@ -78,14 +79,31 @@ class ComplianceRow:
 
 
 def assignment_effects(
-    table: RowTable, outcome: RowOutcome, pairs: Sequence[tuple[str, str]], rows: EffectRows
+    table: RowTable, outcomes: Sequence[RowOutcome], pairs: Sequence[tuple[str, str]], rows: EffectRows
 ) -> None:
     """Write the effects of assignment with standard errors by cluster, overall and by segment.
 
-    Rows without an outcome, an arm or a cluster do not count here (attrition is told elsewhere).
+    Rows without an outcome, an arm or a cluster do not count here (attrition is told elsewhere). Outcomes
+    that are there for the same rows share one design and one set of sums by cluster.
     """
-    for part, labels in _parts(table, outcome, pairs):
-        rows.add([part.assigned(rows.level)], labels)
+    parts = [list(_parts(table, outcome, pairs)) for outcome in outcomes]
+    answers: dict[tuple[int, int], Answer] = {}
+    alike: dict[tuple[int, bytes], list[int]] = {}
+    for place, found in enumerate(parts):
+        for number, (part, _) in enumerate(found):
+            if outcomes[place].denominator is not None:
+                answers[place, number] = part.assigned(rows.level)
+            else:
+                alike.setdefault((number, part.kept.tobytes()), []).append(place)
+    for (number, _), places in alike.items():
+        first = parts[places[0]][number][0]
+        for place, answer in zip(
+            places, first.assigned_all([outcomes[place] for place in places], rows.level), strict=True
+        ):
+            answers[place, number] = answer
+    for place, found in enumerate(parts):
+        for number, (_, labels) in enumerate(found):
+            rows.add([answers[place, number]], labels)
 
 
 def compliance_effects(
@@ -185,6 +203,18 @@ class _Part:
             level=level,
         )
         return _named(answer, self.names)
+
+    def assigned_all(self, outcomes: Sequence[RowOutcome], level: float) -> tuple[Answer, ...]:
+        """As `assigned`, for outcomes that are all there for the rows of this part."""
+        found = many_clustered_differences(
+            [one.values[self.kept] for one in outcomes],
+            self.table.arm[self.kept] == self.treated,
+            self.table.cluster[self.kept],
+            covariates=None if self.covariates is None else self.covariates[self.kept],
+            strata=self._strata(self.kept),
+            level=level,
+        )
+        return tuple(_named(answer, self.names) for answer in found)
 
     def received(self, level: float) -> ComplierEffect | NotEstimable:
         dose = self.table.received
