@@ -194,6 +194,16 @@ def test_days_before_the_first_assigned_tell_what_covariates_take_off(bench: Wor
     assert history.baseline.gain is not None
 
 
+def test_a_short_history_still_tells_the_help_of_covariates(bench: Workbench) -> None:
+    # Without a window a metric is followed as long as the experiment runs, so no day is left before.
+    brief = brief_of("mean_objectives", end=START + 60 * DAY)
+    history = history_of(bench, brief)
+    assert history.first_assigned == world.FIRST
+    assert history.baseline is not None
+    assert history.baseline.gain is not None
+    assert any("last 13 days of history" in note for note in history.baseline.notes)
+
+
 def test_the_same_history_gives_the_same_plan_and_leaves_no_table_behind(bench: Workbench) -> None:
     brief = brief_of("accuracy", "p90", guardrails=(Guardrail(metric="kept", margin=0.1),))
     tables = "select table_name from information_schema.tables order by all"
