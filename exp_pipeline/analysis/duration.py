@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+from exp_pipeline.analysis.arrivals import WEEK, Arrivals, arrivals_of
 from exp_pipeline.analysis.baselines import Baseline
 from exp_pipeline.analysis.power_achieved import absolute_size
 from exp_pipeline.model.brief import Brief
@@ -20,9 +20,6 @@ from exp_pipeline.stats.spending import Spending
 
 ICC_FACTORS = (0.0, 0.5, 1.0, 1.5, 2.0)
 MDE_FACTORS = (0.5, 1.0, 2.0)
-# A search for the last day of enrolment ends here: nobody runs an experiment for ten years.
-_LONGEST_DAYS = 3650
-_WEEK = 7
 _MOST_ROWS = 26
 # A gain smaller than this is not worth a column of its own.
 _SMALLEST_GAIN = 0.01
@@ -117,29 +114,6 @@ class Question:
         return 1.0 if self.metric.direction == "increase" else -1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Arrivals:
-    """How many units the experiment has enrolled after so many days; `length` days are known."""
-
-    enrolled: Callable[[int], float]
-    length: int
-    window: int
-
-    def counted(self, days: int) -> float:
-        """How many have had their whole window when the experiment stops after so many days?"""
-        return self.enrolled(days - self.window + 1)
-
-    def days_for(self, units: float) -> int | None:
-        """Whole weeks, in days, until so many units have had their window; None where they never come."""
-        if self.enrolled(self.length) < units:
-            return None
-        low, high = 0, self.length
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.enrolled(middle) >= units else (middle, high)
-        return _WEEK * math.ceil((high + self.window - 1) / _WEEK)
-
-
 def is_clustered(brief: Brief) -> bool:
     """Are whole clusters randomised, and units within them analysed?"""
     return brief.randomisation_unit != brief.analysis_unit
@@ -185,7 +159,7 @@ def power_plan(
         clusters_per_arm=plan.clusters_per_arm,
         units_total=plan.units_total,
         days=days,
-        weeks=days // _WEEK if days is not None else None,
+        weeks=days // WEEK if days is not None else None,
         end=end,
         reachable=reachable,
         note=_note(brief, arrivals, end, curve),
@@ -293,23 +267,6 @@ def _sizes(question: Question, mde: float, icc: float, gain: float = 0.0) -> _Si
     )
 
 
-def arrivals_of(
-    brief: Brief, units_per_day: float | None, curve: EnrolmentCurve | None, window: int
-) -> Arrivals | None:
-    """How many units has the experiment enrolled by each day? None where nobody knows."""
-    if curve is not None:
-        return Arrivals(lambda days: brief.traffic * curve.units(days), len(curve.cumulative), window)
-    rate = brief.expected_units_per_day if units_per_day is None else units_per_day
-    if rate is None or rate <= 0.0:
-        return None
-    shut = sorted((day - brief.start).days for day in set(brief.blackout_days))
-
-    def enrolled(days: int) -> float:
-        return rate * brief.traffic * max(days - sum(1 for closed in shut if 0 <= closed < days), 0)
-
-    return Arrivals(enrolled, _LONGEST_DAYS, window)
-
-
 def _row(question: Question, arrivals: Arrivals, mde: float, days: int) -> DayRow:
     """What could be found when the experiment stops after so many days, in its weakest comparison?"""
     brief = question.brief
@@ -336,8 +293,8 @@ def _row(question: Question, arrivals: Arrivals, mde: float, days: int) -> DayRo
 def _by_day(
     question: Question, arrivals: Arrivals, mde: float, length: int, days: int | None
 ) -> tuple[DayRow, ...]:
-    last = min(max(length, days or 0), _MOST_ROWS * _WEEK, arrivals.length)
-    stops = sorted({*range(_WEEK, last + 1, _WEEK), min(length, arrivals.length)})
+    last = min(max(length, days or 0), _MOST_ROWS * WEEK, arrivals.length)
+    stops = sorted({*range(WEEK, last + 1, WEEK), min(length, arrivals.length)})
     return tuple(_row(question, arrivals, mde, stop) for stop in stops)
 
 

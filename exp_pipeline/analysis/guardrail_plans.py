@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from exp_pipeline.analysis.arrivals import arrivals_of
 from exp_pipeline.analysis.baselines import Baseline, NoBaseline
-from exp_pipeline.analysis.duration import Question, arrivals_of, design_of, outcome_of, question_of
+from exp_pipeline.analysis.duration import Question, design_of, outcome_of, question_of
 from exp_pipeline.model.brief import Brief, Guardrail
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.stats.power_enrolment import EnrolmentCurve

@@ -8,7 +8,7 @@ from typing import Literal
 
 from exp_pipeline.stats.power import PowerPlan, effect_for, power_for, units_for
 from exp_pipeline.stats.power_design import Design
-from exp_pipeline.stats.power_outcomes import Errors, Mean, Outcome
+from exp_pipeline.stats.power_outcomes import Errors, Outcome
 
 Harm = Literal["increase", "decrease"]
 
@@ -127,10 +127,3 @@ def margin_for(
 
 def _one_sided(design: Design) -> Design:
     return replace(design, two_sided=False)
-
-
-def spread_of(outcome: Outcome) -> float:
-    """What is one unit's standard deviation in control, whatever the outcome?"""
-    if isinstance(outcome, Mean):
-        return outcome.sd
-    return outcome.errors(0.0, 1.0, math.inf).se
