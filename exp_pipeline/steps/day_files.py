@@ -14,6 +14,7 @@ from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
 from exp_pipeline.store.engine import Engine, quote, text_literal
 from exp_pipeline.store.lake import Manifest, NewFile
+from exp_pipeline.store.row_files import RowFile
 
 # Long windows are cut into pieces of this many days, so that a year needs no more memory than a fortnight.
 PIECE_DAYS = 14
@@ -88,30 +89,33 @@ def write_days(
     days: Sequence[date],
     started: float,
     *,
-    more: Sequence[str] = (),
+    more: Mapping[str, str] | None = None,
     schema_version: str | None = None,
     facts: Mapping[date, Mapping[str, object]] | None = None,
 ) -> list[Written]:
-    """Write a built table, in its order, day by day; `more` names columns beyond those of its contract."""
-    columns = ", ".join(quote(name) for name in (*table_columns(table), *more))
+    """Write a built table, in its order, day by day; `more` has columns beyond those of its contract.
+
+    Arrow writes the files: their bytes depend on their own rows alone (see `write_alone`), in half the time.
+    """
+    kinds = table_columns(table) | dict(more or {})
+    columns = ", ".join(quote(name) for name in kinds)
     written = []
     for day in days:
-        path = bench.lake.staging(table, event_day(day))
-        rows = write_alone(
-            bench.engine,
-            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date",
-            path,
-        )
-        file = NewFile(path, "all", rows)
-        written.append(
-            bench.commit(
-                table,
-                event_day(day),
-                [file],
-                started,
-                schema_version=schema_version,
-                facts=(facts or {}).get(day),
+        rows = bench.engine.connection.sql(
+            f"select {columns} from {quote(built)} where event_date = {text_literal(day.isoformat())}::date"
+        ).to_arrow_table()
+        with bench.staged(table, event_day(day)) as path:
+            with RowFile(path, kinds) as file:
+                file.add_table(rows)
+            written.append(
+                bench.commit(
+                    table,
+                    event_day(day),
+                    [NewFile(path, "all", file.rows)],
+                    started,
+                    schema_version=schema_version,
+                    facts=(facts or {}).get(day),
+                )
             )
-        )
         started = time.monotonic()
     return written

@@ -6,16 +6,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 from sqlglot import exp
 
 from exp_pipeline.model.metrics import Measure, definitions
 from exp_pipeline.steps.behaviour import event_measures, measure_version, session_measures
 from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day
-from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
+from exp_pipeline.steps.day_files import CHUNK_EVENTS, chunks, side_by_side, write_days
 from exp_pipeline.steps.exposure import build_units
 from exp_pipeline.steps.origins import recording, unit_digests
 from exp_pipeline.steps.recorded import recorded_definitions
+from exp_pipeline.store.engine import quote
 from exp_pipeline.store.lake import Manifest
 from exp_pipeline.transform import measures as measure_sql
 from exp_pipeline.transform import queries
@@ -84,6 +86,7 @@ def _texts(bench: Workbench) -> _Texts:
             "parts": [exp.column(measure.name, table="l", quoted=True) for measure in over_events],
             "rests": [exp.column(measure.name, table="p", quoted=True) for measure in over_events],
             "event_sums": [measure_sql.added_up(measure, "s") for measure in over_events],
+            "alone": [measure_sql.alone(measure, "s") for measure in over_events],
             "session_sums": [measure_sql.over_rows(measure) for measure in over_sessions],
             "columns": [
                 measure_sql.of_a_day(measure, "e" if measure.over == "events" else "s")
@@ -104,16 +107,11 @@ def _write_days(bench: Workbench, days: Sequence[date], texts: _Texts) -> list[W
     engine, window = bench.engine, Window.of(days[0], days[-1])
     over_events = event_measures(bench)
     parts = bench.read_days(
-        "learner_days", "learner_days", window, more=measure_sql.column_types(over_events)
+        "all_learner_days", "learner_days", window, more=measure_sql.column_types(over_events)
     )
-    bench.read_days("sessions", "sessions", window)
-    engine.build("cut_stretches", texts.cut_stretches)
-    cut = engine.connection.execute("select distinct event_date from cut_stretches order by all").fetchall()
-    bench.read("events", "events", bench.lake.manifests("events", [event_day(row[0]) for row in cut]))
-    engine.build("rests", texts.rests)
-    engine.build("built_unit_days", texts.unit_days)
+    bench.read_days("all_sessions", "sessions", window)
+    _build(bench, texts, _shares(bench, window))
     everything = measure_sql.in_order((*over_events, *session_measures(bench)))
-    names = [measure.name for measure in everything]
     over_sessions = definitions(session_measures(bench))
     facts = {
         day_of(part.partition): {"measures": {**_as_made(part, over_events), **over_sessions}}
@@ -125,13 +123,48 @@ def _write_days(bench: Workbench, days: Sequence[date], texts: _Texts) -> list[W
         "built_unit_days",
         days,
         started,
-        more=names,
+        more=measure_sql.column_types(everything),
         schema_version=texts.version,
         facts=facts,
     )
-    for name in ("cut_stretches", "rests", "built_unit_days"):
-        engine.drop(name)
+    engine.drop("built_unit_days")
     return written
+
+
+def _shares(bench: Workbench, window: Window) -> int:
+    """Into how many parts of its learners a large day is cut: it needs no more memory than a small one."""
+    manifests = bench.lake.manifests("events", [event_day(day) for day in window.days()])
+    return max(1, -(-sum(manifest.rows for manifest in manifests) // CHUNK_EVENTS))
+
+
+def _build(bench: Workbench, texts: _Texts, shares: int) -> None:
+    """Keep the days' rows in the engine, as `built_unit_days`, summed up part of the learners by part."""
+    engine, edges = bench.engine, [2**64 * number // shares for number in range(shares + 1)]
+    for number, (first, end) in enumerate(pairwise(edges)):
+        for name in ("learner_days", "sessions"):
+            own = f"select * from {quote('all_' + name)}"
+            # Files are sorted by learner, so that each is read once.
+            engine.view(
+                name, own if shares == 1 else f"{own} where learner_key between {first} and {end - 1}"
+            )
+        engine.build("cut_stretches", texts.cut_stretches)
+        cut = engine.connection.execute(
+            "select distinct event_date from cut_stretches order by all"
+        ).fetchall()
+        bench.read("events", "events", bench.lake.manifests("events", [event_day(row[0]) for row in cut]))
+        engine.build("rests", texts.rests)
+        engine.build("unit_days_of_part" if shares > 1 else "built_unit_days", texts.unit_days)
+        if number == 0 and shares > 1:
+            engine.build("parts_of_unit_days", "select * from unit_days_of_part")
+        elif shares > 1:
+            engine.connection.execute("insert into parts_of_unit_days select * from unit_days_of_part")
+    if shares > 1:
+        engine.build(
+            "built_unit_days",
+            "select * from parts_of_unit_days order by event_date, experiment, version, unit_key",
+        )
+    for name in ("cut_stretches", "rests", "unit_days_of_part", "parts_of_unit_days"):
+        engine.drop(name)
 
 
 def _as_made(parts: Manifest, over_events: Sequence[Measure]) -> dict[str, str]:

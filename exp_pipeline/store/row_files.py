@@ -113,6 +113,14 @@ class RowFile:
         if self._waiting >= ROW_GROUP_ROWS:
             self._flush(everything=False)
 
+    def add_table(self, rows: pa.Table) -> None:
+        """Add the rows of an Arrow table that has all columns of the file."""
+        columns = {}
+        for field in self._schema:
+            column = rows.column(field.name).combine_chunks()
+            columns[field.name] = column if column.type == field.type else column.cast(field.type)
+        self.add(columns, rows.num_rows)
+
     def _flush(self, *, everything: bool) -> None:
         """Write row groups of a fixed number of rows, so that it does not tell how rows were added."""
         if not self._kept:

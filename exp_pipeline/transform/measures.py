@@ -164,6 +164,21 @@ def added_up(measure: Measure, table: str) -> exp.Expr:
     return value.as_(measure.name, quoted=True)
 
 
+def alone(measure: Measure, table: str) -> exp.Expr:
+    """A measure's column as `added_up` gives it where a group has one row."""
+    column: exp.Expr = exp.column(measure.name, table=table, quoted=True)
+    if measure.aggregate == "count":
+        column = exp.cast(exp.func("coalesce", column, exp.Literal.number(0)), "bigint")
+    elif measure.aggregate == "sum":
+        column = exp.cast(exp.cast(column, EXACT), "double")
+    elif measure.aggregate in ("distinct", "values", "histogram"):
+        empty = exp.cast(
+            exp.Array(expressions=[]), exp.DataType.build(column_type(measure), dialect="duckdb")
+        )
+        column = exp.func("coalesce", column, empty)
+    return column.as_(measure.name, quoted=True)
+
+
 def of_a_day(measure: Measure, table: str) -> exp.Expr:
     """A measure's column of one unit and day; no activity is a count of 0, and nothing else."""
     value: exp.Expr = exp.column(measure.name, table=table, quoted=True)

@@ -12,6 +12,7 @@ from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
+from exp_pipeline.steps import facts
 from exp_pipeline.steps.behaviour import build_learner_days, build_turns
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.daily import judge_guardrails, judge_sample_ratios
@@ -89,7 +90,9 @@ def run_chain(bench: Workbench, *, day_by_day: bool = False) -> None:
             step(bench, window)
 
 
-def test_the_same_bytes_in_one_run_and_day_by_day(opened: Opened, moved: Mapping[str, Brief]) -> None:
+def test_the_same_bytes_in_one_run_and_day_by_day(
+    opened: Opened, moved: Mapping[str, Brief], monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, parts = landed_world(opened, "whole", moved), landed_world(opened, "parts", moved)
     run_chain(whole)
     once = lake_bytes(whole.home)
@@ -97,6 +100,10 @@ def test_the_same_bytes_in_one_run_and_day_by_day(opened: Opened, moved: Mapping
     assert [check_sorted(whole, day) for day in WINDOW.days()] == [0] * DAYS
     for step in (conform, build_learner_days, build_sessions, build_unit_days):
         step(whole, WINDOW)
+    assert lake_bytes(whole.home) == once
+    # A large day is summed up a part of its learners at a time.
+    monkeypatch.setattr(facts, "CHUNK_EVENTS", 100)
+    build_unit_days(whole, WINDOW)
     assert lake_bytes(whole.home) == once
     run_chain(parts, day_by_day=True)
     other = lake_bytes(parts.home)

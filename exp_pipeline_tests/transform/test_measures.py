@@ -48,12 +48,32 @@ def columns(expressions: list[str]) -> str:
     return ", ".join(expressions)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_parts_add_up_to_the_whole(engine: Engine, seed: int) -> None:
-    rows = draw(seed)
+def offer_rows(engine: Engine, rows: list[tuple[object, ...]]) -> None:
     kinds = "unit int, day int, part int, counts boolean, v double, word varchar, occurred_at timestamp"
     engine.connection.execute(f"create or replace temp table e ({kinds})")
     engine.connection.executemany("insert into e values (?, ?, ?, ?, ?, ?, ?)", [list(row) for row in rows])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_part_added_up_is_that_part_alone(engine: Engine, seed: int) -> None:
+    offer_rows(engine, draw(seed))
+    over = columns([measure_sql.over_rows(measure).sql("duckdb") for measure in MEASURES])
+    engine.build("parts", f"select unit, day, part, {over} from e group by all")
+    # As from a file that is older than the measures.
+    typed = columns([f"null::{measure_sql.column_type(one)}" for one in MEASURES])
+    engine.connection.execute(f"insert into parts select 9, 9, 9, {typed}")
+    up = columns([measure_sql.added_up(measure, "p").sql("duckdb") for measure in MEASURES])
+    alone = columns([measure_sql.alone(measure, "p").sql("duckdb") for measure in MEASURES])
+    added = engine.frame(f"select unit, day, part, {up} from parts as p group by all order by all")
+    told = engine.frame(f"select unit, day, part, {alone} from parts as p order by all")
+    assert told.equals(added)
+    assert told.schema == added.schema
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_parts_add_up_to_the_whole(engine: Engine, seed: int) -> None:
+    rows = draw(seed)
+    offer_rows(engine, rows)
     over = columns([measure_sql.over_rows(measure).sql("duckdb") for measure in MEASURES])
     engine.build("parts", f"select unit, day, part, {over} from e group by all")
     up = [
