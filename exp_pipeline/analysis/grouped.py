@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exp_pipeline.analysis.covariate_sums import CovariateSums
-from exp_pipeline.analysis.table_source import CHUNK_ROWS, TableSource
+from exp_pipeline.analysis.table_source import CHUNK_ROWS, MISSING_LABELS, TableSource
 from exp_pipeline.stats.moments_table import Grouping, MomentsTable
 
 FloatArray = NDArray[np.float64]
@@ -188,11 +188,16 @@ def _keys(source: TableSource, arm: str, segments: Sequence[str], strata: Sequen
         for place, column in enumerate(columns):
             key = source.key(part, column)
             known = labels[place]
-            if place and (key.codes < 0).any():
-                known.setdefault(UNKNOWN, len(known))
-            here = [known.setdefault(label, len(known)) for label in key.labels]
+            empty = [label.strip().lower() in MISSING_LABELS for label in key.labels]
+            missing = -1
+            if place and (any(empty) or (key.codes < 0).any()):
+                missing = known.setdefault(UNKNOWN, len(known))
+            here = [
+                missing if none else known.setdefault(label, len(known))
+                for label, none in zip(key.labels, empty, strict=True)
+            ]
             # The last entry answers for -1.
-            lookup = np.array([*here, known[UNKNOWN] if place and UNKNOWN in known else -1], dtype=np.int64)
+            lookup = np.array([*here, missing], dtype=np.int64)
             coded.append(lookup[key.codes])
         parts.append(coded)
     ordered = [_natural(known) for known in labels]

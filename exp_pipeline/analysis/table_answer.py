@@ -113,6 +113,13 @@ def answer_of_frame(frame: pl.DataFrame, question: TableQuestion, table: str) ->
     require_columns(question, frame.columns, table)
     notes: list[str] = []
     numbers, covariates = numeric_frame(frame, question, table)
+    # Keys as text, so that what says "missing" is missing wherever it is looked at.
+    keys = dict.fromkeys((question.arm, *question.segments, *question.strata))
+    numbers = numbers.with_columns(
+        as_labels(frame, (column,)).alias(column)
+        for column in keys
+        if column not in covariates and frame[column].dtype == pl.String
+    )
     numbers = numbers.with_columns(as_labels(frame, (question.arm,)).alias(question.arm))
     numbers, outcomes = _weighted(numbers, question, table, notes)
     cluster = question.cluster or _unit_as_cluster(numbers, question, notes)

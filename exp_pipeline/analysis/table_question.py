@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from exp_pipeline.analysis.table_source import text_of
+from exp_pipeline.analysis.table_source import MISSING_LABELS, text_of
 from exp_pipeline.model.errors import Problem, SpecError
 
 FloatArray = NDArray[np.float64]
@@ -139,10 +139,13 @@ def as_numbers(frame: pl.DataFrame, column: str, option: str, table: str) -> Flo
 
 
 def as_labels(frame: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
-    """Values of one or several columns as text; null where the only column is empty."""
+    """Values of one or several columns as text; null where the only column says that it is missing."""
     if len(columns) == 1:
         values = text_of(frame[columns[0]])
-        return values.set(values.str.strip_chars().str.len_chars() == 0, None).alias("label")
+        if frame[columns[0]].dtype == pl.String:
+            empty = values.str.strip_chars().str.to_lowercase().is_in(MISSING_LABELS).fill_null(True)
+            values = values.set(empty, None)
+        return values.alias("label")
     parts = [
         text_of(frame[column]).fill_null("unknown").alias(f"part{place}")
         for place, column in enumerate(columns)

@@ -97,6 +97,9 @@ def assignment_effects(
                 alike.setdefault((number, part.kept.tobytes()), []).append(place)
     for (number, _), places in alike.items():
         first = parts[places[0]][number][0]
+        if len(places) == 1:
+            answers[places[0], number] = first.assigned(rows.level)
+            continue
         for place, answer in zip(
             places, first.assigned_all([outcomes[place] for place in places], rows.level), strict=True
         ):

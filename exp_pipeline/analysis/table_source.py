@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+# What stands in a text column where there is nothing. "None" may be an arm's name.
+MISSING_LABELS = ("", "na", "n/a", "nan", "null")
 # Fits the caches of one core, so that sorting a column by group stays fast.
 CHUNK_ROWS = 65_536
 

@@ -79,6 +79,7 @@ def _tell_checks(answer: TableAnswer) -> None:
 def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
     tested = any(row["test"] is not None for row in rows)
     split = any(row["segment"] is not None for row in rows)
+    several = len({row["control"] for row in rows}) > 1 and not tested
     columns = [
         *(["test"] if tested else []), "outcome", *(["segment"] if split else []), "arm", "n", "effect",
         "interval", "se", "p", "p adj.", "relative", "method",
@@ -91,7 +92,7 @@ def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
                 *([row["test"]] if tested else []),
                 row["outcome"],
                 *([segment] if split else []),
-                row["arm"] if row["question"] == "assignment" else f"{row['arm']} (received)",
+                _arm(row, several=several),
                 f"{row['n_treatment']} / {row['n_control']}",
                 *_numbers(row),
                 row["method"],
@@ -104,6 +105,11 @@ def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
     said = dict.fromkeys(flag for row in rows for flag in row["flags"])
     for flag in list(said)[:_SHOWN]:
         say(f"flag: {flag}")
+
+
+def _arm(row: Mapping[str, Any], *, several: bool) -> str:
+    against = f" - {row['control']}" if several else ""
+    return f"{row['arm']}{against}{'' if row['question'] == 'assignment' else ' (received)'}"
 
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:

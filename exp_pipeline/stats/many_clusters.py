@@ -32,6 +32,8 @@ FloatArray = NDArray[np.float64]
 Answer = Effect | NotEstimable
 
 _NO_RESIDUAL = 1e-13
+# Up to so many columns it is faster to sum each product over all clusters than each cluster's products.
+_FEW_COLUMNS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,11 +174,16 @@ def _sums(
         return None
     columns, starts = design.columns, design.starts
     p = columns.shape[1]
-    gram = np.empty((starts.shape[0], p, p))
-    for a in range(p):
-        for b in range(a + 1):
-            gram[:, a, b] = gram[:, b, a] = np.add.reduceat(columns[:, a] * columns[:, b], starts)
-    sizes = np.diff(np.append(starts, columns.shape[0]))
+    ends = np.append(starts[1:], columns.shape[0])
+    if p <= _FEW_COLUMNS:
+        gram = np.empty((starts.shape[0], p, p))
+        for a in range(p):
+            for b in range(a + 1):
+                gram[:, a, b] = gram[:, b, a] = np.add.reduceat(columns[:, a] * columns[:, b], starts)
+    else:
+        pieces = zip(starts.tolist(), ends.tolist(), strict=True)
+        gram = np.stack([columns[a:b].T @ columns[a:b] for a, b in pieces])
+    sizes = ends - starts
     first = columns[starts]
     flat = bool((np.repeat(first, sizes, axis=0) == columns).all())
     return _Sums(design, correction, gram, gram.sum(axis=0), groups, order, first if flat else None)

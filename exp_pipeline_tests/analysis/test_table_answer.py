@@ -261,6 +261,25 @@ def test_a_file_says_what_the_frame_says(school: pl.DataFrame, tmp_path: Path) -
                     assert value == other[name], name
 
 
+def test_words_for_missing_are_missing_in_keys_and_covariates(school: pl.DataFrame, tmp_path: Path) -> None:
+    worded = school.with_columns(
+        pl.when(pl.int_range(pl.len()) % 9 == 0).then(pl.lit("NA")).otherwise("gender").alias("gender"),
+        pl.when(pl.int_range(pl.len()) % 50 == 1).then(pl.lit(" ")).otherwise("group").alias("group"),
+    )
+    empty = worded.with_columns(pl.col("gender").replace("NA", None), pl.col("group").replace(" ", None))
+    fields: dict[str, Any] = {"covariates": ("gender", "pre"), "segments": ("gender",)}
+    for cluster in (None, "class"):
+        one, other = (ask(frame, cluster=cluster, **fields) for frame in (worded, empty))
+        assert one.as_json() == other.as_json()
+        assert any("have no arm" in note for note in one.notes)
+    assert row(one, segment="gender", segment_value="unknown")["n_control"] > 0
+    path = tmp_path / "worded.parquet"
+    worded.write_parquet(path)
+    question = TableQuestion(arm="group", outcomes=(Asked("post"),), segments=("gender",))
+    found = answer_of_file(path, question).estimates.frame()
+    assert found["segment_value"].to_list() == [None, "f", "m", "unknown"]
+
+
 def test_the_answer_is_json_without_nan(school: pl.DataFrame) -> None:
     answer = ask(
         school,
