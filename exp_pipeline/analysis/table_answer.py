@@ -24,6 +24,7 @@ from exp_pipeline.analysis.table_checks import (
 )
 from exp_pipeline.analysis.table_question import (
     Asked,
+    TableError,
     TableQuestion,
     as_labels,
     numeric_frame,
@@ -40,7 +41,7 @@ from exp_pipeline.analysis.table_rows import (
     smallest_attrition_p,
 )
 from exp_pipeline.analysis.table_source import FrameSource, ParquetSource
-from exp_pipeline.model.errors import Problem, SpecError
+from exp_pipeline.model.errors import Problem
 from exp_pipeline.stats.many_families import benjamini_hochberg_all, holm_within
 
 SCHEMA_VERSION = "1.0"
@@ -109,7 +110,7 @@ def _repeated(path: Path, question: TableQuestion) -> bool:
 
 
 def answer_of_frame(frame: pl.DataFrame, question: TableQuestion, table: str) -> TableAnswer:
-    """What do the rows of a table in memory say? Raises SpecError for what does not fit the question."""
+    """What do the rows of a table in memory say? Raises TableError for what does not fit the question."""
     require_columns(question, frame.columns, table)
     notes: list[str] = []
     numbers, covariates = numeric_frame(frame, question, table)
@@ -175,7 +176,7 @@ def _weighted(
         return frame, question.outcomes
     if question.received is not None:
         message = "weights do not enter the effect on those who received it: ask for one of the two"
-        raise SpecError([Problem(table, None, "--weight", question.weight, message)])
+        raise TableError([Problem(table, None, "--weight", question.weight, message)])
     weights_checked(frame[question.weight].to_numpy(), question.weight, table)
     useless = frame.height - frame.filter(pl.col(question.weight).fill_nan(None) > 0.0).height
     if useless:
@@ -195,16 +196,16 @@ def _weighted(
 def control_of(arms: Sequence[str], question: TableQuestion, table: str) -> str:
     """The declared control; else the arm called control, or the first.
 
-    Raises SpecError where the declared one is not there, or there is nothing to compare.
+    Raises TableError where the declared one is not there, or there is nothing to compare.
     """
     if len(arms) < 2:
         message = f"a comparison needs two arms, the column has {len(arms)}"
-        raise SpecError([Problem(table, None, "--arm", question.arm, message, ", ".join(arms))])
+        raise TableError([Problem(table, None, "--arm", question.arm, message, ", ".join(arms))])
     if question.control is None:
         return next((arm for arm in arms if arm.strip().lower() == "control"), arms[0])
     if question.control not in arms:
         message = "the table has no such arm"
-        raise SpecError([Problem(table, None, "--control", question.control, message, ", ".join(arms))])
+        raise TableError([Problem(table, None, "--control", question.control, message, ", ".join(arms))])
     return question.control
 
 
@@ -285,12 +286,15 @@ def _by_cluster(
         attrition.append(
             attrition_row(outcome.name, cells.arms, by_arm, missing, p_clustered=p, clustered=True)
         )
-    randomised = clusters_by_arm(rows)
-    mixed = sum(randomised.values()) - np.unique(rows.cluster[(rows.cluster >= 0) & (rows.arm >= 0)]).size
-    if mixed and question.cluster is not None:
-        notes.append(f"{mixed:,} clusters have rows in more than one arm")
     counts = dict(zip(cells.arms, by_arm.tolist(), strict=True))
-    counted = "clusters" if question.cluster is not None else "units"
+    randomised, counted = clusters_by_arm(rows), "units" if question.cluster is None else "clusters"
+    clusters = np.unique(rows.cluster[(rows.cluster >= 0) & (rows.arm >= 0)]).size
+    mixed = sum(randomised.values()) - clusters
+    if mixed and question.cluster is not None:
+        notes.append(f"{mixed:,} of {clusters:,} clusters have rows in more than one arm")
+        if 2 * mixed > clusters:
+            # Arms were drawn within clusters, so rows are what was randomised.
+            randomised, counted = counts, "units"
     return TableAnswer(
         table,
         frame.height,

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from exp_pipeline.analysis.batch_rows import BatchArms, batch_rows, listed
 from exp_pipeline.analysis.effect_rows import EffectRows, RowLabels
 from exp_pipeline.analysis.table_answer import TableAnswer
 from exp_pipeline.analysis.table_methods import table_method
-from exp_pipeline.analysis.table_question import Correction, as_labels, as_numbers
-from exp_pipeline.analysis.batch_rows import BatchArms, listed, batch_rows
-from exp_pipeline.model.errors import Problem, SpecError
+from exp_pipeline.analysis.table_question import Correction, TableError, as_labels, as_numbers
+from exp_pipeline.model.errors import Problem
 from exp_pipeline.stats.many import ManyEffects, many_means, many_ratios
 from exp_pipeline.stats.many_families import holm_within
 from exp_pipeline.stats.many_proportions import many_proportions
@@ -89,7 +89,7 @@ def answer_of_batch(frame: pl.DataFrame, question: BatchQuestion, table: str) ->
     Each treatment arm is compared with its test's control (Newcombe for shares, Welch for means, the delta
     method for ratios), p-values adjusted by Holm within the test. Over the tests, one p-value each (all arms
     equal; the comparison itself where there are two) by Holm and by Benjamini and Hochberg. Raises
-    SpecError for columns and values that do not fit.
+    TableError for columns and values that do not fit.
     """
     allowed = ", ".join(frame.columns)
     absent = [
@@ -98,7 +98,7 @@ def answer_of_batch(frame: pl.DataFrame, question: BatchQuestion, table: str) ->
         if column not in frame.columns
     ]
     if absent:
-        raise SpecError(absent)
+        raise TableError(absent)
     notes: list[str] = []
     read = _units if question.form == "units" else _given
     arms = read(frame, question, table, notes)
@@ -217,7 +217,7 @@ def _given(frame: pl.DataFrame, question: BatchQuestion, table: str, notes: list
 def _sums(
     columns: Mapping[str, FloatArray], options: Sequence[tuple[str, str]], kept: NDArray[np.bool_], table: str
 ) -> tuple[FloatArray, FloatArray, FloatArray, str]:
-    """n, mean and sum of squares of each row that counts. Raises SpecError for counts that cannot be."""
+    """n, mean and sum of squares of each row that counts. Raises TableError for counts that cannot be."""
     names = dict(options)
 
     def refuse(wrong: NDArray[np.bool_], option: str, message: str, allowed: str) -> None:
@@ -226,7 +226,7 @@ def _sums(
             first = int(rows[0])
             where = f"{option} {names[option]}, row {first + 1:,}"
             value = f"{columns[option][first]:g}"
-            raise SpecError([Problem(table, None, where, value, f"{message}; {rows.size:,} rows", allowed)])
+            raise TableError([Problem(table, None, where, value, f"{message}; {rows.size:,} rows", allowed)])
 
     size = "--trials" if "--trials" in columns else "--n"
     n = columns[size]
@@ -259,7 +259,7 @@ def _controls(arms: BatchArms, question: BatchQuestion, table: str, notes: list[
         return np.where(found < 0, first, found)
     if (found < 0).all():
         shown = ", ".join(dict.fromkeys(arms.names[:20]))
-        raise SpecError([Problem(table, None, "--control", wanted, "no test has such an arm", shown)])
+        raise TableError([Problem(table, None, "--control", wanted, "no test has such an arm", shown)])
     _note(notes, int((found < 0).sum()), f"tests have no arm {wanted!r} and are not compared")
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,6 +19,14 @@ Correction = Literal["holm", "benjamini-hochberg"]
 # A text covariate with more values than these is a name, not a category.
 MOST_CATEGORIES = 20
 MISSING_WORDS = ("", "na", "nan", "null", "none", ".")
+
+
+class TableError(SpecError):
+    """A table that does not hold what was asked for; carries every problem found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        super().__init__(problems)
+        self.args = ("\n".join(str(problem) for problem in self.problems),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class TableQuestion:
 
 
 def require_columns(question: TableQuestion, columns: Sequence[str], table: str) -> None:
-    """Are all columns there? Raises SpecError with every one that is not."""
+    """Are all columns there? Raises TableError with every one that is not."""
     allowed = ", ".join(columns)
     problems = [
         Problem(table, None, option, column, "the table has no such column", allowed)
@@ -108,11 +116,11 @@ def require_columns(question: TableQuestion, columns: Sequence[str], table: str)
         if column in own
     ]
     if problems:
-        raise SpecError(problems)
+        raise TableError(problems)
 
 
 def as_numbers(frame: pl.DataFrame, column: str, option: str, table: str) -> FloatArray:
-    """A column as numbers, NaN where missing. Raises SpecError with the first row that is not a number."""
+    """A column as numbers, NaN where missing. Raises TableError with the first row that is not a number."""
     values = frame[column]
     if values.dtype == pl.String:
         values = values.str.strip_chars()
@@ -122,7 +130,7 @@ def as_numbers(frame: pl.DataFrame, column: str, option: str, table: str) -> Flo
         rows = wrong.arg_true()
         if rows.len():
             first = int(rows[0])
-            raise SpecError(
+            raise TableError(
                 [
                     Problem(
                         table,
@@ -175,7 +183,7 @@ def numeric_frame(
         values = text.drop_nulls().unique().sort().to_list()
         if len(values) > MOST_CATEGORIES:
             message = f"a text covariate may have {MOST_CATEGORIES} values, it has {len(values)}"
-            raise SpecError(
+            raise TableError(
                 [Problem(table, None, "--covariates", column, message, "numbers, or few categories")]
             )
         for value in values[1:]:
@@ -197,11 +205,11 @@ def _categories(values: pl.Series) -> bool:
 
 
 def weights_checked(weights: FloatArray, column: str, table: str) -> None:
-    """Raises SpecError for a weight below zero."""
+    """Raises TableError for a weight below zero."""
     below = np.flatnonzero(weights < 0.0)
     if below.size:
         first = int(below[0])
-        raise SpecError(
+        raise TableError(
             [
                 Problem(
                     table, None, f"--weight {column}, row {first + 1:,}", f"{weights[first]:g}",

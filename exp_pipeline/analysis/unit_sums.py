@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from exp_pipeline.stats.moments_table import Grouping, MomentsTable
 
 UNKNOWN = "unknown"
-_COLUMNS = ("num", "den")
 _FEW_LABELS = 16
 
 
@@ -19,8 +18,8 @@ _FEW_LABELS = 16
 class UnitSums:
     """What is known of every arm in every segment value in every stratum?
 
-    table: variables num, den and the covariates; group (arm x values + value) x strata + stratum. values:
-    segment values in order, one nameless value where no segment was asked for.
+    table: variables num, den (where it is a ratio) and the covariates; group (arm x values + value) x strata
+    + stratum. values: segment values in order, one nameless value where no segment was asked for.
     """
 
     arms: tuple[str, ...]
@@ -43,9 +42,17 @@ class UnitSums:
 
 
 def sums_of(
-    frame: pl.DataFrame, covariates: tuple[str, ...], *, stratified: bool, segment: str | None = None
+    frame: pl.DataFrame,
+    covariates: tuple[str, ...],
+    *,
+    ratio: bool,
+    stratified: bool,
+    segment: str | None = None,
 ) -> UnitSums:
-    """Which sums have these units? frame: as `MetricUnits.frame`, without gaps in num, den, covariates."""
+    """Which sums have these units? frame: as `MetricUnits.frame`, without gaps in num, den, covariates.
+
+    ratio: whether den is needed too.
+    """
     arms, arm = _coded(frame["arm"])
     values: tuple[str, ...] = ("",)
     value = np.zeros(frame.height, dtype=np.int64)
@@ -57,7 +64,7 @@ def sums_of(
         strata = max(layers.size, 1)
     groups = max(len(arms) * len(values) * strata, 1)
     codes = arm if len(values) == strata == 1 else (arm * len(values) + value) * strata + stratum
-    names = (*_COLUMNS, *covariates)
+    names = ("num", *(("den",) if ratio else ()), *covariates)
     columns = [frame[name].cast(pl.Float64).to_numpy() for name in names]
     table = MomentsTable.of_columns(columns, Grouping.of(codes.astype(np.int64), groups), names)
     return UnitSums(arms, values, strata, table)

@@ -85,7 +85,11 @@ class MetricUnits:
         """Which moments has the metric by arm, stratum and value of a segment column? Made once for each."""
         if segment not in self._sums:
             self._sums[segment] = sums_of(
-                self.frame, self.covariates, stratified=self.stratified, segment=segment
+                self.frame,
+                self.covariates,
+                ratio=self.metric.estimand == "ratio",
+                stratified=self.stratified,
+                segment=segment,
             )
         return self._sums[segment]
 

@@ -212,6 +212,18 @@ def test_clusters_are_what_is_counted_for_the_split(school: pl.DataFrame) -> Non
     assert answer.sample_ratio.observed == {"control": 12, "tablet": 12}
 
 
+def test_arms_drawn_within_clusters_are_counted_by_row() -> None:
+    rng = np.random.default_rng(6)
+    frame = pl.DataFrame(
+        {"arm": rng.choice(["a", "b"], 800), "house": rng.integers(0, 200, 800), "y": rng.normal(size=800)}
+    )
+    answer = answer_of_frame(frame, TableQuestion(arm="arm", outcomes=(Asked("y"),), cluster="house"), "t")
+    assert answer.sample_ratio is not None
+    assert answer.sample_ratio.counted == "units"
+    assert sum(answer.sample_ratio.observed.values()) == 800
+    assert any("rows in more than one arm" in note for note in answer.notes)
+
+
 def test_rows_of_one_unit_belong_together(school: pl.DataFrame) -> None:
     twice = pl.concat([school, school])
     once, doubled = row(ask(school)), ask(twice, unit="pupil")
