@@ -197,7 +197,10 @@ def _primary(brief: Brief, row: Estimate, blinding: Blinding, power: PowerAchiev
         return _Step(_rule(rule, because, "cannot_tell"), "investigate", because)
     bounds = (row.ci_lower, row.ci_upper)
     interval = f"{100 * row.level:g} % interval"
-    if blinding.many_looks:
+    if blinding.many_looks and row.look_rule is not None:
+        bounds = (row.look_lower, row.look_upper)
+        interval = f"{100 * row.level:g} % interval for look {row.look}"
+    elif blinding.many_looks:
         bounds, interval = (row.always_valid_lower, row.always_valid_upper), "always-valid interval"
     ends = sorted(gain for gain in (_gain(row, bound) for bound in bounds) if gain is not None)
     gain = _gain(row, row.absolute)

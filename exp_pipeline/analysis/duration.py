@@ -9,13 +9,14 @@ from datetime import date, timedelta
 from exp_pipeline.analysis.arrivals import WEEK, Arrivals, arrivals_of
 from exp_pipeline.analysis.baselines import Baseline
 from exp_pipeline.analysis.power_achieved import absolute_size
+from exp_pipeline.analysis.stopping import SPENDING, STOPPING_NAMES
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.stats.power import PowerPlan, effect_for, power_for, units_for
 from exp_pipeline.stats.power_design import Design
 from exp_pipeline.stats.power_enrolment import EnrolmentCurve
 from exp_pipeline.stats.power_outcomes import Mean, Outcome, Proportion
-from exp_pipeline.stats.power_sequential import group_sequential_looks
+from exp_pipeline.stats.power_sequential import always_valid_looks, group_sequential_looks
 from exp_pipeline.stats.spending import Spending
 
 ICC_FACTORS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -198,7 +199,7 @@ def question_of(brief: Brief, metric: Metric, baseline: Baseline, arrivals: Arri
 
 
 def _inflation(brief: Brief, arrivals: Arrivals | None) -> float:
-    """How many times the units do the brief's planned looks need (Lan-DeMets, O'Brien-Fleming)?"""
+    """How many times the units do the brief's planned looks need, by its stopping rule?"""
     length = (brief.end - brief.start).days
     at = sorted({(look - brief.start).days for look in brief.looks} - {length})
     whole = float(length) if arrivals is None else arrivals.counted(length)
@@ -206,7 +207,11 @@ def _inflation(brief: Brief, arrivals: Arrivals | None) -> float:
     inner = sorted({round(fraction, 6) for fraction in fractions if 0.0 < fraction < 1.0})
     if not inner:
         return 1.0
-    spending = Spending("obrien-fleming", brief.alpha / len(brief.treatments()))
+    alpha = brief.alpha / len(brief.treatments())
+    family = SPENDING.get(brief.stopping.rule)
+    if family is None:
+        return always_valid_looks(alpha=alpha, power=brief.power, looks=len(inner) + 1).inflation
+    spending = Spending(family, alpha, gamma=brief.stopping.gamma)
     return group_sequential_looks(spending, (*inner, 1.0), power=brief.power).inflation
 
 
@@ -386,7 +391,7 @@ def _notes(question: Question, curve: EnrolmentCurve | None, units_per_day: floa
     if question.inflation > 1.0:
         told.append(
             f"{len(brief.looks)} planned looks cost {100 * (question.inflation - 1.0):.1f} % more units "
-            "(O'Brien-Fleming spending)"
+            f"({STOPPING_NAMES[brief.stopping.rule]})"
         )
     if curve is not None:
         told.append(

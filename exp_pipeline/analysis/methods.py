@@ -29,20 +29,22 @@ class Method:
 
 _ADJUSTED = "adjusted for what was known before assignment (CUPED, slopes pooled over the arms)"
 _CLUSTERS = (
-    "standard errors by randomised cluster (CR2 with Satterthwaite degrees of freedom when clusters are few)"
+    "standard errors by randomised cluster, as units of one cluster are alike "
+    "(CR2 with Satterthwaite degrees of freedom when clusters are few)"
 )
-_STRATA = "units compared within strata (fixed effects, variance robust to unequal spread)"
+_ALONE = "as units were randomised one by one"
+_STRATA = "within the strata of the draw (fixed effects, variance robust to unequal spread)"
 _SHARES = "Difference of shares"
 _RATIOS = "Difference of ratios of sums, delta method by unit"
-_MEAN = Method("Difference of means, Welch's t.", estimators.means)
+_MEAN = Method(f"Difference of means, Welch's t, {_ALONE}.", estimators.means)
 _MEAN_ADJUSTED = Method(f"Difference of means, {_ADJUSTED}.", estimators.adjusted)
 _MEAN_STRATA = Method(f"Difference of means, {_STRATA}.", estimators.within_strata)
 _MEAN_STRATA_ADJUSTED = Method(f"Difference of means, {_STRATA}, {_ADJUSTED}.", estimators.within_strata)
-_SHARE = Method(f"{_SHARES} with Newcombe's interval.", estimators.proportions)
+_SHARE = Method(f"{_SHARES} with Newcombe's interval, {_ALONE}.", estimators.proportions)
 _SHARE_ADJUSTED = Method(f"{_SHARES}, {_ADJUSTED}.", estimators.adjusted)
 _SHARE_STRATA = Method(f"{_SHARES}, {_STRATA}.", estimators.within_strata)
 _SHARE_STRATA_ADJUSTED = Method(f"{_SHARES}, {_STRATA}, {_ADJUSTED}.", estimators.within_strata)
-_RATIO = Method(f"{_RATIOS}.", estimators.ratios)
+_RATIO = Method(f"{_RATIOS}, {_ALONE}.", estimators.ratios)
 _RATIO_ADJUSTED = Method(f"{_RATIOS}, {_ADJUSTED}.", estimators.adjusted_ratios)
 _RATIO_STRATA = Method(f"{_RATIOS}, {_STRATA}.", estimators.ratios_within_strata)
 _RATIO_STRATA_ADJUSTED = Method(f"{_RATIOS}, {_STRATA}, {_ADJUSTED}.", estimators.ratios_within_strata)

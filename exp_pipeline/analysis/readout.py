@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from exp_pipeline.analysis.blinding import blinding_of
-from exp_pipeline.analysis.cumulative import cumulative_points, effects_by_day
+from exp_pipeline.analysis.cumulative import DayEffect, cumulative_points, effects_by_day
 from exp_pipeline.analysis.decision import ArmFacts, decide
 from exp_pipeline.analysis.estimates import Setting, estimates_of, roles_of, segment_estimates, with_families
 from exp_pipeline.analysis.guardrails import all_the_same, guardrail_result
@@ -15,6 +15,7 @@ from exp_pipeline.analysis.integrity import integrity_checks
 from exp_pipeline.analysis.methods import Answer
 from exp_pipeline.analysis.novelty import Novelty, novelty_of
 from exp_pipeline.analysis.power_achieved import power_achieved
+from exp_pipeline.analysis.repeated_looks import planned_look, with_looks
 from exp_pipeline.analysis.robustness import robustness_rows
 from exp_pipeline.analysis.sample_ratios import counts_by_arm, sample_ratio_days
 from exp_pipeline.analysis.sentences import limits_of, method_sentences, next_steps_of
@@ -45,7 +46,26 @@ def read_out(inputs: ReadoutInputs) -> Readout:
     headline = with_families([row for row, _ in adjusted.values()], brief)
     plain = estimates_of(setting, metrics, roles_of(brief), adjusted=False)
     unadjusted = with_families([row for row, _ in plain.values()], brief)
-    main = tuple(row for row in headline if row.role == "primary")
+    days = inputs.days
+    by_day: tuple[DayEffect, ...] = ()
+    if days is not None and not blinding.blinded:
+        by_day = effects_by_day(
+            primary,
+            days,
+            brief,
+            clustered=units.clustered,
+            upto=inputs.as_of,
+            level=setting.level,
+            measures=inputs.measures,
+        )
+    main = with_looks(
+        [row for row in headline if row.role == "primary"],
+        {arm: found.effect for (name, arm), (_, found) in adjusted.items() if name == brief.primary},
+        planned_look(brief, blinding, inputs.as_of),
+        primary,
+        by_day,
+    )
+    headline = (*main, *(row for row in headline if row.role != "primary"))
     guardrails = _guardrails(inputs, metrics, {key: found.effect for key, (_, found) in adjusted.items()})
     segments = () if blinding.blinded else segment_estimates(setting, primary)
     impact = tuple(
@@ -72,19 +92,9 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         power=power,
     )
     shown = [row for row in headline if row.role == "guardrail" or not blinding.blinded]
-    days = inputs.days
     cumulative: tuple[CumulativePoint, ...] = ()
     novelty = Novelty()
     if days is not None and not blinding.blinded:
-        by_day = effects_by_day(
-            primary,
-            days,
-            brief,
-            clustered=units.clustered,
-            upto=inputs.as_of,
-            level=setting.level,
-            measures=inputs.measures,
-        )
         cumulative = cumulative_points(by_day, brief)
         novelty = novelty_of(setting, units, primary, days, upto=inputs.as_of, weeks=inputs.weeks)
     return Readout(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from exp_pipeline.analysis.blinding import Blinding
 from exp_pipeline.analysis.methods import Comparison
+from exp_pipeline.analysis.stopping import SPENDING, STOPPING_NAMES
 from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.analysis.wording import listed, margin_in_words
 from exp_pipeline.model.brief import Brief
@@ -44,7 +45,12 @@ def method_sentences(
         found.append(
             f"Secondary metrics count only if the primary passes, and are corrected by {correction}."
         )
-    if blinding.many_looks:
+    if blinding.many_looks and brief.stopping.rule in SPENDING and blinding.planned:
+        found.append(
+            f"Alpha is spent over the planned looks ({STOPPING_NAMES[brief.stopping.rule]}), so decisions "
+            "rest on intervals that hold over all of them."
+        )
+    elif blinding.many_looks:
         found.append("Effects are looked at more than once, so decisions rest on always-valid intervals.")
     return tuple(found)
 

@@ -119,6 +119,18 @@ class DecisionRules(Noun):
     scoped_shipping: bool = False
 
 
+class Stopping(Noun):
+    """How repeated looks are paid for, so that the errors of all looks together stay at alpha.
+
+    `always_valid` holds however often one looks. The others spend alpha over the planned looks (Lan-DeMets)
+    and are narrower at the end; they say nothing at looks that were not planned. `gamma` is the power of
+    `kim_demets`: above 1 spends late, 1 evenly.
+    """
+
+    rule: Literal["always_valid", "obrien_fleming", "pocock", "kim_demets"] = "always_valid"
+    gamma: float = Field(default=1.0, gt=0, le=10)
+
+
 class ValueModel(Noun):
     """What one unit of the primary metric is worth, and to how many it would apply."""
 
@@ -158,7 +170,8 @@ class TableMapping(Noun):
 # Changing one of these after the start changes what the readout may claim; the rest is description.
 ANALYSIS_FIELDS = (
     "version", "hash_scheme", "assignment", "layer", "holdout", "randomisation_unit", "analysis_unit",
-    "arms", "control", "traffic", "strata", "eligible_roles", "start", "end", "looks", "primary", "secondary",
+    "arms", "control", "traffic", "strata", "eligible_roles", "start", "end", "looks", "stopping", "primary",
+    "secondary",
     "guardrails", "segments", "mde", "alpha",
     "power", "practical_threshold", "variance_reduction", "multiplicity", "contamination_limit", "srm_alpha",
     "receipt", "decision",
@@ -197,6 +210,7 @@ class Brief(Noun):
     start: date
     end: date
     looks: tuple[date, ...] = ()
+    stopping: Stopping = Stopping()
     blackout_days: tuple[date, ...] = ()
     time_zone: str = "UTC"
 
@@ -241,6 +255,11 @@ class Brief(Noun):
                 raise ValueError(
                     f"look {look} must lie after start {self.start} and not after end {self.end}"
                 )
+        if self.stopping.rule != "always_valid" and self.expected_units_per_day is None and self.looks:
+            raise ValueError(
+                f"stopping rule {self.stopping.rule} shares alpha out by planned units: "
+                "give expected_units_per_day, or take always_valid"
+            )
         everything = [self.primary, *self.secondary, *(guardrail.metric for guardrail in self.guardrails)]
         twice = sorted({metric for metric in everything if everything.count(metric) > 1})
         if twice:

@@ -64,6 +64,15 @@ class Estimate(Noun):
     variance_reduction: float | None = None
     always_valid_lower: float | None = None
     always_valid_upper: float | None = None
+    look: int | None = None
+    look_rule: str | None = None
+    look_lower: float | None = None
+    look_upper: float | None = None
+    look_p_value: float | None = None
+    look_alpha_spent: float | None = None
+    stopped_estimate: float | None = None
+    stopped_lower: float | None = None
+    stopped_upper: float | None = None
     confirmatory: bool = True
     adjusted: bool = False
     flags: tuple[str, ...] = ()

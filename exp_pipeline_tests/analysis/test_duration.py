@@ -15,7 +15,7 @@ from exp_pipeline.analysis.duration import DurationPlan, power_plan
 from exp_pipeline.analysis.guardrail_plans import guardrail_plan
 from exp_pipeline.analysis.planning import readiness
 from exp_pipeline.analysis.units import frame_of_units, units_of_metric
-from exp_pipeline.model.brief import Arm, Guardrail
+from exp_pipeline.model.brief import Arm, Guardrail, Stopping
 from exp_pipeline.model.brief import Effect as Size
 from exp_pipeline.stats.intraclass import intraclass_correlation
 from exp_pipeline.stats.power_enrolment import EnrolmentCurve
@@ -95,13 +95,17 @@ def test_several_arms_are_as_weak_as_their_smallest() -> None:
 def test_looks_cost_units_and_say_so() -> None:
     plain = power_plan(brief_of(), SOLVED, Baseline(0.38), units_per_day=1000)
     looks = tuple(START + day * DAY for day in (7, 14, 21))
-    looking = power_plan(
-        brief_of(looks=(*looks, START + 28 * DAY)), SOLVED, Baseline(0.38), units_per_day=1000
-    )
+    spending = {"rule": "obrien_fleming"}
+    often = brief_of(looks=(*looks, START + 28 * DAY), stopping=spending, expected_units_per_day=1000)
+    looking = power_plan(often, SOLVED, Baseline(0.38), units_per_day=1000)
     assert looking.inflation == pytest.approx(1.02, abs=0.005)
     assert looking.units_total == pytest.approx(plain.units_total * looking.inflation, abs=3)
     assert any("planned looks cost" in note for note in looking.notes)
+    assert any("O'Brien-Fleming" in note for note in looking.notes)
     assert plain.inflation == 1.0
+    always = power_plan(often.model_copy(update={"stopping": Stopping()}), SOLVED, Baseline(0.38))
+    assert always.inflation > 1.3
+    assert any("always-valid" in note for note in always.notes)
 
 
 def test_help_of_covariates_is_shown_apart_and_decides_only_when_needed() -> None:
