@@ -125,7 +125,7 @@ def test_two_periods_are_the_difference_of_changes() -> None:
         found = estimated(result)
         assert found.absolute == pytest.approx(changes.absolute, rel=1e-12)
         assert found.se == pytest.approx(changes.se, rel=1e-10)
-    # With the units' constants the degrees of freedom are Welch's too.
+    # With the units' constants the degrees of freedom are those of the changes too.
     assert estimated(results[0]).df == pytest.approx(changes.df, rel=1e-8)
 
 
