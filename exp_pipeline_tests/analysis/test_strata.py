@@ -66,7 +66,7 @@ def test_strata_enter_as_fixed_effects(mad: pl.DataFrame) -> None:
     assert adjusted.se is not None
     assert found.se is not None
     assert adjusted.se < found.se
-    assert any("within strata" in sentence for sentence in readout.method)
+    assert any("within the strata" in sentence for sentence in readout.method)
     assert rows["rate", False].method == "strata-precision"
     part = mad.filter(pl.col("segment__grade") == "6")
     more = np.column_stack([dummies(part), part["pre__minutes"].to_numpy()])
