@@ -187,13 +187,18 @@ def _one(chunks: Any) -> Any:
     return chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
 
 
+# What Arrow calls its floating numbers; whole ones have the names that numpy gives them.
+_FLOATS = {"float": "float32", "double": "float64"}
+
+
 # The library's own `to_numpy` and `fill_null` would import pandas, which takes longer than reading the file.
 def _as_numpy(array: Any) -> NDArray[Any]:
     """The numbers of an array; what stands where one is missing means nothing."""
     if array.null_count == 0:
         return np.from_dlpack(array)
     buffer = array.buffers()[1]
-    kind = np.dtype(str(array.type).replace("double", "float64"))
+    name = str(array.type)
+    kind = np.dtype(_FLOATS.get(name, name))
     return np.frombuffer(buffer, dtype=kind, count=len(array) + array.offset)[array.offset :]
 
 

@@ -208,6 +208,36 @@ def test_mistakes_are_named(table: pl.DataFrame, change: dict[str, object], said
         effects_of_source(FrameSource(table), TableDesign(**(fields | change)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [pl.Float32, pl.Float64, pl.Int8, pl.UInt16, pl.Int64, pl.UInt64, pl.Boolean, pl.Decimal(10, 2)],
+)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_numbers_of_every_kind_are_read(kind: pl.DataType, gaps: bool, tmp_path: Path) -> None:
+    values = [1, 0, 1, None, 0, 1] if gaps else [1, 0, 1, 0, 0, 1]
+    frame = pl.DataFrame({"y": pl.Series(values).cast(kind), "arm": pl.Series(values).cast(kind)})
+    path = tmp_path / "numbers.parquet"
+    frame.write_parquet(path, row_group_size=4)
+    source, whole = ParquetSource(path), FrameSource(frame)
+    found = np.concatenate([source.numbers(part, ["y"])[0] for part in range(source.parts)])
+    np.testing.assert_array_equal(found, np.array([np.nan if one is None else one for one in values], float))
+    np.testing.assert_array_equal(found, whole.numbers(0, ["y"])[0])
+    key = source.key(0, "arm")
+    labels = [None if code < 0 else float(key.labels[code]) for code in key.codes]
+    assert labels == values[:4]
+
+
+def test_texts_of_every_kind_are_keys(tmp_path: Path) -> None:
+    texts = ["b", None, "a", "b"]
+    frame = pl.DataFrame({"s": texts, "c": pl.Series(texts, dtype=pl.Categorical)})
+    path = tmp_path / "texts.parquet"
+    frame.write_parquet(path)
+    for source in (ParquetSource(path), FrameSource(frame)):
+        for column in ("s", "c"):
+            key = source.key(0, column)
+            assert [None if code < 0 else key.labels[code] for code in key.codes] == texts
+
+
 def test_neither_pandas_nor_dagster_is_loaded(table: pl.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "units.parquet"
     table.write_parquet(path)
