@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from exp_pipeline.analysis.estimates import planned_units
 from exp_pipeline.analysis.methods import Answer
 from exp_pipeline.analysis.units import MetricUnits
-from exp_pipeline.model.brief import Brief, Guardrail, KillRule
+from exp_pipeline.model.brief import Brief, Guardrail
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.model.readout import GuardrailResult
-from exp_pipeline.stats.guardrails import non_inferiority
+from exp_pipeline.stats.guardrails import KillVerdict, NeededUnits, kill_verdict, non_inferiority
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval
-
-# The always-valid bound rests on a normal approximation, which needs some dozens of units (or some clusters).
-FEWEST_UNITS_TO_KILL = 50
-FEWEST_CLUSTERS_TO_KILL = 10
-
-
-@dataclass(frozen=True, slots=True)
-class KillVerdict:
-    """Does a kill rule act, and why?"""
-
-    triggered: bool
-    reason: str
-
-
-def kill_verdict(
-    effect: Effect, guardrail: Guardrail, metric: Metric, brief: Brief, rule: KillRule
-) -> KillVerdict:
-    """Is harm beyond the margin shown, at a level that daily looks do not use up?
-
-    One-sided always-valid bound at the rule's alpha. A relative margin is taken of the size of control's
-    value.
-    """
-    if min(effect.n_control, effect.n_treatment) < FEWEST_UNITS_TO_KILL:
-        return KillVerdict(False, f"kill rule waits for {FEWEST_UNITS_TO_KILL} units in each arm")
-    clusters = (effect.clusters_control, effect.clusters_treatment)
-    if any(count is not None and count < FEWEST_CLUSTERS_TO_KILL for count in clusters):
-        return KillVerdict(False, f"kill rule waits for {FEWEST_CLUSTERS_TO_KILL} clusters in each arm")
-    margin = guardrail.margin * (abs(effect.mean_control) if guardrail.margin_kind == "relative" else 1.0)
-    hurts_upward = metric.direction == "decrease"
-    bound = always_valid_interval(
-        effect,
-        planned_n=planned_units(brief),
-        level=1.0 - rule.alpha,
-        side="lower" if hurts_upward else "upper",
-    )
-    if not isinstance(bound, AlwaysValidInterval):
-        return KillVerdict(False, f"kill rule cannot be judged: {bound.reason}")
-    least_harm = bound.lower if hurts_upward else -bound.upper
-    if least_harm > margin:
-        return KillVerdict(
-            True, f"kill rule: harm beyond the margin is shown at the level {rule.alpha:g}, at any look"
-        )
-    return KillVerdict(False, "")
 
 
 def guardrail_result(
@@ -80,9 +35,16 @@ def guardrail_result(
     status, reason, estimate = verdict.verdict, verdict.reason, verdict.harm_estimate
     if isinstance(effect, NotEstimable) and guardrail.basis == "point" and same_value:
         status, reason, estimate = "pass", "every unit of both arms has the same value: no harm was seen", 0.0
-    kill = KillVerdict(False, "")
+    kill = None
     if guardrail.kill is not None and isinstance(effect, Effect):
-        kill = kill_verdict(effect, guardrail, metric, brief, guardrail.kill)
+        kill = kill_verdict(
+            effect,
+            margin=guardrail.margin,
+            margin_kind=guardrail.margin_kind,
+            harm=harm,
+            planned_n=planned_units(brief),
+            alpha=guardrail.kill.alpha,
+        )
     return GuardrailResult(
         metric=metric.name,
         title=metric.title,
@@ -96,9 +58,29 @@ def guardrail_result(
         harm_bound=verdict.bound,
         p_value=verdict.p_value,
         kill_action=guardrail.kill.action if guardrail.kill else None,
-        kill_triggered=kill.triggered,
-        reason="; ".join(part for part in (reason, kill.reason) if part),
+        kill_triggered=kill is not None and kill.answer == "kill",
+        reason="; ".join((reason, *_settled_by(verdict.needed), *_of_kill_rule(kill))),
     )
+
+
+def _settled_by(needed: NeededUnits | None) -> tuple[str, ...]:
+    """How many units would end an underpowered verdict, in words?"""
+    if needed is None:
+        return ()
+    larger = max(needed.n_control, needed.n_treatment)
+    what = "it would hold" if needed.towards == "pass" else "the breach would show"
+    return (
+        f"if harm is as estimated, {what} with {larger:,} units in the larger arm "
+        f"({needed.factor:.1f} times today's; probability {100 * needed.power:g} %)",
+    )
+
+
+def _of_kill_rule(kill: KillVerdict | None) -> tuple[str, ...]:
+    """What a kill rule says, unless it only goes on watching."""
+    if kill is None or kill.answer == "continue":
+        return ()
+    said = {"kill": "kill rule", "wait": "kill rule waits", "cannot_tell": "kill rule cannot be judged"}
+    return (f"{said[kill.answer]}: {kill.reason}",)
 
 
 def all_the_same(units: MetricUnits, arms: tuple[str, str]) -> bool:
