@@ -105,6 +105,8 @@ def question_of_brief(mad: pl.DataFrame, brief: Brief) -> TableQuestion:
         cluster="cluster_id" if brief.randomisation_unit != brief.analysis_unit else None,
         strata=("stratum",) if brief.strata and mad["stratum"].drop_nulls().n_unique() > 1 else (),
         covariates=covariates,
+        received=None if table.received is None else "received",
+        weight=None if table.weight is None else "weight",
         segments=tuple(f"{SEGMENT}{segment.column}" for segment in brief.segments),
         shares=brief.shares(),
         level=1.0 - brief.alpha,
@@ -138,6 +140,8 @@ def _missing_columns(frame: pl.DataFrame, brief: Brief, table: TableMapping) -> 
         ("stratum", table.stratum),
         ("assigned_at", table.assigned_at),
         ("exposed", table.exposed),
+        ("received", table.received),
+        ("weight", table.weight),
     ]
     for name, metric in table.metrics.items():
         named += [(f"metrics.{name}.numerator", metric.numerator)]
@@ -239,6 +243,9 @@ def _numbers(frame: pl.DataFrame, brief: Brief, table: TableMapping) -> tuple[li
             )
     for position, column in enumerate(table.covariates):
         wanted.append((f"covariates[{position}]", column, pre_column(column), False))
+    for field, named in (("received", table.received), ("weight", table.weight)):
+        if named is not None:
+            wanted.append((field, named, field, False))
     series, problems = [], []
     for field, column, target, only_01 in wanted:
         values = _as_number(frame[column])

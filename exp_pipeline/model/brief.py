@@ -153,7 +153,11 @@ class TableMetric(Noun):
 
 
 class TableMapping(Noun):
-    """Where a unit table from elsewhere keeps what a readout needs (`exp analyze`)."""
+    """Where a unit table from elsewhere keeps what a readout needs (`exp analyze`).
+
+    `received` (whether, or how much of, the treatment was taken) and `weight` (units that a row stands for)
+    enter the estimates written beside the memo, not the memo.
+    """
 
     unit_id: str
     arm: str
@@ -165,6 +169,8 @@ class TableMapping(Noun):
     metrics: dict[Identifier, TableMetric] = Field(default_factory=dict)
     covariates: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
+    received: str | None = None
+    weight: str | None = None
 
 
 # Changing one of these after the start changes what the readout may claim; the rest is description.

@@ -176,3 +176,32 @@ def test_the_assistments_experiment_adjusted_for_what_came_before(tmp_path: Path
     # As measured, to the second decimal of a percentage point.
     assert (round(100 * adjusted["absolute"], 2), round(100 * adjusted["se"], 2)) == (6.00, 3.21)
     assert "+6.00 pp" in analyze(tmp_path, spec, frame).stdout
+
+
+def test_every_estimate_lies_beside_the_memo(tmp_path: Path, small: pl.DataFrame) -> None:
+    spec = brief()
+    spec["table"] = {**spec["table"], "received": "watched", "stratum": "school"}
+    frame = small.with_columns(
+        (pl.col("video") * (pl.col("user_id") % 5 > 0)).alias("watched"),
+        (pl.col("user_id") // 10 % 4).alias("school"),
+    )
+    done = analyze(tmp_path, spec | {"strata": ["school"]}, frame, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    every = json.loads(Path(found["every_estimate"]).read_text())
+    itt, cace = every["estimates"]
+    (row,) = found["estimates"]
+    assert (itt["absolute"], itt["se"]) == pytest.approx((row["absolute"], row["se"]), rel=1e-12)
+    assert (itt["method"], cace["question"]) == ("strata-precision", "received")
+    assert cace["absolute"] == pytest.approx(
+        itt["absolute"] / every["compliance"][0]["first_stage"], rel=1e-9
+    )
+    assert every["sample_ratio"]["verdict"] == "pass"
+
+
+def test_nothing_lies_beside_the_memo_while_effects_are_hidden(tmp_path: Path, small: pl.DataFrame) -> None:
+    spec = brief()
+    spec["table"] = {**spec["table"], "assigned_at": "day"}
+    hidden = analyze(tmp_path, spec, small.with_columns(pl.lit("2015-02-01").alias("day")), "--json")
+    assert json.loads(hidden.stdout)["every_estimate"] is None
+    assert not (tmp_path / "out" / "estimates.json").exists()
