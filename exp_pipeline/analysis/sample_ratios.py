@@ -109,17 +109,10 @@ def _found(answer: SampleRatio) -> str:
 
 
 def _by_group(units: Units, brief: Brief) -> IntegrityCheck:
-    name, title = "sample_ratio_groups", "Sample ratio by stratum and segment"
-    rows = randomised(units, units.frame)
-    columns = ["stratum", *sorted(column for column in rows.columns if column.startswith(SEGMENT))]
-    results: dict[str, SampleRatio] = {}
-    for column in columns:
-        counted = rows.drop_nulls(column).group_by(column, "arm").len()
-        groups: dict[str, dict[str, int]] = {}
-        for group, arm, count in counted.sort(column, "arm").iter_rows():
-            groups.setdefault(str(group), {})[arm] = int(count)
-        for group, counts in groups.items():
-            results[f"{column.removeprefix(SEGMENT)} {group}"] = sample_ratio(counts, brief.shares())
+    name, title = "sample_ratio_groups", "Sample ratio by day, stratum and segment"
+    found = _groups(randomised(units, units.frame))
+    places = {" ".join(place): place for place in found}
+    results = {group: sample_ratio(found[place], brief.shares()) for group, place in places.items()}
     corrected = holm(
         {group: result.p_value for group, result in results.items() if result.p_value is not None}
     )
@@ -128,7 +121,7 @@ def _by_group(units: Units, brief: Brief) -> IntegrityCheck:
             name=name,
             title=title,
             verdict="cannot_tell",
-            evidence="There are no strata or segments to compare.",
+            evidence="There are no days, strata or segments to compare.",
         )
     worst = sorted(corrected, key=lambda group: (corrected[group], group))
     broken = [group for group in worst if corrected[group] < brief.srm_alpha]
@@ -145,9 +138,36 @@ def _by_group(units: Units, brief: Brief) -> IntegrityCheck:
         )
         return IntegrityCheck(name=name, title=title, verdict="pass", evidence=evidence, numbers=numbers)
     shown = "; ".join(
-        f"{group}: {_found(results[group])}, {p_in_words(corrected[group])}" for group in broken[:_NAMED]
+        f"{group}: {_found(results[group])}, {p_in_words(corrected[group])}"
+        f"{_of_the_others(places[group], found, brief)}"
+        for group in broken[:_NAMED]
     )
     evidence = (
         f"{len(broken)} of {len(corrected)} groups do not fit their planned shares (after Holm): {shown}."
     )
     return IntegrityCheck(name=name, title=title, verdict="fail", evidence=evidence, numbers=numbers)
+
+
+def _groups(rows: pl.DataFrame) -> dict[tuple[str, str], dict[str, int]]:
+    """Counts by arm of every group, by what it is a group of and its name."""
+    columns = {"assigned_date": "day", "stratum": "stratum"} | {
+        column: column.removeprefix(SEGMENT) for column in sorted(rows.columns) if column.startswith(SEGMENT)
+    }
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for column, what in columns.items():
+        counted = rows.drop_nulls(column).group_by(column, "arm").len().sort(column, "arm")
+        for group, arm, count in counted.iter_rows():
+            found.setdefault((what, str(group)), {})[arm] = int(count)
+    return found
+
+
+def _of_the_others(place: tuple[str, str], found: dict[tuple[str, str], dict[str, int]], brief: Brief) -> str:
+    """Whether the other groups of the same kind, put together, fit: then this one carries the mismatch."""
+    rest = dict.fromkeys(brief.shares(), 0)
+    for other, counts in found.items():
+        if other[0] == place[0] and other != place:
+            rest = {arm: count + counts.get(arm, 0) for arm, count in rest.items()}
+    p_value = sample_ratio(rest, brief.shares()).p_value
+    if p_value is None:
+        return ""
+    return " (all others fit)" if p_value >= brief.srm_alpha else f" (the others: {p_in_words(p_value)})"

@@ -106,7 +106,7 @@ def inputs_of(
 def units_table(arms: Sequence[str], **columns: Any) -> pl.DataFrame:
     """One row for each arm given, assigned over the experiment's days and exposed at once."""
     n = len(arms)
-    days = [START + timedelta(days=position % 28) for position in range(n)]
+    days = [START + timedelta(days=position // 2 % 28) for position in range(n)]
     moments = [datetime(day.year, day.month, day.day, 9) for day in days]
     fixed: dict[str, Any] = {
         "experiment": ["worked-example"] * n,

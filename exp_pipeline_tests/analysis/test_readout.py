@@ -217,6 +217,7 @@ def test_a_mismatch_on_one_platform_is_found() -> None:
     readout = read_out(inputs_of(FULL, METRICS, thinned))
     assert named(readout, "sample_ratio_groups").verdict == "fail"
     assert named(readout, "sample_ratio_groups").numbers["worst_group"] == "platform ios"
+    assert "(all others fit)" in named(readout, "sample_ratio_groups").evidence
 
 
 def test_units_whose_window_is_open_wait() -> None:
