@@ -62,9 +62,8 @@ def effects_of_table(path: Path, design: TableDesign, *, threads: int = 2) -> pl
     """
     with ThreadPoolExecutor(1) as aside:
         # Importing takes as long as reading some columns; neither needs the other.
-        for module in ("scipy.special", "polars"):
-            if module not in sys.modules:
-                aside.submit(import_module, module)
+        if "polars" not in sys.modules:
+            aside.submit(import_module, "polars")
         cells = cells_of(
             ParquetSource(path),
             design.outcomes,

@@ -22,6 +22,7 @@ from exp_pipeline.stats.ratios import WEAK_DENOMINATOR, difference_in_ratios
 from exp_pipeline.stats.reference import SMALLEST_P, require_level
 from exp_pipeline.stats.relative import SECURE_SIGNAL
 from exp_pipeline.stats.results import Effect, NotEstimable
+from exp_pipeline.stats.tails import hedges_corrections, t_critical, t_tails
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -196,8 +197,6 @@ def _contrasts(
     standardise: bool = True,
 ) -> ManyEffects:
     """`contrast` for all cells; tables hold the (linearised) outcome first, then the covariates."""
-    from scipy import special
-
     control, treatment = tables
     cells, k = len(control), len(control.names) - 1
     n_c, n_t = control.n.astype(np.float64), treatment.n.astype(np.float64)
@@ -241,7 +240,7 @@ def _contrasts(
     inner_c = np.einsum("ti,tij,tj->t", theta, control.products[:, 1:, 1:], theta)
     inner_t = np.einsum("ti,tij,tj->t", theta, treatment.products[:, 1:, 1:], theta)
     shared = (inner_c / (n_c - 1.0) * n_c + inner_t / (n_t - 1.0) * n_t) / n**2
-    critical = -special.stdtrit(df, (1.0 - level) / 2.0)
+    critical = t_critical((1.0 - level) / 2.0, df)
     relative = many_relative(
         values[0] + shift * n_t / n,
         values[1] - shift * n_c / n,
@@ -267,7 +266,7 @@ def _contrasts(
         df,
         absolute - reach,
         absolute + reach,
-        np.clip(2.0 * special.stdtr(df, -np.abs(absolute / se)), SMALLEST_P, 1.0),
+        np.clip(2.0 * t_tails(np.abs(absolute / se), df), SMALLEST_P, 1.0),
         relative.relative,
         relative.lower,
         relative.upper,
@@ -339,11 +338,8 @@ def many_relative(
 
 def many_standardised(absolute: FloatArray, pooled: FloatArray, df: FloatArray) -> FloatArray:
     """How many pooled standard deviations are the effects? Hedges' g; NaN without spread or df."""
-    from scipy import special
-
     usable = (df >= 2) & (pooled > 0.0)
-    half = np.where(usable, df, 2.0) / 2.0
-    correction = np.exp(special.gammaln(half) - special.gammaln(half - 0.5) - 0.5 * np.log(half))
+    correction = hedges_corrections(np.where(usable, df, 2.0))
     return np.where(usable, absolute / np.sqrt(np.where(usable, pooled, 1.0)) * correction, np.nan)
 
 

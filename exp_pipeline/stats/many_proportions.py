@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from exp_pipeline.stats.many import ManyEffects, many_relative, many_standardised
 from exp_pipeline.stats.means import difference_in_proportions
 from exp_pipeline.stats.reference import SMALLEST_P, require_level
+from exp_pipeline.stats.tails import normal_critical, normal_tails
 
 FloatArray = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -25,8 +26,6 @@ def many_proportions(
     level: float = 0.95,
 ) -> ManyEffects:
     """By how much do shares of successes differ, cell by cell? `difference_in_proportions`."""
-    from scipy import special
-
     require_level(level)
     x_c, n_c, x_t, n_t = (
         np.asarray(part).astype(np.float64)
@@ -46,7 +45,7 @@ def many_proportions(
     regular = (n_c >= 2) & (n_t >= 2) & ((spread_c > 0.0) | (spread_t > 0.0))
     absolute = share_t - share_c
     variance_c, variance_t = spread_c / safe_c, spread_t / safe_t
-    z = float(-special.ndtri((1.0 - level) / 2.0))
+    z = normal_critical((1.0 - level) / 2.0)
     low, high = _newcombe(share_c, safe_c, share_t, safe_t, np.full(absolute.shape, z))
     infinite = np.full(absolute.shape, np.inf)
     relative = many_relative(
@@ -110,8 +109,6 @@ def _newcombe_p(
     share_c: FloatArray, n_c: FloatArray, share_t: FloatArray, n_t: FloatArray, wanted: Mask
 ) -> FloatArray:
     """The p-value at which Newcombe's interval just reaches zero, by halving."""
-    from scipy import special
-
     p = np.ones(share_c.shape)
     todo = np.flatnonzero(wanted & (share_t != share_c))
     # By symmetry the larger share may stand for treatment.
@@ -134,5 +131,5 @@ def _newcombe_p(
             break
         above = above_zero(middle)
         inside, outside = np.where(above, middle, inside), np.where(above, outside, middle)
-    p[todo] = np.clip(2.0 * special.ndtr(-inside), SMALLEST_P, 1.0)
+    p[todo] = np.clip(2.0 * normal_tails(inside), SMALLEST_P, 1.0)
     return p
