@@ -5,17 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import date
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
 
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import Window, Workbench, Written, day_of, event_day
-from exp_pipeline.steps.day_files import chunks, side_by_side, write_days
+from exp_pipeline.steps.day_files import side_by_side, write_days
 from exp_pipeline.steps.origins import recording, recording_whole
 from exp_pipeline.steps.roster import land_roster, offer_roster
 from exp_pipeline.store.engine import quote
-from exp_pipeline.store.lake import NewFile
+from exp_pipeline.store.lake import Manifest, NewFile
+from exp_pipeline.store.matching_rows import matching_rows
 from exp_pipeline.transform import queries
 
+if TYPE_CHECKING:
+    import polars as pl
+
 WHOLE = "scope=all"
+# Days are worked on together up to about so many rows: planning a query costs as much as running it over few.
+_TOGETHER = 100_000
+# Assignments alike in these are told apart by their ids alone.
+_ID = "event_id"
+_SAME_ASSIGNMENT = ("occurred_at", "unit_id", "unit_type", "arm", "experiment", "experiment_version")
 
 
 def build_assignments(bench: Workbench, window: Window) -> list[Written]:
@@ -24,31 +36,60 @@ def build_assignments(bench: Workbench, window: Window) -> list[Written]:
     The context is frozen with the assignment; where its event names no class, the roster of that moment does.
     """
     land_roster(bench)
-    return _daily(bench, "assignments", window)
+    return _daily(bench, "assignments", "experiment_assigned", window)
 
 
 def build_exposures(bench: Workbench, window: Window) -> list[Written]:
     """Collect each day's exposures by unit and surface; each day depends on its own events only."""
-    return _daily(bench, "exposures", window)
+    return _daily(bench, "exposures", "experiment_exposed", window)
 
 
-def _daily(bench: Workbench, table: str, window: Window) -> list[Written]:
+def _daily(bench: Workbench, table: str, event: str, window: Window) -> list[Written]:
+    import polars as pl
+
     bench = recording(bench, (table,), window)
+    query = queries.load(table)
+    columns = sorted({column.name for column in query.find_all(exp.Column) if column.table == "e"})
 
     def collect(bench: Workbench, window: Window) -> list[Written]:
         offer_roster(bench)
-        text = queries.query_text(queries.load(table))
+        text = queries.query_text(query)
         written: list[Written] = []
-        for chunk in chunks(bench, window):
-            started = time.monotonic()
-            bench.read("events", "events", chunk)
+        waiting: dict[date, pl.DataFrame] = {}
+        started = time.monotonic()
+
+        def write() -> None:
+            bench.engine.offer_frame("events", pl.concat(waiting.values()))
             bench.engine.build("collected", text)
-            days = [day_of(manifest.partition) for manifest in chunk]
-            written += write_days(bench, table, "collected", days, started)
+            bench.engine.drop("events")
+            written.extend(write_days(bench, table, "collected", list(waiting), started))
             bench.engine.drop("collected")
+
+        for manifest in bench.lake.manifests("events", [event_day(day) for day in window.days()]):
+            waiting[day_of(manifest.partition)] = _events(bench, manifest, event, columns)
+            if sum(rows.height for rows in waiting.values()) >= _TOGETHER:
+                write()
+                waiting, started = {}, time.monotonic()
+        if waiting:
+            write()
         return written
 
     return side_by_side(collect, bench, window, piece_days=len(window.days()))
+
+
+def _events(bench: Workbench, manifest: Manifest, event: str, columns: Sequence[str]) -> pl.DataFrame:
+    """A day's events of a name; their ids only where an id decides which of several came first."""
+    import polars as pl
+
+    paths, kinds = bench.lake.paths([manifest]), table_columns("events")
+    wanted = {name: kinds[name] for name in columns if name != _ID}
+    found = matching_rows(paths, wanted, "event_name", event)
+    if _ID not in columns:
+        return found
+    # An id is different in every row: the widest column of all, and hardly ever looked at.
+    if found.select(_SAME_ASSIGNMENT).is_duplicated().any():
+        return found.hstack(matching_rows(paths, {_ID: kinds[_ID]}, "event_name", event))
+    return found.with_columns(pl.lit(None, pl.String).alias(_ID))
 
 
 def build_enrollments(bench: Workbench) -> list[Written]:

@@ -121,8 +121,9 @@ class Run:
         import pyarrow as pa
 
         split = self._split(at)
-        for part in self._parts:
-            part.group.read(columns)
+        for part, own in zip(self._parts, split, strict=True):
+            if own is None or len(own):
+                part.group.read(columns)
         arrays = {}
         for name in columns:
             chunks = [
