@@ -18,6 +18,7 @@ Correction = Literal["holm", "benjamini-hochberg"]
 
 # A text covariate with more values than these is a name, not a category.
 MOST_CATEGORIES = 20
+YES_NO = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0}
 MISSING_WORDS = ("", "na", "nan", "null", "none", ".")
 
 
@@ -120,11 +121,17 @@ def require_columns(question: TableQuestion, columns: Sequence[str], table: str)
 
 
 def as_numbers(frame: pl.DataFrame, column: str, option: str, table: str) -> FloatArray:
-    """A column as numbers, NaN where missing. Raises TableError with the first row that is not a number."""
+    """A column as numbers, yes and no as 1 and 0, NaN where missing.
+
+    Raises TableError with the first row that is not a number.
+    """
     values = frame[column]
     if values.dtype == pl.String:
         values = values.str.strip_chars()
     number = values.cast(pl.Float64, strict=False)
+    if values.dtype == pl.String:
+        words = values.str.to_lowercase().replace_strict(YES_NO, default=None, return_dtype=pl.Float64)
+        number = number.zip_with(number.is_not_null(), words)
     if values.dtype == pl.String:
         wrong = number.is_null() & values.is_not_null() & ~values.str.to_lowercase().is_in(MISSING_WORDS)
         rows = wrong.arg_true()

@@ -292,6 +292,18 @@ def test_words_for_missing_are_missing_in_keys_and_covariates(school: pl.DataFra
     assert found["segment_value"].to_list() == [None, "f", "m", "unknown"]
 
 
+def test_yes_and_no_are_numbers(school: pl.DataFrame) -> None:
+    worded = school.with_columns(
+        pl.when(pl.col("used") == 1).then(pl.lit("Yes")).otherwise(pl.lit("no")).alias("used"),
+        (pl.col("post") > 10).alias("passed"),
+    )
+    plain = worded.with_columns((pl.col("used") == "Yes").cast(int), pl.col("passed").cast(int))
+    fields: dict[str, Any] = {"outcomes": (Asked("passed"), Asked("used"))}
+    assert ask(worded, **fields).as_json() == ask(plain, **fields).as_json()
+    received = ask(worded, received="used", outcomes=(Asked("post"),))
+    assert received.as_json() == ask(plain, received="used", outcomes=(Asked("post"),)).as_json()
+
+
 def test_the_answer_is_json_without_nan(school: pl.DataFrame) -> None:
     answer = ask(
         school,
