@@ -18,7 +18,7 @@ Correction = Literal["holm", "benjamini-hochberg"]
 
 # A text covariate with more values than these is a name, not a category.
 MOST_CATEGORIES = 20
-YES_NO = {"true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0}
+YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 MISSING_WORDS = ("", "na", "nan", "null", "none", ".")
 
 
