@@ -20,7 +20,7 @@ from exp_pipeline.stats.moments import ROUNDING, Moments
 from exp_pipeline.stats.moments_table import MomentsTable
 from exp_pipeline.stats.ratios import WEAK_DENOMINATOR, difference_in_ratios
 from exp_pipeline.stats.reference import SMALLEST_P, require_level
-from exp_pipeline.stats.relative import SECURE_SIGNAL
+from exp_pipeline.stats.relative import NO_WIDTH, SECURE_SIGNAL
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline.stats.tails import hedges_corrections, t_critical, t_tails
 
@@ -321,10 +321,12 @@ def many_relative(
     with np.errstate(over="ignore"):
         first = sign * np.where(by_log, np.expm1(log_ratio - reach), (b - root) / a - 1.0)
         second = sign * np.where(by_log, np.expm1(log_ratio + reach), (b + root) / a - 1.0)
+    wide = first != second
+    known = defined & wide
     return ManyRelative(
-        np.where(defined, sign * change, np.nan),
-        np.where(defined, np.minimum(first, second), np.nan),
-        np.where(defined, np.maximum(first, second), np.nan),
+        np.where(known, sign * change, np.nan),
+        np.where(known, np.minimum(first, second), np.nan),
+        np.where(known, np.maximum(first, second), np.nan),
         by_log,
         (
             (
@@ -332,6 +334,7 @@ def many_relative(
                 "the control value is negative: the relative effect is taken of its size",
             ),
             (~defined, "no relative effect: the control value cannot be told from zero"),
+            (defined & ~wide, NO_WIDTH),
         ),
     )
 

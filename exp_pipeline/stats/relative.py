@@ -10,6 +10,7 @@ from exp_pipeline.stats.reference import two_sided_critical
 # Below this many standard errors from zero an arm's log is too skewed for a log-ratio interval (simulated
 # coverage of the log-ratio falls under 93.5 % near 2.5, and is above 94 % from 3 on).
 SECURE_SIGNAL = 3.0
+NO_WIDTH = "no relative effect: treatment is zero in every unit, so its interval would have no width"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def relative_effect(
     treatment - log control) when both values have one sign and each lies at least three standard errors
     from zero; otherwise, and where the caller knows of heavy tails (see `skew`), Fieller's (1954) interval,
     which is exact for normal estimates and bounded as long as control differs from zero at `level`. With a
-    control value that does not, the relative effect is None. A negative control value is taken by its size,
+    control value that does not, or a treatment of zero without spread (0 of n), whose -100 % would come
+    without any doubt, the relative effect is None. A negative control value is taken by its size,
     so that the sign is that of the absolute effect.
     """
     critical = two_sided_critical(level, df)
@@ -76,6 +78,8 @@ def relative_effect(
         changes = ((b - root) / a - 1.0, (b + root) / a - 1.0)
         method = "fieller"
     low, high = sorted(sign * bound for bound in changes)
+    if not low < high:
+        return RelativeEffect(None, None, None, None, (*flags, NO_WIDTH))
     return RelativeEffect(sign * change, low, high, method, flags)
 
 

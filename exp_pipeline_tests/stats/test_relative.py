@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exp_pipeline.stats.clusters import clustered_difference
+from exp_pipeline.stats.many_proportions import many_proportions
+from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import two_sided_critical
-from exp_pipeline.stats.relative import relative_effect
+from exp_pipeline.stats.relative import NO_WIDTH, relative_effect
 from exp_pipeline.stats.results import Effect
 
 
@@ -152,3 +155,31 @@ def test_a_metric_below_zero_covers_its_relative_effect_in_both_tails() -> None:
     # Nominal 2.5 %: four standard errors of 4,000 runs are one point.
     assert 0.015 < low / runs < 0.035
     assert 0.015 < high / runs < 0.035
+
+
+@pytest.mark.parametrize("n", [3, 40, 100_000])
+def test_no_event_in_treatment_is_not_minus_a_hundred_per_cent_for_sure(n: int) -> None:
+    # Both roots of Fieller's equation are -1 there, however few units there are.
+    found = difference_in_proportions(60, 200, 0, n)
+    assert isinstance(found, Effect)
+    assert (found.relative, found.relative_ci_lower, found.relative_ci_upper) == (None, None, None)
+    assert found.relative_method is None
+    assert "no relative effect: treatment is zero" in " ".join(found.flags)
+    assert found.ci_lower < found.absolute < found.ci_upper
+    same = many_proportions(*(np.array([count]) for count in (60, 200, 0, n))).at(0)
+    assert isinstance(same, Effect)
+    assert (same.relative, same.relative_method, same.flags) == (None, None, found.flags)
+    # One event is enough for an interval.
+    one = difference_in_proportions(60, 200, 1, n)
+    assert isinstance(one, Effect)
+    assert one.relative_ci_lower is not None
+    assert one.relative_ci_upper is not None
+    assert one.relative_ci_lower < one.relative_ci_upper
+
+
+def test_means_of_zeros_in_treatment_have_no_relative_effect_either() -> None:
+    control = Moments.from_array([3.0, 4.0, 5.0, 4.5], ("y",))
+    found = difference_in_means(control, Moments.from_array([0.0] * 9, ("y",)), outcome="y")
+    assert isinstance(found, Effect)
+    assert found.relative is None
+    assert found.flags == (NO_WIDTH,)
