@@ -34,13 +34,13 @@ class BatchQuestion:
 
     test: which test a row is of; the whole table is one test where it is not given. Rows are units with an
     `outcome` (over a `denominator`); or one row an arm with `trials` and `successes`, or with `n`, `mean` and
-    `sd`. arm: without it each row of a test is an arm of its own, numbered. control: the arm compared with;
-    else the one called control, else a test's first row (its first arm by name, where rows are units).
-    shares: planned share by arm; equal where it is empty.
+    `sd`. arm: one column, or several together; without it each row of a test is an arm of its own, numbered.
+    control: the arm compared with; else the one called control, else a test's first row (its first arm by
+    name, where rows are units). shares: planned share by arm; equal where it is empty.
     """
 
     test: str | None = None
-    arm: str | None = None
+    arm: str | tuple[str, ...] | None = None
     outcome: str | None = None
     denominator: str | None = None
     trials: str | None = None
@@ -79,8 +79,15 @@ class BatchQuestion:
 
     def named(self) -> list[tuple[str, str]]:
         """Every option and the column that it names."""
-        options = ("test", "arm", "outcome", "denominator", "trials", "successes", "n", "mean", "sd")
-        return [(f"--{name}", column) for name in options if (column := getattr(self, name)) is not None]
+        options = ("test", "outcome", "denominator", "trials", "successes", "n", "mean", "sd")
+        single = [(f"--{name}", column) for name in options if (column := getattr(self, name)) is not None]
+        return [*single, *(("--arm", column) for column in self.arm_columns())]
+
+    def arm_columns(self) -> tuple[str, ...]:
+        """The columns that together name the arm, none where rows are arms of their own."""
+        if self.arm is None:
+            return ()
+        return (self.arm,) if isinstance(self.arm, str) else self.arm
 
 
 def answer_of_batch(frame: pl.DataFrame, question: BatchQuestion, table: str) -> TableAnswer:
@@ -149,9 +156,9 @@ def _keys(frame: pl.DataFrame, question: BatchQuestion) -> pl.DataFrame:
         else as_labels(frame, (question.test,))
     )
     keys = pl.DataFrame([test.alias("test")]).with_row_index("row")
-    if question.arm is None:
+    if not question.arm_columns():
         return keys.with_columns((pl.int_range(pl.len()).over("test") + 1).cast(pl.String).alias("arm"))
-    return keys.with_columns(as_labels(frame, (question.arm,)).alias("arm"))
+    return keys.with_columns(as_labels(frame, question.arm_columns()).alias("arm"))
 
 
 def _grouped(keys: pl.DataFrame, *, by_name: bool) -> tuple[pl.DataFrame, IntArray]:

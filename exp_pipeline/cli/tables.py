@@ -42,7 +42,9 @@ def analyze(
             "--out", metavar="DIR", help="Where memo and estimates.json go; FILE.json takes estimates alone."
         ),
     ] = None,
-    arm: Annotated[str | None, typer.Option(help="Column that names the arm.")] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="Column that names the arm (where rows are arms: a,b).")
+    ] = None,
     outcome: Annotated[
         list[str] | None,
         typer.Option(help="Column of an outcome, or a,b or a/b (a over b). May be given several times."),
@@ -174,14 +176,17 @@ def _batch(
 
     frame = read_table(source)
 
+    named = given["arm"]
+    columns["arm"] = named if named is None or named in frame.columns else _names(named)
+
     def arms() -> Sequence[str]:
-        column = given["arm"]
-        if column is None or column not in frame.columns:
+        asked = (named,) if named in frame.columns else _names(named)
+        if not asked or any(column not in frame.columns for column in asked):
             return ()
-        return as_labels(frame, (column,)).drop_nulls().unique().sort().to_list()
+        return as_labels(frame, asked).drop_nulls().unique().sort().to_list()
 
     question = BatchQuestion(
-        **given, **columns, outcome=outcome, denominator=denominator, shares=_shares(shares, arms)
+        **given | columns, outcome=outcome, denominator=denominator, shares=_shares(shares, arms)
     )
     return answer_of_batch(frame, question, source.name)
 

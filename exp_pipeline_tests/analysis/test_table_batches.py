@@ -140,6 +140,15 @@ def test_rows_of_one_arm_are_put_together_and_broken_ones_counted() -> None:
     ]
 
 
+def test_two_columns_may_name_the_arm(headlines: pl.DataFrame) -> None:
+    split = headlines.with_columns(pl.lit("same").alias("headline"), pl.col("headline").alias("picture"))
+    one, other = ask(headlines), ask(split, arm=("headline", "picture"))
+    assert [row["p_value"] for row in one.estimates.rows()] == [
+        row["p_value"] for row in other.estimates.rows()
+    ]
+    assert other.estimates.rows()[0]["arm"].startswith("same / ")
+
+
 def test_an_arm_without_units_is_a_reason_not_a_number() -> None:
     frame = pl.DataFrame({"arm": ["c", "t"], "n": [50, 0], "x": [5, 0]})
     (row,) = answer_of_batch(frame, BatchQuestion(arm="arm", trials="n", successes="x"), "t").estimates.rows()
