@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -147,7 +148,7 @@ def _changes_before(at: NDArray[np.int64], reference: int) -> FloatArray:
     chain = [*order.tolist(), reference]
     places = {int(distance): j for j, distance in enumerate(at)}
     rows = np.zeros((len(chain) - 1, at.size))
-    for row, (first, second) in enumerate(zip(chain[:-1], chain[1:], strict=True)):
+    for row, (first, second) in enumerate(itertools.pairwise(chain)):
         rows[row, places[first]] -= 1.0
         if second != reference:
             rows[row, places[second]] += 1.0
