@@ -6,11 +6,28 @@ Two thousand runs know a 5 % rate to 0.49 points, 800 to 0.77, 500 to 0.97; band
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from scipy import stats
 
+from bench.calibration.cases import (
+    Case,
+    FaultyCase,
+    FaultyRow,
+    IntervalCase,
+    IntervalRow,
+    RateCase,
+    RateRow,
+    Row,
+)
+from bench.calibration.everything import all_cases, batches
+from bench.calibration.page import DOMAINS, page
+from bench.calibration.report import as_json, circumstances, faults, table
+from bench.calibration.running import run
 from exp_pipeline.stats.adjustment import adjusted_difference
 from exp_pipeline.stats.clusters import clustered_difference
 from exp_pipeline.stats.means import difference_in_means, difference_in_proportions, newcombe_interval
@@ -167,3 +184,138 @@ def test_newcombe_covers_small_counts_where_wald_does_not() -> None:
             wald += chance[a, b] * (gap - reach <= q - p <= gap + reach)
     assert 0.93 < newcombe < 0.99
     assert wald < 0.93
+
+
+def named(case: Case) -> str:
+    return f"{case.rule if isinstance(case, RateCase) else case.method}, {case.world}"
+
+
+def case_of(method: str, world: str) -> Case:
+    """The first case of a method whose world begins so."""
+    return next(case for case in all_cases() if named(case).startswith(f"{method}, {world}"))
+
+
+# Of the large simulation, what is drawn quickly: thousands of runs of each, in a second or two together.
+QUICK = [
+    case_of("Welch, moments only", "normal, 8 + 8"),
+    case_of("Welch, moments only", "exponential, 50 + 50"),
+    case_of("Welch with third moments", "exponential, 40 + 360"),
+    case_of("relative effect of means", "lognormal (1), mean 1.6, lift 20%, 400 + 400"),
+    case_of("CUPED", "normal, 36 % explained, 30 + 30"),
+    case_of("Lin (own slopes)", "slopes 3 times as steep in treatment, 360 + 40"),
+    case_of("strata as fixed effects", "4 strata, 4 + 4"),
+    case_of("shares (Newcombe)", "0.12 and 0.18, 250 + 250"),
+    case_of("relative effect of shares", "0.12 and 0.18, 250 + 250"),
+    case_of("ratios (delta)", "shares of answers, 60 + 60"),
+    case_of("CR2", "6 + 6 classes"),
+    case_of("complier effect (Anderson-Rubin)", "100 units, 15% take it up"),
+    case_of("O'Brien-Fleming spending", "28 looks"),
+    case_of("Pocock spending", "10 looks"),
+    case_of("always valid", "10 looks to 400"),
+    case_of("sequential SRM", "50% / 50%, 1,000 units a day"),
+    case_of("Holm", "20 metrics, 5 with an effect"),
+    case_of("guardrail", "normal, 12 + 12"),
+]
+MUST_FAIL = [
+    "z in place of t",
+    "variance from raw sums of squares",
+    "cumulative alpha as each look's level",
+    "daily chi-square for sample ratio",
+    "plain delta method, relative",
+    "sign by order of rows",
+    "Welch over rows of classes",
+]
+
+
+def runs_for(case: Case, runs: int) -> float:
+    return min(1.0, runs / case.runs)
+
+
+@pytest.mark.parametrize("case", QUICK, ids=named)
+def test_on_its_domain_a_method_keeps_its_promise(case: Case) -> None:
+    assert not isinstance(case, FaultyCase)
+    assert case.inside
+    costly = isinstance(case, IntervalCase) and case.cells == 1 and "shares" not in case.method
+    row = run(case, runs_for(case, 600 if costly else 3_000))
+    # Out of bounds by more than two and a half standard errors of so few runs.
+    assert row.problems() == ()
+
+
+@pytest.mark.parametrize("method", MUST_FAIL)
+def test_a_method_known_to_be_wrong_is_seen_to_fail(method: str) -> None:
+    case = next(one for one in all_cases() if isinstance(one, FaultyCase) and one.method == method)
+    row = run(case, runs_for(case, 1_000 if "classes" in method or "rows" in method else 4_000))
+    assert isinstance(row, FaultyRow)
+    assert row.problems() == ()
+    assert row.rate > max(1.2 * row.nominal, row.our_rate)
+
+
+def test_runs_repeat_and_do_not_depend_on_the_other_cases() -> None:
+    case = case_of("Welch, moments only", "normal, 8 + 8")
+    row = run(case, 0.01)
+    assert run(case, 0.01) == row
+    assert run(case, 0.01, seed=1) != row
+
+
+def test_no_two_cases_share_a_seed_and_each_is_run_once() -> None:
+    names = Counter(
+        f"{named(case)}, {case.what}"
+        if isinstance(case, RateCase)
+        else f"{type(case).__name__} {named(case)}"
+        for case in all_cases()
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+    assert sorted(place for batch in batches() for place in batch) == list(range(len(all_cases())))
+
+
+INTERVAL = IntervalRow(
+    "CR2", "a world", True, "df", "nominal", 40_000, 40_000, 0.025, 0.025, 0.05, 1.0, 0.8, 0.0
+)
+RATE = RateRow("Holm", "a world", "false finds", 0.05, "at most", True, 40_000, 0.05)
+FAULTY = FaultyRow("a fault", "a world", "false alarms", 0.05, 0.08, 0.055, "ours", 40_000, 0.1, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (replace(INTERVAL, above=0.04, below=0.035), "covers 92.50%"),
+        (replace(INTERVAL, above=0.015, below=0.015), "too wide"),
+        (replace(INTERVAL, above=0.04, below=0.01), "one tail errs in 4.00%"),
+        (replace(INTERVAL, above=0.03, below=0.01), "one tail errs in 1.00% only"),
+        (replace(INTERVAL, answered=0), "no run was answered"),
+        (replace(RATE, rate=0.06), "promised at most 5.0%"),
+        (replace(RATE, promise="near", rate=0.04), "promised 5.0%"),
+        (replace(RATE, promise="near", nominal=0.8, slack=0.01, rate=0.78), "promised 80.0%"),
+        (replace(FAULTY, rate=0.079), "the faulty method passed"),
+        (replace(FAULTY, our_rate=0.07), "ours failed too"),
+    ],
+)
+def test_what_is_out_of_bounds_is_a_fault(row: Row, said: str) -> None:
+    found = faults([INTERVAL, RATE, FAULTY, row])
+    assert found
+    assert all(row.world in fault for fault in found)
+    assert any(said in fault for fault in found)
+
+
+def test_outside_the_domain_it_is_a_limit_that_the_page_tells() -> None:
+    limit = replace(INTERVAL, inside=False, above=0.1, world="a far world")
+    wide = replace(INTERVAL, guarantee="at least", above=0.0, below=0.0)
+    rows: list[Row] = [INTERVAL, limit, wide, RATE, FAULTY]
+    assert faults(rows) == []
+    about = circumstances()
+    written, full = page(rows, about), table(rows, about)
+    assert "| CR2 | a far world | df | 87.5% | 10.0% | 2.5% |" in written
+    assert "limit: covers 87.50%" in full
+    assert "fails, as it must" in full
+    assert [row["world"] for row in as_json(rows, about)["intervals"]] == [
+        "a world",
+        "a far world",
+        "a world",
+    ]
+
+
+def test_the_page_states_the_domain_of_every_method() -> None:
+    methods = {case.method for case in all_cases() if isinstance(case, IntervalCase)}
+    assert methods == set(DOMAINS)
+    inside = {case.method for case in all_cases() if isinstance(case, IntervalCase) and case.inside}
+    assert methods == inside
