@@ -31,7 +31,7 @@ def planted() -> Readout:
         if isinstance(value, dict):
             return {
                 name: inner
-                if name == "variance_reduction" and isinstance(inner, dict)
+                if name in ("variance_reduction", "stopping") and isinstance(inner, dict)
                 else spoil(inner, name)
                 for name, inner in value.items()
             }
