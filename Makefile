@@ -13,11 +13,11 @@ PORT ?= 3000
 WORKERS ?= 2
 EVENTS ?= 10000000
 
-.PHONY: help demo dev test check bench calibrate lock clean lint format-check lint-check types rooms sql
+.PHONY: help demo dev test check bench bench-statistics bench-peers calibrate lock clean lint format-check lint-check types rooms sql
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/\1:\2/' \
-	  | while IFS=: read -r name words; do printf '  make %-10s %s\n' "$$name" "$$words"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/\1:\2/' \
+	  | while IFS=: read -r name words; do printf '  make %-16s %s\n' "$$name" "$$words"; done
 
 # The sample's learners are made up, so its key is no secret. Real keys come from the environment.
 EXP_HMAC_KEY ?= sample-data-only-not-a-secret-key
@@ -52,8 +52,15 @@ rooms: $(STAMP)
 sql: $(STAMP)
 	$(BIN)/sqlfluff lint --disable-progress-bar exp_pipeline/transform/sql
 
-bench: $(STAMP) ## Measure the chain against one scan (EVENTS=10000000, or 50000000, 100000000)
+bench: $(STAMP) ## Measure the chain against one scan, and the statistics (EVENTS=10000000, or 50000000, 100000000)
 	@$(BIN)/python bench/run.py --events $(EVENTS)
+	@$(BIN)/python bench/statistics_speed/run.py
+
+bench-statistics: $(STAMP) ## Measure the statistics beside other packages, results compared first
+	@$(BIN)/python bench/statistics_speed/run.py
+
+bench-peers: $(STAMP) ## Install those other packages, each in a temporary folder (once)
+	@PYTHON311='$(PYTHON311)' PYTHON312='$(PYTHON312)' $(BIN)/python bench/statistics_speed/environments.py
 
 calibrate: $(STAMP) ## Simulate the error rates and the coverage of every method
 	@$(BIN)/python bench/calibrate.py

@@ -1,0 +1,1 @@
+"""How fast are the statistics, beside other packages that do the same work? See `run.py`."""
