@@ -112,7 +112,7 @@ def cases() -> list[IntervalCase]:
                 df >= 5.0 and (cv <= 0.5 or total >= 100),
                 f"{df:.1f} degrees of freedom",
                 _regression("cr2", control, treatment, size, cv, icc),
-                8_000 if total < 100 else 4_000,
+                5_000 if total < 100 else 3_000,
                 powered=icc == 0.1,
             )
         )
@@ -124,7 +124,7 @@ def cases() -> list[IntervalCase]:
                     total >= 50 and min(control, treatment) >= 20 and cv <= 0.5,
                     f"{total} classes, {min(control, treatment)} in the smaller arm",
                     _regression("cr1", control, treatment, size, cv, icc),
-                    8_000 if total < 100 else 4_000,
+                    5_000 if total < 100 else 3_000,
                 )
             )
     for control, treatment, cv, icc in ((8, 8, 0.5, 0.1), (20, 20, 0.5, 0.1)):
@@ -155,7 +155,7 @@ def cases() -> list[IntervalCase]:
                     enough,
                     f"{min(control, treatment)} classes in the smaller arm",
                     _resampled(how, control, treatment, 20.0, cv, icc),
-                    4_000,
+                    2_000,
                     guarantee="nominal" if how == "wild" else "at least",
                 )
             )

@@ -64,7 +64,7 @@ def _guardrails() -> list[RateCase]:
                 "at most",
                 inside,
                 _verdicts(shape, n_control, n_treatment, 0.2, 0.2, margin_kind, "pass"),
-                12_000,
+                6_000,
             )
         )
         found.append(
@@ -76,7 +76,7 @@ def _guardrails() -> list[RateCase]:
                 "at most",
                 inside,
                 _verdicts(shape, n_control, n_treatment, 0.0, 0.2, margin_kind, "fail"),
-                12_000,
+                6_000,
             )
         )
     return found
@@ -197,7 +197,7 @@ def _compliers() -> list[IntervalCase]:
                     tested or strength >= 50.0,
                     f"first-stage F about {strength:.0f}",
                     _compliance(n, takers, classes, anderson_rubin=tested),
-                    4_000,
+                    2_500,
                     guarantee="at least" if tested else "nominal",
                 )
             )

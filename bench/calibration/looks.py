@@ -264,7 +264,7 @@ def _stopped_cases() -> list[RateCase]:
                     "near",
                     True,
                     _stopped_misses(plan, 50, 4, shift),
-                    1_500,
+                    1_000,
                 )
             )
     return found
@@ -316,7 +316,7 @@ def _kill_cases() -> list[RateCase]:
                 "at most" if promise == "at most" else "shown",
                 True,
                 _killed(per_look, 28, shape, harm, 0.1),
-                2_500 if promise == "at most" else 500,
+                1_500 if promise == "at most" else 500,
             )
         )
     return found

@@ -232,7 +232,7 @@ def _mean_cases() -> list[IntervalCase]:
                     calm and abs(tilt) <= TOO_SKEWED,
                     criterion,
                     _with_shapes(shape, n_control, n_treatment, relative=False),
-                    6_000,
+                    4_000,
                 )
             )
     found.append(

@@ -103,13 +103,14 @@ DOMAINS: dict[str, tuple[str, str]] = {
     ),
     "complier effect (Anderson-Rubin)": ("Any first stage.", ""),
     "Lee bounds": (
-        "Any share missing, where assignment moves nobody out of sight who would be seen otherwise.",
+        "Any share missing, where assignment moves nobody out of sight who would be seen otherwise. Here the "
+        "truth is put at an end of the bounds here, where all misses lie on one side.",
         "",
     ),
     "mean over segments": (
-        "Ten segments, or effects that do not vary.",
-        "Few segments whose effects vary: few degrees of freedom, and a variance between them that is often "
-        "put at nothing.",
+        "Ten segments.",
+        "Four segments: too narrow where their effects vary, for the variance between them is often put at "
+        "nothing; too wide where they do not.",
     ),
     "prediction-powered difference": (
         "Forty labelled units an arm for yes-or-no labels, twenty for normal scores.",

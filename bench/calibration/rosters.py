@@ -215,7 +215,7 @@ def cases() -> list[RateCase]:
                     promise,
                     True,
                     _counted(own, what),
-                    1_200,
+                    800,
                 )
             )
     return found

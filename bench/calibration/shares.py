@@ -243,7 +243,7 @@ def _quantile_cases() -> list[IntervalCase]:
                 least >= 10.0,
                 f"{least:.0f} units' worth beyond the quantile in the smaller arm",
                 _quantiles(quantile, n_control, n_treatment, rows),
-                6_000,
+                4_000,
             )
         )
     return found
