@@ -51,8 +51,9 @@ def difference_in_quantiles(
     rows below the quantile is a ratio of sums over units, so its variance is the delta method's by unit; the
     share's interval is read back through the order statistics (Woodruff 1952). The two arms' intervals are
     joined as in Zou and Donner (2008), which keeps them as lopsided as the data; p is the level at which the
-    interval reaches zero. Quantiles interpolate linearly between rows. `n_*` are units, `se` is half the
-    width of an arm's one-sigma interval, joined. NotEstimable with fewer than two units in an arm, too few
+    interval reaches zero, and where the data end before that, the level at which they end: then p is a bound
+    from above, since no sample shows how far beyond its last row a quantile may lie. Quantiles interpolate
+    linearly between rows. `n_*` are units, `se` is half the width of an arm's one-sigma interval, joined. NotEstimable with fewer than two units in an arm, too few
     units for bounds at `level`, or so many ties that the bounds coincide. Raises ValueError for shapes,
     values that are not finite, or a quantile outside (0, 1).
     """
@@ -200,21 +201,17 @@ def _p_value(control: _ArmQuantile, treatment: _ArmQuantile, start: float) -> fl
         return gap - low if gap > 0 else high - gap
 
     inside, outside = 0.0, start
-    widest, widest_z = reach(start), start
     while True:
         size = reach(outside)
         if size is None or size >= abs(gap) or outside > 1e3:
             break
-        inside, widest, widest_z = outside, size, outside
+        inside = outside
         outside *= 1.5
     for _ in range(60):
         middle = 0.5 * (inside + outside)
         size = reach(middle)
         if size is not None and size < abs(gap):
-            inside, widest, widest_z = middle, size, middle
+            inside = middle
         else:
             outside = middle
-    if reach(outside) is None and widest:
-        # Past the data the reach is taken to grow as it did up to the edge.
-        return two_sided_p(widest_z * abs(gap) / widest, math.inf)
     return two_sided_p(inside, math.inf)
