@@ -146,9 +146,10 @@ def test_a_comparison_sees_an_effect_that_moved_and_an_estimate_that_ours_lack(s
     key = ("m7", "hints", "grade 3", False)
 
     def apart(place: int, value: float) -> list[str]:
-        theirs = {name: list(row) for name, row in rows.items()}
-        theirs[key][place] = value
-        return [one.what for one in agree.compared("gbstats", rows, theirs) if not one.agrees]
+        changed = list(rows[key])
+        changed[place] = value
+        found = agree.compared("gbstats", rows, {**rows, key: changed})
+        return [one.what for one in found if not one.agrees]
 
     moved = rows[key][agree.ABSOLUTE] + 0.01 * rows[key][agree.SE]
     assert apart(agree.ABSOLUTE, moved) == ["plain: effects, in standard errors"]
