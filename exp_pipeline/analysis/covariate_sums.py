@@ -17,15 +17,19 @@ class CovariateSums:
 
     A gap counts as a number near the covariate's mean, and an indicator says that it was one; which number
     makes no difference once the indicator is there, so that it can be corrected to the mean at the end.
+    third: whether the first variable's cubes are summed too.
     """
 
-    def __init__(self, own: Sequence[str], covariates: Sequence[str], groups: int) -> None:
+    def __init__(
+        self, own: Sequence[str], covariates: Sequence[str], groups: int, *, third: bool = False
+    ) -> None:
         self._own = list(own)
         self._covariates = list(covariates)
         self._fill: dict[str, float] = {}
         self._gaps: list[str] = []
         self._groups = groups
-        self._table = MomentsTable.empty(groups, self._names())
+        self._third = third
+        self._table = MomentsTable.empty(groups, self._names(), third=third)
 
     def _names(self) -> list[str]:
         return [*self._own, *self._covariates, *(f"{name}_missing" for name in self._gaps)]
@@ -48,7 +52,9 @@ class CovariateSums:
             indicators[name] = missing.astype(np.float64)
         nothing = np.zeros(filled[0].shape)
         filled += [indicators.get(name, nothing) for name in self._gaps]
-        self._table = self._table + MomentsTable.of_columns(filled, grouping, self._names())
+        self._table = self._table + MomentsTable.of_columns(
+            filled, grouping, self._names(), third=self._third
+        )
 
     def _widen(self, name: str) -> None:
         """An indicator that was zero in all rows so far."""

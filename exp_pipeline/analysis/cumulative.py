@@ -20,8 +20,9 @@ from exp_pipeline.stats.means import difference_in_means, difference_in_proporti
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.ratios import difference_in_ratios
 from exp_pipeline.stats.results import Effect
+from exp_pipeline.stats.skew import ThirdMoments
 
-_SUMS = ("n", "num", "den", "num_num", "den_den", "num_den")
+_SUMS = ("n", "num", "den", "num_num", "den_den", "num_den", "num_num_num")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ def _sums_by_day(
             (num * num - num_before * num_before).alias("num_num"),
             (den * den - den_before * den_before).alias("den_den"),
             (num * den - num_before * den_before).alias("num_den"),
+            (num * num * num - num_before * num_before * num_before).alias("num_num_num"),
         )
         .sort("arm", "day", "key")
         .group_by("arm", "day", maintain_order=True)
@@ -185,7 +187,13 @@ def _effect(
         )
     moments = [_moments(sums) for sums in (control, treatment)]
     if kind == "mean" and not clustered:
-        return difference_in_means(*moments, outcome="num", level=level)
+        shapes = [
+            ThirdMoments.from_sums(round(sums[0]), 0.0, *map(float, sums[[1, 3, 6]]))
+            for sums in (control, treatment)
+        ]
+        return difference_in_means(
+            *moments, outcome="num", control_shape=shapes[0], treatment_shape=shapes[1], level=level
+        )
     return difference_in_ratios(*moments, numerator="num", denominator="den", level=level)
 
 

@@ -59,8 +59,16 @@ def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
 
 
 def means(arms: TwoSums) -> Answer:
-    """By how much do the means differ?"""
-    return difference_in_means(whole(arms.control), whole(arms.treatment), outcome="num", level=arms.level)
+    """By how much do the means differ? Skewed values in unequal arms get an interval that knows it."""
+    control, treatment = (_together(side) for side in (arms.control, arms.treatment))
+    return difference_in_means(
+        control.group(0),
+        treatment.group(0),
+        outcome="num",
+        control_shape=control.third(0),
+        treatment_shape=treatment.third(0),
+        level=arms.level,
+    )
 
 
 def proportions(arms: TwoSums) -> Answer:
@@ -123,9 +131,13 @@ def ratios_within_strata(arms: TwoSums) -> Answer:
 
 def whole(strata: MomentsTable) -> Moments:
     """One arm's strata put together."""
+    return _together(strata).group(0)
+
+
+def _together(strata: MomentsTable) -> MomentsTable:
     if len(strata) == 1:
-        return strata.group(0)
-    return strata.merged(np.zeros(len(strata), dtype=np.int64), 1).group(0)
+        return strata
+    return strata.merged(np.zeros(len(strata), dtype=np.int64), 1)
 
 
 def clustered(arms: TwoArms) -> Answer:

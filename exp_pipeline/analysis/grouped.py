@@ -276,7 +276,8 @@ def _outcome_cells(
 ) -> OutcomeCells:
     """One outcome, part by part. The group past the last cell is of rows without an arm, and is dropped."""
     own = [NUMERATOR] + [DENOMINATOR] * (outcome.denominator is not None)
-    sums = CovariateSums(own, outcome.covariates, cells + 1)
+    third = outcome.estimand in ("auto", "mean")
+    sums = CovariateSums(own, outcome.covariates, cells + 1, third=third)
     columns = [outcome.numerator] + ([outcome.denominator] if outcome.denominator is not None else [])
     yes_or_no = outcome.estimand == "auto"
     for part, cut in enumerate(groupings):

@@ -194,7 +194,8 @@ def _units(frame: pl.DataFrame, question: BatchQuestion, table: str, notes: list
     kept = (codes >= 0) & observed
     values = [column[kept] for column in columns]
     names = (_NUMERATOR, _DENOMINATOR)[: len(columns)]
-    moments = MomentsTable.of_columns(values, Grouping.of(codes[kept], groups.height), names)
+    grouping = Grouping.of(codes[kept], groups.height)
+    moments = MomentsTable.of_columns(values, grouping, names, third=len(columns) == 1)
     if len(columns) == 2:
         estimand = "ratio"
     else:

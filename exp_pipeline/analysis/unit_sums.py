@@ -30,7 +30,7 @@ class UnitSums:
     def arm(self, name: str, value: str | None = None) -> MomentsTable:
         """The moments of one arm by stratum, (strata,): of all units, or of one segment value."""
         if name not in self.arms or (value is not None and value not in self.values):
-            return MomentsTable.empty(self.strata, self.table.names)
+            return MomentsTable.empty(self.strata, self.table.names, third=self.table.cubes is not None)
         place, width = self.arms.index(name), len(self.values)
         own = self.table.take(slice(place * width * self.strata, (place + 1) * width * self.strata))
         if value is not None:
@@ -48,10 +48,11 @@ def sums_of(
     ratio: bool,
     stratified: bool,
     segment: str | None = None,
+    third: bool = False,
 ) -> UnitSums:
     """Which sums have these units? frame: as `MetricUnits.frame`, without gaps in num, den, covariates.
 
-    ratio: whether den is needed too.
+    ratio: whether den is needed too. third: whether cubes of num are.
     """
     arms, arm = _coded(frame["arm"])
     values: tuple[str, ...] = ("",)
@@ -66,7 +67,8 @@ def sums_of(
     codes = arm if len(values) == strata == 1 else (arm * len(values) + value) * strata + stratum
     names = ("num", *(("den",) if ratio else ()), *covariates)
     columns = [frame[name].cast(pl.Float64).to_numpy() for name in names]
-    table = MomentsTable.of_columns(columns, Grouping.of(codes.astype(np.int64), groups), names)
+    grouping = Grouping.of(codes.astype(np.int64), groups)
+    table = MomentsTable.of_columns(columns, grouping, names, third=third)
     return UnitSums(arms, values, strata, table)
 
 

@@ -90,6 +90,7 @@ class MetricUnits:
                 ratio=self.metric.estimand == "ratio",
                 stratified=self.stratified,
                 segment=segment,
+                third=self.metric.estimand == "mean" and not self.stratified,
             )
         return self._sums[segment]
 

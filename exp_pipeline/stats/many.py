@@ -2,7 +2,8 @@
 
 Each function answers what its scalar twin answers (`difference_in_means`, `adjusted_difference`,
 `difference_in_ratios`, `adjusted_ratio`). Cells that are out of the ordinary
-(too few units, no spread, covariates that repeat one another) are handed to the twin itself.
+(too few units, no spread, covariates that repeat one another, skewed values in unequal arms) are handed to
+the twin itself.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from exp_pipeline.stats.adjustment import adjusted_difference, adjusted_ratio
 from exp_pipeline.stats.contrast import COLLINEAR
 from exp_pipeline.stats.means import difference_in_means
-from exp_pipeline.stats.moments import ROUNDING, Moments
+from exp_pipeline.stats.moments import ROUNDING
 from exp_pipeline.stats.moments_table import MomentsTable
 from exp_pipeline.stats.ratios import WEAK_DENOMINATOR, difference_in_ratios
 from exp_pipeline.stats.reference import SMALLEST_P, require_level
 from exp_pipeline.stats.relative import NO_WIDTH, SECURE_SIGNAL
 from exp_pipeline.stats.results import Effect, NotEstimable
+from exp_pipeline.stats.skew import HEAVY_TAILED, LOPSIDED
 from exp_pipeline.stats.tails import hedges_corrections, t_critical, t_tails
 
 FloatArray = NDArray[np.float64]
@@ -32,6 +34,7 @@ Answer = Effect | NotEstimable
 # Twice as strict as the twin, so that a covariate near its limit is judged there.
 _SURELY_INDEPENDENT = 2.0 * COLLINEAR
 _SURELY_RESIDUAL = 1e-12
+_SURELY_STRAIGHT = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,17 +102,49 @@ class ManyEffects:
 def many_means(
     control: MomentsTable, treatment: MomentsTable, *, outcome: str, level: float = 0.95
 ) -> ManyEffects:
-    """By how much do the means differ, cell by cell? `difference_in_means`, on tables of the same cells."""
+    """By how much do the means differ, cell by cell? `difference_in_means`, on tables of the same cells.
+
+    Where both tables have cubes of the outcome, cells of skewed values get the interval that its shapes give.
+    """
     require_level(level)
     names = (outcome,)
-
-    def twin(c: Moments, t: Moments) -> Answer:
-        return difference_in_means(c, t, outcome=outcome, level=level)
-
     control, treatment = control.select(names), treatment.select(names)
+
+    def twin(place: int) -> Answer:
+        shapes = control.third(place), treatment.third(place)
+        return difference_in_means(
+            control.group(place),
+            treatment.group(place),
+            outcome=outcome,
+            control_shape=None if None in shapes else shapes[0],
+            treatment_shape=None if None in shapes else shapes[1],
+            level=level,
+        )
+
     spread = _varies(control, 0) | _varies(treatment, 0)
     values = control.means[:, 0], treatment.means[:, 0]
-    return _contrasts("welch", (control, treatment), (control, treatment), values, spread, (), twin, level)
+    usable = spread & ~_lopsided(control, treatment)
+    return _contrasts("welch", (control, treatment), values, usable, (), twin, level)
+
+
+def _lopsided(control: MomentsTable, treatment: MomentsTable) -> Mask:
+    """Where does skewness change anything? The limits of `skew.corrected_for_skewness`, on arrays."""
+    if control.cubes is None or treatment.cubes is None:
+        return np.zeros(len(control), dtype=bool)
+    found = (control.n >= 3) & (treatment.n >= 3)
+    n_c, n_t = (np.maximum(table.n, 3).astype(np.float64) for table in (control, treatment))
+    v_c, v_t = control.products[:, 0, 0] / (n_c - 1.0), treatment.products[:, 0, 0] / (n_t - 1.0)
+    found &= (v_c > 0.0) | (v_t > 0.0)
+    v_c, v_t = np.where(found, v_c, 1.0), np.where(found, v_t, 1.0)
+    third_c = control.cubes * n_c / ((n_c - 1.0) * (n_c - 2.0))
+    third_t = treatment.cubes * n_t / ((n_t - 1.0) * (n_t - 2.0))
+    n = n_c + n_t
+    shape = (n_c * third_c + n_t * third_t) / n / ((n_c * v_c + n_t * v_t) / n) ** 1.5
+    by_spread = (v_t**1.5 / n_t**2 - v_c**1.5 / n_c**2) / (v_c / n_c + v_t / n_t) ** 1.5
+    by_design = (1.0 / n_t**2 - 1.0 / n_c**2) / (1.0 / n_t + 1.0 / n_c) ** 1.5
+    skewed = np.abs(shape) * np.maximum(np.abs(by_spread), np.abs(by_design)) > LOPSIDED * _SURELY_STRAIGHT
+    heavy = np.abs(shape) / np.sqrt(np.minimum(n_c, n_t)) > HEAVY_TAILED * _SURELY_STRAIGHT
+    return found & (skewed | heavy)
 
 
 def many_adjusted(
@@ -123,14 +158,15 @@ def many_adjusted(
     """By how much do the means differ given the covariates, cell by cell? `adjusted_difference`."""
     require_level(level)
     names = (outcome, *covariates)
-
-    def twin(c: Moments, t: Moments) -> Answer:
-        return adjusted_difference(c, t, outcome=outcome, covariates=covariates, level=level)
-
     control, treatment = control.select(names), treatment.select(names)
+
+    def twin(place: int) -> Answer:
+        arms = control.group(place), treatment.group(place)
+        return adjusted_difference(*arms, outcome=outcome, covariates=covariates, level=level)
+
     spread = _varies(control, 0) | _varies(treatment, 0)
     values = control.means[:, 0], treatment.means[:, 0]
-    return _contrasts("cuped", (control, treatment), (control, treatment), values, spread, (), twin, level)
+    return _contrasts("cuped", (control, treatment), values, spread, (), twin, level)
 
 
 def many_ratios(
@@ -146,14 +182,16 @@ def many_ratios(
     require_level(level)
     names = (numerator, denominator, *covariates)
 
-    def twin(c: Moments, t: Moments) -> Answer:
+    raw = control.select(names), treatment.select(names)
+
+    def twin(place: int) -> Answer:
+        c, t = raw[0].group(place), raw[1].group(place)
         if covariates:
             return adjusted_ratio(
                 c, t, numerator=numerator, denominator=denominator, covariates=covariates, level=level
             )
         return difference_in_ratios(c, t, numerator=numerator, denominator=denominator, level=level)
 
-    raw = control.select(names), treatment.select(names)
     values, linear, flags = [], [], []
     usable = np.ones(len(control), dtype=bool)
     spread = np.zeros(len(control), dtype=bool)
@@ -179,19 +217,18 @@ def many_ratios(
         linear.append(linearised)
     method = "cuped-ratio" if covariates else "ratio-delta"
     return _contrasts(
-        method, raw, (linear[0], linear[1]), (values[0], values[1]), usable & spread, flags, twin, level,
+        method, (linear[0], linear[1]), (values[0], values[1]), usable & spread, flags, twin, level,
         standardise=False,
     )  # fmt: skip
 
 
 def _contrasts(
     method: str,
-    raw: tuple[MomentsTable, MomentsTable],
     tables: tuple[MomentsTable, MomentsTable],
     values: tuple[FloatArray, FloatArray],
     usable: Mask,
     flags: Sequence[tuple[Mask, str]],
-    twin: Callable[[Moments, Moments], Answer],
+    twin: Callable[[int], Answer],
     level: float,
     *,
     standardise: bool = True,
@@ -274,10 +311,7 @@ def _contrasts(
         many_standardised(absolute, pooled_variance, df_all) if standardise else nothing,
         1.0 - se**2 / unadjusted if k else nothing,
         (*flags, *relative.flags),
-        {
-            place: twin(raw[0].group(place), raw[1].group(place))
-            for place in np.flatnonzero(~regular).tolist()
-        },
+        {place: twin(place) for place in np.flatnonzero(~regular).tolist()},
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exp_pipeline.stats.moments import Moments
+from exp_pipeline.stats.skew import ThirdMoments
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -58,7 +59,8 @@ class MomentsTable:
     n: (groups,). centres, rests: (groups, k); their sum is the mean. Two numbers, so that tables of values
     far from zero merge without loss: the rest holds the digits for which the centre has no room.
     products: (groups, k, k) sums of products of deviations from the group's own means. names: the k
-    variables. A group without rows has n = 0 and zeros.
+    variables. A group without rows has n = 0 and zeros. cubes: (groups,) sums of cubed deviations of the
+    first variable, None where nobody asked for them.
     """
 
     n: IntArray
@@ -66,6 +68,7 @@ class MomentsTable:
     rests: FloatArray
     products: FloatArray
     names: tuple[str, ...]
+    cubes: FloatArray | None = None
 
     def __post_init__(self) -> None:
         groups, k = self.n.shape[0], len(self.names)
@@ -75,6 +78,8 @@ class MomentsTable:
                 f"centres, rests and products must have shapes ({groups}, {k}), ({groups}, {k}) and "
                 f"({groups}, {k}, {k}), got {shapes}"
             )
+        if self.cubes is not None and (not k or self.cubes.shape != (groups,)):
+            raise ValueError(f"cubes must have shape ({groups},) and a variable, got {self.cubes.shape}")
         if len(set(self.names)) != k:
             raise ValueError(f"names must differ from one another, got {self.names!r}")
 
@@ -84,8 +89,8 @@ class MomentsTable:
         return self.centres + self.rests
 
     @classmethod
-    def empty(cls, groups: int, names: Sequence[str]) -> MomentsTable:
-        """Which table has no rows yet?"""
+    def empty(cls, groups: int, names: Sequence[str], *, third: bool = False) -> MomentsTable:
+        """Which table has no rows yet? third: whether it has cubes."""
         k = len(names)
         return cls(
             np.zeros(groups, dtype=np.int64),
@@ -93,6 +98,7 @@ class MomentsTable:
             np.zeros((groups, k)),
             np.zeros((groups, k, k)),
             tuple(names),
+            np.zeros(groups) if third else None,
         )
 
     @classmethod
@@ -104,17 +110,18 @@ class MomentsTable:
 
     @classmethod
     def of_columns(
-        cls, columns: Sequence[FloatArray], grouping: Grouping, names: Sequence[str]
+        cls, columns: Sequence[FloatArray], grouping: Grouping, names: Sequence[str], *, third: bool = False
     ) -> MomentsTable:
         """Which moments has each group? columns: k arrays (n,), finite, rows as in `grouping`.
 
-        Two passes by group with the remainder of the mean taken out (Chan, Golub and LeVeque 1983), as
-        `Moments.from_array` does for one group. Raises ValueError for a value that is not finite.
+        third: whether the first column's cubes are wanted too. Two passes by group with the remainder of the
+        mean taken out (Chan, Golub and LeVeque 1983), as `Moments.from_array` does for one group. Raises
+        ValueError for a value that is not finite.
         """
         k = len(columns)
         if k != len(names):
             raise ValueError(f"names must name {k} columns, got {tuple(names)!r}")
-        table = cls.empty(grouping.counts.shape[0], names)
+        table = cls.empty(grouping.counts.shape[0], names, third=third)
         here, starts = grouping.present, grouping.starts
         if not here.size:
             return table
@@ -137,9 +144,15 @@ class MomentsTable:
         for a in range(k):
             for b in range(a + 1):
                 np.multiply(deviations[a], deviations[b], out=product)
-                sums = np.add.reduceat(product, starts) - n * rests[:, a] * rests[:, b]
+                raw = np.add.reduceat(product, starts)
+                sums = raw - n * rests[:, a] * rests[:, b]
                 table.products[here, a, b] = sums
                 table.products[here, b, a] = sums
+                if table.cubes is not None and a == 0:
+                    product *= deviations[0]
+                    rest = rests[:, 0]
+                    cubes = np.add.reduceat(product, starts) - 3.0 * rest * raw + 2.0 * n * rest**3
+                    table.cubes[here] = cubes
         _clip(table.products)
         return table
 
@@ -175,7 +188,15 @@ class MomentsTable:
             np.where(first, other.rests, self.rests + share[:, None] * gap),
             self.products + other.products + between,
             self.names,
+            None
+            if self.cubes is None or other.cubes is None
+            else self._cubes_about(share * gap[:, 0]) + other._cubes_about((share - 1.0) * gap[:, 0]),
         )
+
+    def _cubes_about(self, away: FloatArray) -> FloatArray:
+        """Sums of cubes of the first variable's deviations from points that lie `away` above the means."""
+        cubes = 0.0 if self.cubes is None else self.cubes
+        return np.asarray(cubes - away * (3.0 * self.products[:, 0, 0] + self.n * away**2))
 
     def __sub__(self, other: MomentsTable) -> MomentsTable:
         """Which moments remain when the other table's groups, parts of these, are taken out?"""
@@ -195,12 +216,19 @@ class MomentsTable:
         products = np.where(touched[:, :, None], products, self.products)
         products = np.where((n > 1)[:, None, None], products, 0.0)
         _clip(products)
+        cubes = None
+        if self.cubes is not None and other.cubes is not None:
+            # All about the mean of what remains: the whole less the part.
+            shift = np.where(touched[:, 0], gap[:, 0] * ratio, 0.0)
+            cubes = self._cubes_about(shift) - other._cubes_about(apart[:, 0])
+            cubes = np.where(touched[:, 0], np.where(n > 2, cubes, 0.0), self.cubes)
         return MomentsTable(
             n,
             np.where(left, self.centres, 0.0),
             np.where(left, self.rests + np.where(touched, gap * ratio[:, None], 0.0), 0.0),
             products,
             self.names,
+            cubes,
         )
 
     def merged(self, into: NDArray[np.integer], groups: int) -> MomentsTable:
@@ -214,16 +242,25 @@ class MomentsTable:
         gap = (self.centres - centres[into]) + (self.rests - rests[into])
         between = gap[:, :, None] * gap[:, None, :] * self.n[:, None, None]
         np.add.at(products, into, self.products + between)
-        return MomentsTable(n.astype(np.int64), centres, rests, products, self.names)
+        cubes: FloatArray | None = None
+        if self.cubes is not None:
+            cubes = np.zeros(groups)
+            np.add.at(cubes, into, self._cubes_about(-gap[:, 0]))
+        return MomentsTable(n.astype(np.int64), centres, rests, products, self.names, cubes)
 
     def take(self, groups: NDArray[np.integer] | slice) -> MomentsTable:
         """Which table has these groups, in this order?"""
         return MomentsTable(
-            self.n[groups], self.centres[groups], self.rests[groups], self.products[groups], self.names
+            self.n[groups],
+            self.centres[groups],
+            self.rests[groups],
+            self.products[groups],
+            self.names,
+            None if self.cubes is None else self.cubes[groups],
         )
 
     def select(self, names: Sequence[str]) -> MomentsTable:
-        """Which moments have only these variables, in this order?"""
+        """Which moments have only these variables, in this order? Cubes stay while the first one does."""
         where = [self.position(name) for name in names]
         return MomentsTable(
             self.n,
@@ -231,18 +268,32 @@ class MomentsTable:
             self.rests[:, where],
             self.products[:, where][:, :, where],
             tuple(names),
+            self.cubes if where[:1] == [0] else None,
         )
 
     def linear(self, weights: FloatArray, names: Sequence[str]) -> MomentsTable:
-        """Which moments have these sums of variables? weights: (m, k), or (groups, m, k) by group."""
+        """Which moments have these sums of variables? weights: (m, k), or (groups, m, k) by group.
+
+        Cubes stay where the first sum is a multiple of the first variable.
+        """
         centres = np.einsum("...mk,...k->...m", weights, self.centres)
         rests = np.einsum("...mk,...k->...m", weights, self.rests)
         products = weights @ self.products @ np.swapaxes(weights, -1, -2)
-        return MomentsTable(self.n, centres, rests, products, tuple(names))
+        cubes = None
+        if self.cubes is not None and not weights[..., 0, 1:].any():
+            cubes = self.cubes * weights[..., 0, 0] ** 3
+        return MomentsTable(self.n, centres, rests, products, tuple(names), cubes)
 
     def group(self, place: int) -> Moments:
         """Which moments has one group?"""
         return Moments(int(self.n[place]), self.means[place], self.products[place], self.names)
+
+    def third(self, place: int) -> ThirdMoments | None:
+        """Which third moments has the first variable in one group? None where nobody summed cubes."""
+        if self.cubes is None:
+            return None
+        found = int(self.n[place]), float(self.means[place, 0]), float(self.products[place, 0, 0])
+        return ThirdMoments(*found, float(self.cubes[place]))
 
     def position(self, name: str) -> int:
         """Which place has a variable? Raises ValueError for one that is not there."""

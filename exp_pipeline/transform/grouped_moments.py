@@ -40,7 +40,8 @@ def moments_query(table: str, arm: str, keys: Sequence[str], metrics: Sequence[S
 
     One row a group that has rows, in the order of arm and keys (as text; a missing key is "unknown", rows
     without an arm are left out). Columns: arm, key_0, ..., and for metric number m with variables a, b:
-    m<m>_n, m<m>_centre_<a>, m<m>_rest_<a> (sum beside the centre), m<m>_product_<a>_<b> with b <= a.
+    m<m>_n, m<m>_centre_<a>, m<m>_rest_<a> (sum beside the centre), m<m>_product_<a>_<b> with b <= a,
+    m<m>_cube (sum of the first variable's cubes beside the centre).
     Raises ValueError for a table without metrics.
     """
     if not metrics:
@@ -84,6 +85,9 @@ def moments_query(table: str, arm: str, keys: Sequence[str], metrics: Sequence[S
                 )
                 for b in range(a + 1)
             ]
+        square = exp.Mul(this=_beside(number, 0), expression=_beside(number, 0))
+        cube = exp.Mul(this=square, expression=_beside(number, 0))
+        sums.append(exp.alias_(exp.func("sum", cube), f"m{number}_cube"))
     joined = exp.and_(
         *(exp.EQ(this=exp.column(name, table="r"), expression=exp.column(name, table="c")) for name in names)
     )

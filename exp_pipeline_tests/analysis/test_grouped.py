@@ -17,6 +17,7 @@ from exp_pipeline.stats.adjustment import adjusted_difference, adjusted_ratio, f
 from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect
+from exp_pipeline.stats.skew import ThirdMoments
 
 OUTCOMES = (
     Outcome("score", "score", covariates=("pre", "age")),
@@ -253,3 +254,37 @@ def test_neither_pandas_nor_dagster_is_loaded(table: pl.DataFrame, tmp_path: Pat
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_skewed_outcomes_in_unequal_arms_are_what_their_rows_say(tmp_path: Path) -> None:
+    rng = np.random.default_rng(41)
+    n = 4_000
+    frame = pl.DataFrame(
+        {
+            "group": rng.choice(["control", "b"], n, p=[0.96, 0.04]),
+            "grade": rng.choice([6, 7], n, p=[0.2, 0.8]),
+            "spent": np.where(rng.random(n) < 0.05, np.nan, rng.lognormal(0.0, 1.2, n)),
+            "pre": np.where(rng.random(n) < 0.3, np.nan, rng.normal(size=n)),
+        }
+    )
+    path = tmp_path / "units.parquet"
+    frame.write_parquet(path, row_group_size=611)
+    outcomes = (Outcome("spent", "spent", "auto", covariates=("pre",)),)
+    found = effects_of_table(path, TableDesign("group", "control", outcomes, segments=("grade",)))
+    plain = found.filter(~pl.col("adjusted"))
+    assert plain["method"].to_list() == ["welch-skew"] * 3
+    for row in plain.to_dicts():
+        rows = frame.filter(pl.col("spent").is_not_nan())
+        if row["segment_value"] is not None:
+            rows = rows.filter(pl.col("grade") == int(row["segment_value"]))
+        c, t = (rows.filter(pl.col("group") == name)["spent"].to_numpy() for name in ("control", "b"))
+        effect = difference_in_means(
+            Moments.from_array(c, ["y"]),
+            Moments.from_array(t, ["y"]),
+            outcome="y",
+            control_shape=ThirdMoments.from_array(c),
+            treatment_shape=ThirdMoments.from_array(t),
+        )
+        close(row, effect)
+        assert isinstance(effect, Effect)
+        assert set(effect.flags) <= set(row["flags"])

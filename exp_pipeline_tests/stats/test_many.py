@@ -20,6 +20,7 @@ from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.moments_table import Grouping, MomentsTable
 from exp_pipeline.stats.multiplicity import benjamini_hochberg, holm
 from exp_pipeline.stats.ratios import difference_in_ratios
+from exp_pipeline.stats.skew import ThirdMoments
 
 CELLS = 12
 
@@ -83,6 +84,47 @@ def test_cells_are_answered_as_one_by_one(seed: int) -> None:
         assert len(many) == CELLS
         for place in range(CELLS):
             same(many.at(place), one(control.group(place), treatment.group(place)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.6), st.floats(0.02, 0.98), st.floats(0.2, 5.0))
+def test_skewed_cells_are_answered_as_one_by_one(
+    seed: int, skew: float, share: float, stretch: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = np.concatenate([[1, 2, 3, 4], rng.integers(5, 3_000, CELLS - 4)])
+    n_c = np.maximum((sizes * share).astype(np.int64), 1)
+    codes = np.repeat(np.arange(2 * CELLS), np.concatenate([n_c, sizes]))
+    rows = np.exp(skew * rng.normal(size=codes.size)) * np.where(codes < CELLS, 1.0, stretch)
+    rows[codes == CELLS - 1] = rows[codes == 2 * CELLS - 1] = 3.0
+    table = MomentsTable.of_columns([rows], Grouping.of(codes, 2 * CELLS), ("y",), third=True)
+    control, treatment = table.take(slice(0, CELLS)), table.take(slice(CELLS, None))
+    many = many_means(control, treatment, outcome="y")
+    for place in range(CELLS):
+        arms = rows[codes == place], rows[codes == place + CELLS]
+        one = difference_in_means(
+            control.group(place),
+            treatment.group(place),
+            outcome="y",
+            control_shape=ThirdMoments.from_array(arms[0]),
+            treatment_shape=ThirdMoments.from_array(arms[1]),
+        )
+        same(many.at(place), one)
+
+
+def test_unequal_arms_of_skewed_values_are_corrected_and_others_are_not() -> None:
+    rng = np.random.default_rng(3)
+    sizes = np.array([40, 40, 4_000, 360, 40, 4_000])
+    codes = np.repeat(np.arange(6), sizes)
+    table = MomentsTable.of_columns(
+        [rng.exponential(size=codes.size)], Grouping.of(codes, 6), ("y",), third=True
+    )
+    many = many_means(table.take(slice(0, 3)), table.take(slice(3, 6)), outcome="y")
+    assert [many.at(place).method for place in range(3)] == ["welch-skew", "welch", "welch"]
+    bare = MomentsTable(table.n, table.centres, table.rests, table.products, table.names)
+    unaware = many_means(bare.take(slice(0, 3)), bare.take(slice(3, 6)), outcome="y")
+    assert unaware.special == {}
+    assert unaware.ci_lower[2] == many.ci_lower[2]
 
 
 @settings(max_examples=40, deadline=None)

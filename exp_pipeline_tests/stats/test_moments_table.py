@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.moments_table import Grouping, MomentsTable
+from exp_pipeline.stats.skew import ThirdMoments
 
 NAMES = ("a", "b")
 ROWS = hnp.arrays(
@@ -94,6 +95,39 @@ def test_linear_sums_and_selection_are_those_of_the_rows() -> None:
     table = table_of(rows, codes, 3).linear(weights, ("net", "half"))
     assert same(table.select(("half", "net")), table_of((rows @ weights.T)[:, ::-1], codes, 3), 10.0)
     assert table.position("half") == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, ROWS, st.randoms())
+def test_cubes_are_those_of_the_rows_however_tables_are_put_together(
+    first: np.ndarray, second: np.ndarray, random: object
+) -> None:
+    both = np.vstack([first, second])
+    codes = np.array([random.randrange(3) for _ in both])  # type: ignore[attr-defined]
+    size = float(np.abs(both).max()) + 1.0
+
+    def cubed(rows: np.ndarray, groups: np.ndarray, count: int = 3) -> MomentsTable:
+        columns = [rows[:, 0].copy(), rows[:, 1].copy()]
+        return MomentsTable.of_columns(columns, Grouping.of(groups, count), NAMES, third=True)
+
+    left, right = cubed(first, codes[: len(first)]), cubed(second, codes[len(first) :])
+    into = np.array([1, 0, 1])
+    for found, rows, groups in (
+        (left + right, both, codes),
+        (right + left + MomentsTable.empty(3, NAMES, third=True), both, codes),
+        ((left + right) - right, first, codes[: len(first)]),
+        ((left + right).merged(into, 2), both, into[codes]),
+        (left.take(np.array([0, 1, 2])).select(("a",)), first, codes[: len(first)]),
+        (left.linear(np.array([[2.0, 0.0]]), ("c",)), 2.0 * first, codes[: len(first)]),
+    ):
+        for place in range(len(found)):
+            alone, third = ThirdMoments.from_array(rows[groups == place, 0]), found.third(place)
+            assert third is not None
+            assert third.n == alone.n
+            # Up to 80 cubes of twice the size, each off in the last digits.
+            assert third.cubes == pytest.approx(alone.cubes, rel=1e-9, abs=1e-11 * (2.0 * size) ** 3 * 80)
+    assert left.select(("b", "a")).cubes is None
+    assert left.linear(np.array([[1.0, 1.0]]), ("c",)).third(0) is None
 
 
 def test_mistakes_are_named() -> None:
