@@ -53,9 +53,10 @@ def difference_in_quantiles(
     joined as in Zou and Donner (2008), which keeps them as lopsided as the data; p is the level at which the
     interval reaches zero, and where the data end before that, the level at which they end: then p is a bound
     from above, since no sample shows how far beyond its last row a quantile may lie. Quantiles interpolate
-    linearly between rows. `n_*` are units, `se` is half the width of an arm's one-sigma interval, joined. NotEstimable with fewer than two units in an arm, too few
-    units for bounds at `level`, or so many ties that the bounds coincide. Raises ValueError for shapes,
-    values that are not finite, or a quantile outside (0, 1).
+    linearly between rows. `n_*` are units, `se` is half the width of an arm's one-sigma interval, joined.
+    NotEstimable with fewer than two units in an arm, too few units for bounds at `level`, or so many ties
+    that the bounds coincide. Raises ValueError for shapes, values that are not finite, or a quantile outside
+    (0, 1).
     """
     require_level(level)
     if not 0.0 < quantile < 1.0:
