@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import polars as pl
 
-from exp_pipeline.analysis.methods import moments_of
+from exp_pipeline.analysis.estimators import TwoSums, means, within_strata
 from exp_pipeline.analysis.sample_ratios import counts_by_arm
+from exp_pipeline.analysis.unit_sums import sums_of
 from exp_pipeline.analysis.units import PRE, MetricUnits, Units
 from exp_pipeline.analysis.wording import listed, p_in_words, share_in_words
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.evidence import Exposures
 from exp_pipeline.model.readout import IntegrityCheck, Verdict
 from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.means import difference_in_proportions
 from exp_pipeline.stats.multiplicity import holm
 from exp_pipeline.stats.results import Effect
 
@@ -135,21 +136,23 @@ def attrition_check(
 def covariate_balance_check(units: Units, brief: Brief) -> IntegrityCheck:
     """Were the arms alike before they were assigned?
 
-    One test a covariate and treatment arm (by cluster where clusters were randomised), Holm over all of them:
-    the smallest adjusted p-value is a valid test that nothing differs. Fails below the brief's `srm_alpha`;
-    warns where p is below 0.05 and the standardised difference at least 0.1.
+    One test a covariate and treatment arm (by cluster where clusters were randomised, within strata where the
+    brief names them, since shares of treated units may differ from stratum to stratum), Holm over all of
+    them: the smallest adjusted p-value is a valid test that nothing differs. Fails below the brief's
+    `srm_alpha`; warns where p is below 0.05 and the standardised difference at least 0.1.
     """
     name, title = "covariate_balance", "Balance before assignment"
+    stratified = bool(brief.strata) and units.frame["stratum"].drop_nulls().n_unique() > 1
     columns = sorted(column for column in units.frame.columns if column.startswith(PRE))
     p: dict[str, float] = {}
     gaps: dict[str, float] = {}
     for column in columns:
         value = pl.col(column).cast(pl.Float64).fill_nan(None)
-        rows = units.frame.with_columns(value.alias("value")).drop_nulls("value")
+        stratum = pl.col("stratum").fill_null("").rank("dense") if stratified else pl.lit(0)
+        rows = units.frame.with_columns(value.alias("num"), stratum.cast(pl.Int64).alias("layer"))
+        rows = rows.drop_nulls("num")
         for arm in (treatment.name for treatment in brief.treatments()):
-            effect = _gap(
-                rows.filter(pl.col("arm") == brief.control), rows.filter(pl.col("arm") == arm), units
-            )
+            effect = _gap(rows, brief.control, arm, clustered=units.clustered, stratified=stratified)
             if effect is None or effect.standardised is None:
                 continue
             label = f"{column.removeprefix(PRE)} in {arm}"
@@ -171,8 +174,8 @@ def covariate_balance_check(units: Units, brief: Brief) -> IntegrityCheck:
     ]
     verdict: Verdict = "fail" if corrected[worst] < brief.srm_alpha else "warn" if notable else "pass"
     evidence = (
-        f"{len(corrected)} comparisons; the smallest p after Holm is that of {worst}, "
-        f"{p_in_words(corrected[worst])}; "
+        f"{len(corrected)} comparisons{' within strata' if stratified else ''}; "
+        f"the smallest p after Holm is that of {worst}, {p_in_words(corrected[worst])}; "
         f"the largest standardised difference is {gaps[widest]:+.3f}, of {widest}."
     )
     numbers: dict[str, float | int | str] = {
@@ -183,16 +186,19 @@ def covariate_balance_check(units: Units, brief: Brief) -> IntegrityCheck:
     return IntegrityCheck(name=name, title=title, verdict=verdict, evidence=evidence, numbers=numbers)
 
 
-def _gap(control: pl.DataFrame, treatment: pl.DataFrame, units: Units) -> Effect | None:
-    if units.clustered and control.height and treatment.height:
-        both = pl.concat([control.select("value", "cluster"), treatment.select("value", "cluster")])
+def _gap(rows: pl.DataFrame, control: str, arm: str, *, clustered: bool, stratified: bool) -> Effect | None:
+    if clustered:
+        both = rows.filter(pl.col("arm").is_in([control, arm]))
+        if both["arm"].n_unique() < 2:
+            return None
         answer = clustered_difference(
-            both["value"].to_numpy(),
-            pl.int_range(both.height, eager=True).to_numpy() >= control.height,
+            both["num"].to_numpy(),
+            (both["arm"] == arm).to_numpy(),
             both["cluster"].rank("dense").cast(pl.Int64).to_numpy(),
+            strata=both["layer"].to_numpy() if stratified else None,
         )
-    else:
-        answer = difference_in_means(
-            moments_of(control, ["value"]), moments_of(treatment, ["value"]), outcome="value"
-        )
+        return answer if isinstance(answer, Effect) else None
+    sums = sums_of(rows, (), ratio=False, stratified=stratified, third=not stratified)
+    two = TwoSums(sums.arm(control), sums.arm(arm), (), 0.95)
+    answer = within_strata(two) if stratified else means(two)
     return answer if isinstance(answer, Effect) else None
