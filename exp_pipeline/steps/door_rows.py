@@ -11,7 +11,7 @@ from exp_pipeline.steps.context import Workbench, door_shape
 from exp_pipeline.steps.debug_envelope import Samples
 from exp_pipeline.steps.identity import ERASED, identity_rows, name_people
 from exp_pipeline.steps.landed_slices import LandedSlices
-from exp_pipeline.steps.raw_batches import RawBatch
+from exp_pipeline.steps.raw_batches import RawBatch, forget_parsed
 from exp_pipeline.steps.unit_buckets import UNITS_AT_THE_DOOR, unit_buckets
 from exp_pipeline.store.engine import quote
 from exp_pipeline.store.landing import LandingFile
@@ -25,9 +25,7 @@ _BEFORE_TYPED = (
     "raw_items",
     "raw_odd",
     "raw_lines",
-    "parsed",
     "parsed_places",
-    "plain_places",
 )
 Have = tuple[tuple[str, str], ...]
 
@@ -121,6 +119,7 @@ def through_the_door(
     samples.take(source.name)
     for name in ("typed", "typed_odd", "identities", "buckets", *_BEFORE_TYPED):
         engine.drop(name)
+    forget_parsed(bench)
 
 
 def _filled(bench: Workbench, source: Source, batch: RawBatch) -> Have:

@@ -24,8 +24,8 @@ UNREADABLE = "unreadable_file"
 class RawBatch:
     """Table `raw` as it stands: how many rows, of which files, and why a file could not be read at all.
 
-    Where `plain` names columns, more rows stand typed already in tables `parsed` (these columns) and
-    `plain_places` (the place of each), and are among `rows`.
+    Where `plain` names columns, more rows stand typed already in table `parsed` (these columns, and the place
+    of each row), and are among `rows`.
     """
 
     rows: int
@@ -61,6 +61,12 @@ def raw_batches(
 def empty_raw(bench: Workbench, source: Source) -> None:
     """Table `raw` without a row."""
     bench.engine.build("raw", query_text(mapping.empty_raw(source, bench.shape())))
+
+
+def forget_parsed(bench: Workbench) -> None:
+    """Drop table `parsed`, and the Arrow table that it may stand for."""
+    bench.engine.connection.unregister("parsed")
+    bench.engine.drop("parsed")
 
 
 def add_refused(bench: Workbench, row: int, place: int, reason: str) -> None:

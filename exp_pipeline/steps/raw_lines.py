@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench, door_shape
-from exp_pipeline.steps.raw_batches import RawBatch, empty_raw
+from exp_pipeline.steps.raw_batches import RawBatch, empty_raw, forget_parsed
 from exp_pipeline.store.engine import quote, text_literal
 from exp_pipeline.store.landing import LandingFile
 from exp_pipeline.store.lines import SURE_WEIGHT, LineBatch, line_batches
 from exp_pipeline.transform import mapping, plain_lines
 from exp_pipeline.transform.door import is_scalar
 from exp_pipeline.transform.queries import query_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SAMPLE_LINES = 500
 # Where more of a batch than this has to be looked at one by one, its lines are parsed as text first.
@@ -30,14 +34,15 @@ def from_lines(
     """Table `raw` from the lines of NDJSON files, plain or gzip.
 
     With `typed` the plain lines of a source that maps nothing are not in `raw`, but typed already in tables
-    `parsed` and `plain_places`; the batch names the columns that they fill.
+    table `parsed`, each with its place; the batch names the columns that they fill.
     """
     limit = bench.catalog.policies.landing_line_limit_bytes
-    straight = typed or not source.identity
+    straight = (typed or not source.identity) and plain_lines.all_carried(source, door_shape())
     seen: set[str] = set()
     for lines in line_batches(files, limit, bench.home.state / "spill"):
         present = _present(source, lines, seen)
         bench.engine.drop("raw")
+        forget_parsed(bench)
         found = _straight(bench, source, lines, present) if straight and present else None
         if found is None:
             # Lines that need a closer look in numbers will go on to do so.
@@ -61,36 +66,67 @@ def from_lines(
 
 
 def _straight(bench: Workbench, source: Source, lines: LineBatch, present: Sequence[str]) -> list[int] | None:
-    """Tables `parsed`, typed, and `plain_places`; returns the lines that are odd after all, None if many.
+    """Table `parsed`, typed, with places; returns the lines that are odd after all, None if many.
 
     A line that fills as many fields as its weight says fits the contract's types in every one of them. No
-    line can fill more (short of a weight that says it is unsure), so that equal sums over a batch suffice.
+    line can fill more (short of a weight that says it is unsure), so that equal sums over a batch suffice,
+    where a column that no line lacks tells that none is without any field.
     """
-    engine = bench.engine
+    import pyarrow as pa
+
+    connection = bench.engine.connection
     values = _plain_values(source.canonical_json(), tuple(present))
-    engine.build("parsed", f"select {values} from {_read_json(lines, present)}")
-    counted = " + ".join(f"count({quote(name)})" for name in present)
-    rows, filled = engine.row(f"select count(*), {counted} from parsed")
+    table = connection.sql(f"select {values} from {_read_json(lines, present)}").to_arrow_table()
+    rows = table.num_rows
     if rows != lines.places.height:
         return None
-    weights = lines.places["weight"].to_numpy()
-    doubtful = (weights == 0) | (weights >= SURE_WEIGHT)
-    if doubtful.any() or filled != weights.sum():
-        each = " + ".join(f"({quote(name)} is not null)::bigint" for name in present)
-        own = engine.frame(f"select {each} as filled from parsed order by rowid")["filled"].to_numpy()
-        doubtful |= own != weights
-    found = np.flatnonzero(doubtful)
-    if len(found) > _MOST_DOUBTFUL * rows + _SAMPLE_LINES:
-        return None
-    places = lines.places.select("place_in_batch", "row_number", "place")
-    engine.offer_frame("plain_places", places.filter(pl.Series(~doubtful)) if len(found) else places)
-    return [int(one) for one in found]
+    # An empty text is filled as far as bytes tell, and no value.
+    filled = [table.column(name) for name in present]
+    columns = {name: _without_empty(column) for name, column in zip(present, filled, strict=True)}
+    places = (plain_lines.ROW, lines.places["row_number"]), (plain_lines.PLACE, lines.places["place"])
+    whole = pa.table({**columns, **{name: column.to_numpy() for name, column in places}})
+    gaps = [column.null_count for column in filled]
+    doubtful = np.zeros(0, dtype=np.int64)
+    if min(gaps) or lines.weight != rows * len(gaps) - sum(gaps):
+        weights, own = lines.weights(), np.zeros(rows, dtype=np.int64)
+        for column in filled:
+            own += column.is_valid().to_numpy()
+        sound = (weights == own) & (weights > 0) & (weights < SURE_WEIGHT)
+        doubtful = np.flatnonzero(~sound)
+        if len(doubtful) > _MOST_DOUBTFUL * rows + _SAMPLE_LINES:
+            return None
+        if len(doubtful):
+            whole = whole.filter(pa.array(sound))
+    connection.register("parsed", whole)
+    return [int(one) for one in doubtful]
+
+
+def _without_empty(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A text column without its empty texts, which are no values; any other column as it is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(column.type):
+        return column
+    empty = 0
+    for chunk in column.chunks:
+        offsets = np.frombuffer(chunk.buffers()[1], dtype=np.int32)[chunk.offset :][: len(chunk) + 1]
+        empty += int(np.count_nonzero(offsets[1:] == offsets[:-1]))
+    if empty == column.null_count:
+        return column
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
 
 
 def _fill_raw(bench: Workbench, source: Source, lines: LineBatch, present: Sequence[str]) -> None:
     """Table `raw` from lines parsed as text."""
     engine, told = bench.engine, source.canonical_json()
-    engine.offer_frame("parsed_places", lines.places)
+    engine.offer_frame(
+        "parsed_places",
+        lines.places.with_columns(
+            pl.int_range(lines.places.height, dtype=pl.Int64).alias("place_in_batch"),
+            pl.Series("weight", lines.weights()),
+        ),
+    )
     found = _parse(bench, lines, present) if present else list(range(lines.places.height))
     engine.offer_frame("raw_lines", lines.with_odd(found))
     if not present or len(found) == lines.places.height:

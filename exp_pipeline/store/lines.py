@@ -1,9 +1,10 @@
 """Lines of landed NDJSON files, sorted at sight: plain ones, which are read at full speed, and odd ones.
 
 A line is plain where it begins with `{` and is within the limit; nothing else is known of it yet. Everything
-else (blank lines are no rows) is odd and looked at one by one. Beside each plain line stands its *weight*:
-how many fields with a value it has, counted from its bytes without parsing. A reader that finds just as many
-declared fields filled has therefore seen all there is; where the counts differ, the line is odd after all.
+else (blank lines are no rows) is odd and looked at one by one. Each plain line has a *weight*: how many
+fields with a value it has, counted from its bytes without parsing. A reader that finds just as many declared
+fields filled has therefore seen all there is; where the counts differ, the line is odd after all. For a batch
+only the sum is counted: where that agrees nobody asks for the weights of its lines.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ BATCH_BYTES = 128 << 20
 BATCH_ODD = 200_000
 # Room in a place for the number of the file beside the number of the row in it.
 FILE_SHIFT = 40
-_PIECE = 1 << 18
+# What fits a core's own memory beside the masks over it.
+_PIECE = 1 << 17
+_READ_AGAIN = 4 << 20
 _NEWLINE, _BRACE, _QUOTE, _COLON, _SMALL_N, _SMALL_U = 10, 123, 34, 58, 110, 117
 # What may stand after `"name":` (and one space), and what it adds to a line's weight: a null nothing; a list,
 # an object or more blanks too much for any line, so that it is looked at closely.
@@ -55,14 +58,16 @@ class LineBatch:
     """Some lines of one or more files, in order of file and row.
 
     `plain` is a file that holds the plain lines alone, each with its newline. `places` has one row for each:
-    `place` (number of the file in the list, shifted, plus the offset of the decompressed bytes), `row_number`
-    and `weight`. `odd` has the other lines: `row_number`, the place as `byte_offset`, `line` (text, null
-    where it cannot be read) and `reason`.
+    `place` (number of the file in the list, shifted, plus the offset of the decompressed bytes) and
+    `row_number`. `odd` has the other lines: `row_number`, the place as `byte_offset`, `line` (text, null
+    where it cannot be read) and `reason`. `weight` is the sum over the plain lines, None where bytes alone
+    cannot tell it.
     """
 
     plain: Path
     places: pl.DataFrame
     odd: pl.DataFrame
+    weight: int | None
     _starts: _Ints
     _sizes: _Ints
     _handle: int
@@ -79,6 +84,19 @@ class LineBatch:
     def line(self, position: int) -> bytes:
         """A plain line by its position among the plain ones."""
         return os.pread(self._handle, int(self._sizes[position]), int(self._starts[position]))
+
+    def weights(self) -> _Ints:
+        """The weight of each plain line; SURE_WEIGHT or more where bytes alone cannot tell."""
+        found = np.zeros(len(self._sizes), dtype=np.int64)
+        ends = self._starts + self._sizes
+        first = 0
+        while first < len(found):
+            start = int(self._starts[first])
+            beyond = max(first + 1, int(np.searchsorted(ends, start + _READ_AGAIN)))
+            data = os.pread(self._handle, int(ends[beyond - 1]) + 1 - start, start)
+            found[first:beyond] = _weights(np.frombuffer(data, dtype=np.uint8), ends[first:beyond] - start)
+            first = beyond
+        return found
 
     def with_odd(self, found: Sequence[int]) -> pl.DataFrame:
         """The odd lines, and these plain ones (by their position among the plain) beside them."""
@@ -143,12 +161,13 @@ class _Gathering:
     def __init__(self, handle: int) -> None:
         self.handle, self.bytes = handle, 0
         self.odd = _Odd()
-        self.parts: list[tuple[_Ints, _Ints, _Ints, _Ints, _Ints]] = []
+        self.weight: int | None = 0
+        self.parts: list[tuple[_Ints, _Ints, _Ints, _Ints]] = []
 
     def add(self, data: bytes, file: int, row: int, offset: int, limit: int) -> int:
         """Take whole lines of a file; `row` lines and `offset` bytes came before. Returns how many lines."""
         text = np.frombuffer(data, dtype=np.uint8)
-        ends = np.flatnonzero(text == _NEWLINE)
+        ends = _all_of(text, _NEWLINE)
         starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1] + 1))
         sizes = ends - starts
         plain = (text[starts] == _BRACE) & (sizes <= limit)
@@ -165,9 +184,11 @@ class _Gathering:
             text = np.frombuffer(data, dtype=np.uint8)
         if len(kept):
             here = np.cumsum(sizes[kept] + 1) - sizes[kept] - 1
-            weights = _weights(text, here + sizes[kept])
+            if self.weight is not None:
+                weight = _weight(text)
+                self.weight = None if weight is None else self.weight + weight
             os.pwrite(self.handle, data, self.bytes)
-            self.parts.append((starts[kept] + first, kept + row + 1, weights, here + self.bytes, sizes[kept]))
+            self.parts.append((starts[kept] + first, kept + row + 1, here + self.bytes, sizes[kept]))
             self.bytes += len(data)
         return len(ends)
 
@@ -180,11 +201,9 @@ class _Gathering:
 
         os.ftruncate(self.handle, self.bytes)
         none = np.zeros(0, dtype=np.int64)
-        columns = [np.concatenate([none, *(part[at] for part in self.parts)]) for at in range(5)]
-        names = ("place", "row_number", "weight")
-        places = pl.DataFrame(dict(zip(names, columns[:3], strict=True))).with_row_index("place_in_batch")
-        places = places.with_columns(pl.col("place_in_batch").cast(pl.Int64))
-        return LineBatch(path, places, self.odd.frame(), columns[3], columns[4], self.handle)
+        columns = [np.concatenate([none, *(part[at] for part in self.parts)]) for at in range(4)]
+        places = pl.DataFrame({"place": columns[0], "row_number": columns[1]})
+        return LineBatch(path, places, self.odd.frame(), self.weight, columns[2], columns[3], self.handle)
 
 
 @contextmanager
@@ -251,14 +270,38 @@ def _kept_lines(data: bytes, kept: _Ints, starts: _Ints, ends: _Ints) -> bytes:
     return b"".join(data[start : end + 1] for start, end in runs)
 
 
+def _all_of(text: _Bytes, byte: int) -> _Ints:
+    """Where a byte stands."""
+    pieces = range(0, len(text), _PIECE)
+    found = [np.flatnonzero(text[start : start + _PIECE] == byte) + start for start in pieces]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+
+def _weight(text: _Bytes) -> int | None:
+    """The sum of the weights of whole lines, None where bytes alone cannot tell."""
+    total = 0
+    for start in range(0, len(text) - 1, _PIECE):
+        piece = text[start : start + _PIECE + 1]
+        before, keyed = piece[:-1], piece[1:] == _COLON
+        if (keyed & (before <= 32)).any():
+            return None
+        keyed &= before == _QUOTE
+        places = np.flatnonzero(keyed) + start + 1
+        # Lines end with a newline: something stands after each colon.
+        following = text.take(places + 1)
+        if _SIMPLE.take(following).all():
+            total += len(places)
+            continue
+        worth = _worth(text, places, following)
+        if worth.max(initial=0) >= SURE_WEIGHT:
+            return None
+        total += int(worth.sum())
+    return total
+
+
 def _weights(text: _Bytes, ends: _Ints) -> _Ints:
     """The weight of each line: its fields with a value, or more where bytes alone cannot tell."""
-    colons = np.concatenate(
-        [
-            np.flatnonzero(text[start : start + _PIECE] == _COLON) + start
-            for start in range(0, len(text), _PIECE)
-        ]
-    )
+    colons = _all_of(text, _COLON)
     # Every line begins with a brace and ends with a newline: something stands on both sides of each colon.
     keyed = text.take(colons - 1) == _QUOTE
     places = colons[keyed]

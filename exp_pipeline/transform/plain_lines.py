@@ -14,6 +14,17 @@ from exp_pipeline.model.sources import Source
 from exp_pipeline.transform.door import DoorShape, duck, fitted
 from exp_pipeline.transform.mapping import source_columns
 
+# Under these names stands the place of a plain line in table `parsed`: no column of a source may have them.
+ROW, PLACE = "exp:row_number", "exp:place"
+_PLACE = (
+    exp.column(ROW, table="p", quoted=True).as_("row_number"),
+    exp.column(PLACE, table="p", quoted=True).as_("byte_offset"),
+)
+_PARSED = exp.to_table("parsed").as_("p")
+_CARRIED = (
+    *("varchar", "text", "boolean", "tinyint", "smallint", "int", "bigint", "ubigint"),
+    *("float", "double", "date", "timestamp", "timestampntz", "timestamptz"),
+)
 # Each form gives what `fitted` gives for every value that it takes; the others go on to `fitted`.
 _SHORT = {
     "BIGINT": "when cast(try_cast(x as bigint) as varchar) = x then try_cast(x as bigint)",
@@ -32,13 +43,25 @@ def plain_kinds(source: Source, shape: DoorShape) -> dict[str, str]:
     return {**shape.types, **{reduction.text: "VARCHAR" for reduction in shape.reductions}}
 
 
+def all_carried(source: Source, shape: DoorShape) -> bool:
+    """Whether every column of a source comes out of an Arrow table as it went in."""
+    kinds = {exp.DataType.build(kind, dialect="duckdb") for kind in plain_kinds(source, shape).values()}
+    return all(kind.is_type(*_CARRIED) for kind in kinds)
+
+
 def plain_values(source: Source, shape: DoorShape, present: Sequence[str]) -> list[exp.Expr]:
-    """The columns `present`, read as text, in their types; null where a value does not fit, or is empty."""
+    """The columns `present`, read as text, in their types; null where a value does not fit.
+
+    Texts stay as they are: an empty one, which is no value, is made null after (few columns hold any).
+    """
     kinds = plain_kinds(source, shape)
     found = []
     for name in present:
         zone = source.zone_of(name) if source.identity else "UTC"
-        found.append(short_or_fitted(name, kinds[name], zone).as_(name, quoted=True))
+        value: exp.Expr = exp.column(name, quoted=True)
+        if kinds[name] != "VARCHAR":
+            value = short_or_fitted(name, kinds[name], zone)
+        found.append(value.as_(name, quoted=True))
     return found
 
 
@@ -56,38 +79,27 @@ def short_or_fitted(name: str, kind: str, zone: str) -> exp.Expr:
     return form.else_(whole, copy=False)
 
 
-def _joined(result: exp.Select) -> exp.Select:
-    """Tables `parsed` (in the order of the plain lines) and `plain_places` (without the doubtful ones)."""
-    return result.from_(duck("select 1 from parsed as p").args["from_"].this, copy=False).join(
-        exp.to_table("plain_places").as_("q"),
-        on=exp.column("rowid", table="p").eq(exp.column("place_in_batch", table="q")),
-        copy=False,
-    )
-
-
 def _columns(result: exp.Select, kinds: Mapping[str, str], present: Sequence[str]) -> exp.Select:
     for name, kind in kinds.items():
         value: exp.Expr = exp.cast(exp.null(), exp.DataType.build(kind, dialect="duckdb"))
         if name in present:
-            value = exp.column(name, table="p", quoted=True)
+            value = exp.cast(exp.column(name, table="p", quoted=True), value.args["to"].copy())
         result.append("expressions", value.as_(name, quoted=True))
     return result
 
 
 def raw_from_plain(source: Source, shape: DoorShape, present: Sequence[str]) -> exp.Select:
-    """Plain lines of a mapped source to columns of `raw`."""
-    result = exp.select("q.row_number", "q.place as byte_offset").select(
-        exp.cast(exp.null(), "varchar").as_("extra")
-    )
+    """Plain lines of a mapped source (table `parsed`, with the place of each) to columns of `raw`."""
+    result = exp.select(*_PLACE).select(exp.cast(exp.null(), "varchar").as_("extra"))
     result = _columns(result, source_columns(source, shape), present)
-    return _joined(result.select(exp.cast(exp.null(), "varchar").as_("reason")))
+    return result.select(exp.cast(exp.null(), "varchar").as_("reason")).from_(_PARSED.copy(), copy=False)
 
 
 def typed_from_plain(shape: DoorShape, present: Sequence[str]) -> exp.Select:
     """Plain lines of canonical events to columns of `typed`, those of a shape (see `door.narrowed`)."""
     texts = {reduction.text: "VARCHAR" for reduction in shape.reductions}
-    result = exp.select(exp.Literal.number(1).as_("part"), "q.row_number", "q.place as byte_offset").select(
+    result = exp.select(exp.Literal.number(1).as_("part"), *_PLACE).select(
         exp.cast(exp.null(), "varchar").as_("extra")
     )
     result = _columns(result, {**shape.types, **texts}, present)
-    return _joined(result.select(exp.cast(exp.null(), "varchar").as_("reason")))
+    return result.select(exp.cast(exp.null(), "varchar").as_("reason")).from_(_PARSED.copy(), copy=False)
