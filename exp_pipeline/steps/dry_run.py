@@ -80,6 +80,7 @@ class _Design:
     with_effect: UnitPlan
     effect: float
     adjusted: bool
+    strata: tuple[float, ...]
 
     @property
     def clustered(self) -> bool:
@@ -121,7 +122,7 @@ def dry_run(bench: Workbench, experiment: str, *, replications: int = REPLICATIO
         reason = f"the design needs {plan.units_total:,} units, and at most {MOST_UNITS:,} are drawn"
         return _cannot(brief, seed, reason)
     try:
-        design = _design(brief, metric, history.baseline, plan)
+        design = _design(brief, metric, history, history.baseline, plan)
     except ValueError as why:
         return _cannot(brief, seed, f"no units can be drawn from this baseline: {_first_line(why)}")
     drawn = min(replications, MOST_UNITS_DRAWN // (2 * plan.units_total))
@@ -167,7 +168,9 @@ def _first_line(why: ValueError) -> str:
     return str(why.errors()[0]["msg"]) if isinstance(why, ValidationError) else str(why)
 
 
-def _design(brief: Brief, metric: Metric, baseline: Baseline, plan: DurationPlan) -> _Design:
+def _design(
+    brief: Brief, metric: Metric, history: History, baseline: Baseline, plan: DurationPlan
+) -> _Design:
     share = metric.estimand == "proportion"
     clustered = brief.randomisation_unit != brief.analysis_unit
     effect = plan.mde if metric.direction == "increase" else -plan.mde
@@ -197,7 +200,7 @@ def _design(brief: Brief, metric: Metric, baseline: Baseline, plan: DurationPlan
         )
 
     adjusted = brief.variance_reduction.method != "none"
-    return _Design(brief, metric, units(0.0), units(effect), effect, adjusted)
+    return _Design(brief, metric, units(0.0), units(effect), effect, adjusted, history.strata)
 
 
 def _replicated(
@@ -267,7 +270,7 @@ def _replicated(
 def _one(design: _Design, seed: np.random.SeedSequence, lifted: bool, tally: _Tally) -> dict[str, Effect]:
     """The effect in each treatment arm of one draw; sample-ratio alarms are counted on the way."""
     brief = design.brief
-    own, losses = seed.spawn(2)
+    own, losses, layers = seed.spawn(3)
     plan = design.with_effect if lifted else design.without
     drawn = draw_units(plan, own)
     arm_of_unit = drawn.arm
@@ -277,7 +280,7 @@ def _one(design: _Design, seed: np.random.SeedSequence, lifted: bool, tally: _Ta
     p = sample_ratio({arm.name: n for arm, n in zip(plan.arms, counts, strict=True)}, brief.shares()).p_value
     tally.alarms += p is not None and p < brief.srm_alpha
     stays = np.random.default_rng(losses).random(plan.units) >= brief.attrition
-    units = _metric_units(design, drawn, stays)
+    units = _metric_units(design, drawn, stays, _layers(design, drawn, layers))
     effects = {}
     for arm in brief.treatments():
         answer = compare(
@@ -297,8 +300,24 @@ def _one(design: _Design, seed: np.random.SeedSequence, lifted: bool, tally: _Ta
     return effects
 
 
+def _layers(
+    design: _Design, drawn: Units, seed: np.random.SeedSequence
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The stratum of each unit, as often as the history had it; a cluster lies in one stratum."""
+    n = drawn.arm.shape[0]
+    if len(design.strata) < 2:
+        return np.zeros(n, dtype=np.int64)
+    random = np.random.default_rng(seed)
+    edges = np.cumsum(design.strata)[:-1]
+    own = np.searchsorted(edges, random.random(design.without.clusters or n), side="right")
+    return (own[drawn.cluster] if design.clustered else own).astype(np.int64)
+
+
 def _metric_units(
-    design: _Design, drawn: Units, stays: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    design: _Design,
+    drawn: Units,
+    stays: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    layers: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> MetricUnits:
     names = pl.Series([arm.name for arm in design.brief.arms])
     cluster = drawn.cluster if design.clustered else np.arange(drawn.arm.shape[0])
@@ -309,13 +328,14 @@ def _metric_units(
             "cluster": cluster[stays],
             "num": drawn.outcome[stays] / design.metric.per,
             covariate: drawn.pre_outcome[stays],
+            "layer": layers[stays],
         }
-    ).with_columns(pl.lit(0, pl.Int64).alias("layer"), pl.lit(1.0).alias("den"))
+    ).with_columns(pl.lit(1.0).alias("den"))
     return MetricUnits(
         metric=design.metric,
         frame=frame,
         covariates=(covariate,) if design.adjusted else (),
-        stratified=False,
+        stratified=len(design.strata) > 1,
         waiting={},
         without_value={},
         notes=(),
@@ -367,6 +387,13 @@ def _assumptions(design: _Design, history: History) -> tuple[str, ...]:
             f"{design.without.clusters:,} {brief.randomisation_unit} units of the history's mean size, "
             f"intracluster correlation {brief.icc:g} as in the brief."
         )
+    if len(design.strata) > 1:
+        lines.append(
+            f"{len(design.strata):,} strata ({', '.join(brief.strata)}) as large as in the history; they "
+            "tell nothing of the outcome: power is what it is without their help."
+        )
+    elif brief.strata:
+        lines.append(f"The history does not tell strata ({', '.join(brief.strata)}): drawn without them.")
     if design.adjusted:
         lines.append("The covariate tells nothing of the outcome: power is what it is without its help.")
     if brief.attrition:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 
+import polars as pl
+
 from exp_pipeline.analysis.baselines import NO_COVARIATE, Baseline, NoBaseline, baseline_of
 from exp_pipeline.analysis.duration import DurationPlan, is_clustered, power_plan
 from exp_pipeline.analysis.guardrail_plans import GuardrailPlan, guardrail_plan
@@ -30,7 +32,8 @@ class History:
     `share` of all; it and `facts_seen` are None where there is no history. `baseline` is the primary's, or
     `no_baseline` says why there is none; `baselines` are those of all metrics by name. `curve` says how many
     units have come by each day since the start, of that share. `lacking` days were not summed up with every
-    measure. `first_assigned`: from when on units were taken as if assigned.
+    measure. `first_assigned`: from when on units were taken as if assigned. `strata` are the shares of units
+    in each stratum of the brief, none where it names no strata.
     """
 
     days: int
@@ -45,6 +48,7 @@ class History:
     curve: EnrolmentCurve | None = None
     days_needed: int | None = None
     first_assigned: date | None = None
+    strata: tuple[float, ...] = ()
 
 
 def history_of(bench: Workbench, brief: Brief) -> History:
@@ -73,7 +77,20 @@ def history_of(bench: Workbench, brief: Brief) -> History:
         curve=_curve(brief, past, share),
         days_needed=days_needed(bench, brief, bench.catalog.metrics_of(brief)[brief.primary]),
         first_assigned=past.first_assigned,
+        strata=shares_of_strata(brief, past.mad),
     )
+
+
+def shares_of_strata(brief: Brief, mad: pl.DataFrame) -> tuple[float, ...]:
+    """Which share of these units is in each combination of the columns that the brief draws within?
+
+    A missing value is one of its own. Nothing where the brief names no strata or a column is not there.
+    """
+    columns = [f"segment__{name}" for name in brief.strata]
+    if not columns or not mad.height or any(name not in mad.columns for name in columns):
+        return ()
+    counts = mad.group_by(columns).len().sort(columns)["len"]
+    return tuple((counts / mad.height).to_list())
 
 
 def _baselines(bench: Workbench, brief: Brief, past: PastUnits) -> dict[str, Baseline | NoBaseline]:
