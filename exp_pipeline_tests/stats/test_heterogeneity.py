@@ -148,11 +148,25 @@ def test_arms_beside_one_control() -> None:
     other = found(heterogeneity(alone))
     assert ours.interaction.statistic == pytest.approx(other.interaction.statistic, rel=1e-9)
     assert ours.interaction.p_value == pytest.approx(other.interaction.p_value, rel=1e-9)
+    # Arms are drawn to one another, not to the control, whose own error each effect keeps.
+    for a, b in zip(ours.groups, other.groups, strict=True):
+        assert a.shrunken is not None
+        assert b.shrunken is not None
+        assert a.shrunken.absolute == pytest.approx(b.shrunken.absolute - control.mean(), rel=1e-7)
+        assert a.shrunken.se**2 == pytest.approx(b.shrunken.se**2 + control.var(ddof=1) / 400, rel=1e-7)
     assert ours.groups[2].rank_best == 1
     assert ours.groups[2].rank_worst == 1
     assert ours.groups[0].rank_best > 1
     with pytest.raises(ValueError, match="control_variance"):
         arm_heterogeneity(effects, 1.0)
+
+
+def test_an_order_must_survive_all_comparisons() -> None:
+    # 2.2 standard errors apart: p = 0.028 alone, 0.083 among the three pairs.
+    near = found(heterogeneity({"a": effect(0.0, 1.0), "b": effect(1.5, 1.0), "c": effect(3.11, 1.0)}))
+    assert [(g.rank_best, g.rank_worst) for g in near.groups] == [(1, 3)] * 3
+    far = found(heterogeneity({"a": effect(0.0, 1.0), "b": effect(1.5, 1.0), "c": effect(3.6, 1.0)}))
+    assert [(g.rank_best, g.rank_worst) for g in far.groups] == [(2, 3), (1, 3), (1, 2)]
 
 
 @settings(max_examples=20, deadline=None)

@@ -92,11 +92,43 @@ def test_the_posterior_of_the_eight_schools_by_another_way() -> None:
 def test_morris_with_equal_variances_is_james_and_stein() -> None:
     # Efron and Morris (1975): with equal variances the correction makes the weight (k - 3) v / S.
     y = np.array([0.4, -0.1, 0.9, 1.4, 0.2, 2.1, -0.8])
-    v = 0.05
+    v = 0.2
     ours = shrunk(shrunken_effects(y, np.full(7, v), method="morris"))
     spread = float(np.sum((y - y.mean()) ** 2))
     expected = y.mean() + (1.0 - (7 - 3) * v / spread) * (y - y.mean())
     assert [group.absolute for group in ours] == pytest.approx(expected, rel=1e-9)
+    # With a flat prior on the variance between (as Morris has it) the posterior variance, by brute force; he
+    # lets that variance fall below zero, which here moves the fourth digit.
+    grid = np.linspace(0.0, 60.0, 300_001)
+    mass = (v + grid) ** (-3.0) * np.exp(-0.5 * spread / (v + grid))
+    mass /= mass.sum()
+    shrink = v / (v + grid)
+    first, second = float(mass @ shrink), float(mass @ shrink**2)
+    gaps = y - y.mean()
+    exact = v * (1.0 - first) + v * first / 7 + (second - first**2) * gaps**2
+    assert [group.se**2 for group in ours] == pytest.approx(exact, rel=5e-4)
+
+
+def test_the_next_group_lies_where_a_t_with_two_degrees_less_says() -> None:
+    # Groups alike but for their true effects: the next is one more draw, mean and spread unknown.
+    rng = np.random.default_rng(512)
+    inside = 0
+    for _ in range(200):
+        true = rng.normal(0.0, 1.0, 6)
+        y = true + rng.normal(size=5 + 1) * 0.3
+        tau2 = between(between_variance(y[:5], np.full(5, 0.09))).tau2
+        mean = pooled_effect(y[:5], np.full(5, 0.09), tau2)
+        assert isinstance(mean, PooledEffect)
+        assert mean.new_lower is not None
+        assert mean.new_upper is not None
+        inside += mean.new_lower <= true[5] <= mean.new_upper
+        reach = (mean.new_upper - mean.new_lower) / 2.0
+        # 3.182446 is the two-sided 5 % point of a t with 3 degrees of freedom (any printed table).
+        assert reach / math.sqrt(tau2 + mean.se**2) == pytest.approx(3.182446, rel=1e-6)
+    assert inside / 200 > 0.91
+    two = pooled_effect([1.0, 2.0], [0.1, 0.1], 0.3)
+    assert isinstance(two, PooledEffect)
+    assert two.new_lower is None
 
 
 def test_arms_with_a_shared_control_are_shrunk_as_arms() -> None:
