@@ -29,6 +29,15 @@ STATISTICS = (
     "event_name",
     "row_number",
 )
+# Numbers near those of the row before, and ids that never repeat: quicker to write and to read this way.
+ENCODINGS = {
+    "event_id": "DELTA_LENGTH_BYTE_ARRAY",
+    "occurred_at": "DELTA_BINARY_PACKED",
+    "received_at": "DELTA_BINARY_PACKED",
+    "client_ts": "DELTA_BINARY_PACKED",
+    "row_number": "DELTA_BINARY_PACKED",
+    "turn_index": "DELTA_BINARY_PACKED",
+}
 _FIRST, _LAST = "experiment_assigned", "tutor_session_ended"
 
 
@@ -129,6 +138,7 @@ def write_events(day: DayRows, columns: Mapping[str, str], staging: Sequence[Pat
             {**ADDED, **columns},
             added=_marks(picked, order, by_event_id, day.handed_over),
             statistics=STATISTICS,
+            encodings=ENCODINGS,
         )
         yield EventFile(path, f"bucket-{bucket:02d}-of-{buckets:02d}", rows, by_source(picked, order))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.store.engine import ROW_GROUP_ROWS
+from exp_pipeline.store.memory import settle_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,20 +148,6 @@ def arrow_type(kind: str) -> pa.DataType:
     return types[kind]
 
 
-@cache
-def _reuse_memory() -> None:
-    """Let Arrow keep for some seconds what it freed.
-
-    A day's columns come and go by the hundred megabytes. Handed back to the system at once, as Arrow's usual
-    allocator does, each page is cleared again for the next column: a fifth of all time.
-    """
-    import pyarrow as pa
-
-    if "jemalloc" in pa.supported_memory_backends():
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
-        pa.jemalloc_set_decay_ms(10_000)
-
-
 def pick(
     paths: Sequence[Path],
     columns: Mapping[str, str],
@@ -176,7 +162,7 @@ def pick(
     """
     import pyarrow as pa
 
-    _reuse_memory()
+    settle_arrow()
     opened = [_Slice(number, path) for number, path in enumerate(paths)]
     used = [name for name in columns if any(one.has_values(name) for one in opened)]
     coded = frozenset(name for name in used if columns[name] == "VARCHAR" and _mostly_coded(opened, name))
@@ -184,8 +170,20 @@ def pick(
     if not found:
         empty = pa.table({name: pa.array([], _read_type(columns[name], name in coded)) for name in used})
         return Picked(empty, np.empty(0, np.int64))
-    whole = pa.concat_tables(part.table for part in found).unify_dictionaries().combine_chunks()
-    return Picked(whole, np.concatenate([part.places for part in found]))
+    places = np.concatenate([part.places for part in found])
+    pieces = [part.table.columns[::-1] for part in found]
+    del found
+    return Picked(pa.table([_joined(pieces) for _ in used], names=used), places)
+
+
+def _joined(pieces: Sequence[list[pa.ChunkedArray]]) -> pa.ChunkedArray:
+    """The last columns of some parts in one; they are taken off the parts, so that nothing is held twice."""
+    import pyarrow as pa
+
+    column = pa.chunked_array([chunk for one in pieces for chunk in one.pop().chunks])
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+    return column.combine_chunks()
 
 
 def _read_type(kind: str, coded: bool) -> pa.DataType:
@@ -321,12 +319,13 @@ def write(
     *,
     added: Mapping[str, Flags],
     statistics: Sequence[str],
+    encodings: Mapping[str, str],
 ) -> int:
     """Write rows in an order to one Parquet file; returns how many.
 
     `columns` are the file's columns in order; those of `added` are flags that stand in the new order already.
-    Min and max are kept for the columns of `statistics`. A row group's dictionaries hold the values of its
-    own rows only.
+    Min and max are kept for the columns of `statistics`. Those of `encodings` are written in a Parquet
+    encoding of their own where they are no codes. A row group's dictionaries hold its own rows' values only.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -343,6 +342,9 @@ def write(
         schema,
         compression="zstd",
         use_dictionary=coded,
+        column_encoding={
+            name: encoding for name, encoding in encodings.items() if name in columns and name not in coded
+        },
         # One page for a column of a row group: each page costs a compressor of its own.
         data_page_size=PAGE_BYTES,
         max_rows_per_page=ROW_GROUP_ROWS,

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exp_pipeline.store.memory import settle_arrow
 from exp_pipeline.store.sorted_files import arrow_type
 from exp_pipeline.transform.columns import Numbers, Places, Texts
 
@@ -24,6 +26,20 @@ if TYPE_CHECKING:
 KEY = "learner_key"
 
 
+@dataclass(frozen=True, slots=True)
+class Learners:
+    """The learners whose keys lie between two, both included."""
+
+    first: int = 0
+    last: int = 2**64 - 1
+
+
+def equal_parts(count: int) -> list[Learners]:
+    """All learners in some parts of about the same number: keys are spread evenly."""
+    edges = [2**64 * number // count for number in range(count + 1)]
+    return [Learners(first, end - 1) for first, end in pairwise(edges)]
+
+
 class _Group:
     """A row group of an open file, its columns read when they are first asked for."""
 
@@ -32,15 +48,17 @@ class _Group:
         self._read: dict[str, pa.Array] = {}
         self.rows: int = opened.metadata.row_group(number).num_rows
 
-    def may_hold(self, learners: NDArray[np.uint64]) -> bool:
+    def may_hold(self, within: NDArray[np.uint64] | Learners) -> bool:
         """Whether some of the learners may be among the rows, by the least and greatest key."""
         metadata = self._opened.metadata
         position = metadata.schema.names.index(KEY)
         statistics = metadata.row_group(self._number).column(position).statistics
         if statistics is None or not statistics.has_min_max:
             return True
-        least, most = np.uint64(statistics.min), np.uint64(statistics.max)
-        return bool(np.any((learners >= least) & (learners <= most)))
+        least, most = int(statistics.min), int(statistics.max)
+        if isinstance(within, Learners):
+            return within.first <= most and least <= within.last
+        return bool(np.any((within >= np.uint64(least)) & (within <= np.uint64(most))))
 
     def read(self, columns: Iterable[str]) -> None:
         """Read columns together, those that the file has."""
@@ -250,32 +268,23 @@ def _coded(metadata: pq.FileMetaData, texts: Sequence[str]) -> list[str]:
     ]
 
 
-@cache
-def _settle() -> None:
-    """Have Arrow allocate as the rest of the process does: its own pool gives a run's memory back, time after
-    time, to ask for it again, which took a fifth of the CPU and 50 MB.
-    """
-    import pyarrow as pa
-
-    pa.set_memory_pool(pa.system_memory_pool())
-
-
 def sorted_runs(
     paths: Sequence[Path],
     columns: Mapping[str, str],
     *,
     first: Sequence[str] = (),
-    within: NDArray[np.uint64] | None = None,
+    within: NDArray[np.uint64] | Learners | None = None,
 ) -> Iterator[Run]:
     """The rows of sorted files, in order, in runs that each hold all rows of their learners.
 
     `columns` says which columns there may be and their SQL types; those of `first` are read at once, others
     when they are asked for, while the run is the current one. A file that lacks a column has nulls there.
-    Of row groups that surely hold none of the learners `within`, nothing is read.
+    Of row groups that surely hold none of the learners `within`, nothing is read. Given as a range of keys,
+    there are the rows of no other learners.
     """
     import pyarrow.parquet as pq
 
-    _settle()
+    settle_arrow()
     at_once = (KEY, *first)
     texts = [name for name, kind in columns.items() if kind == "VARCHAR"]
     kept: list[_Part] = []
@@ -293,11 +302,17 @@ def sorted_runs(
                     continue
                 group.read(at_once)
                 keys = _numbers(_Part(group, 0, group.rows).column(KEY, columns[KEY])).values
+                begin, end = 0, group.rows
+                if isinstance(within, Learners):
+                    begin = int(np.searchsorted(keys, np.uint64(within.first), "left"))
+                    end = int(np.searchsorted(keys, np.uint64(within.last), "right"))
+                    if begin == end:
+                        continue
                 # The last learner may go on in the next row group.
-                split = int(np.searchsorted(keys, keys[-1], "left"))
-                if split:
-                    yield Run([*kept, _Part(group, 0, split)], columns)
+                split = int(np.searchsorted(keys, keys[end - 1], "left"))
+                if split > begin:
+                    yield Run([*kept, _Part(group, begin, split)], columns)
                     kept = []
-                kept.append(_Part(group, split, group.rows))
+                kept.append(_Part(group, max(split, begin), end))
         if kept:
             yield Run(kept, columns)
