@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exp_pipeline.store.engine import ROW_GROUP_ROWS
 from exp_pipeline.store.sorted_files import PAGE_BYTES, arrow_type
 from exp_pipeline.transform.array_measures import Lists
 from exp_pipeline.transform.columns import Numbers
@@ -17,6 +16,8 @@ from exp_pipeline.transform.columns import Numbers
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Rows wait for a row group to fill, and are copied for it: a third of what event files have, for memory.
+ROW_GROUP_ROWS = 40_960
 _LISTS = {"STRUCT(bin SMALLINT, n BIGINT)[]": (("bin", "SMALLINT"), ("n", "BIGINT"))}
 
 
@@ -67,11 +68,18 @@ class RowFile:
     Text columns named in `coded` are added as dictionaries, and written as such without a look at the texts.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, str], coded: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: Mapping[str, str],
+        coded: Collection[str] = (),
+        group_rows: int = ROW_GROUP_ROWS,
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.rows = 0
+        self._group_rows = group_rows
         self._kept: list[pa.Table] = []
         self._waiting = 0
         self._coded = frozenset(coded)
@@ -90,7 +98,7 @@ class RowFile:
                 name for name, kind in columns.items() if kind != "VARCHAR" and not kind.endswith("[]")
             ],
             data_page_size=PAGE_BYTES,
-            max_rows_per_page=ROW_GROUP_ROWS,
+            max_rows_per_page=group_rows,
             write_batch_size=16_384,
             store_schema=False,
         )
@@ -114,7 +122,7 @@ class RowFile:
         self._kept.append(pa.table([columns[name] for name in self._schema.names], schema=self._schema))
         self._waiting += rows
         self.rows += rows
-        if self._waiting >= ROW_GROUP_ROWS:
+        if self._waiting >= self._group_rows:
             self._flush(everything=False)
 
     def add_table(self, rows: pa.Table) -> None:
@@ -131,12 +139,12 @@ class RowFile:
             return
         whole = joined(self._kept)
         first = 0
-        while whole.num_rows - first >= ROW_GROUP_ROWS or (everything and first < whole.num_rows):
-            part = whole.slice(first, ROW_GROUP_ROWS)
+        while whole.num_rows - first >= self._group_rows or (everything and first < whole.num_rows):
+            part = whole.slice(first, self._group_rows)
             for name in self._coded:
                 position = self._schema.get_field_index(name)
                 part = part.set_column(position, name, compact(part.column(name).chunk(0)))
-            self._writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+            self._writer.write_table(part, row_group_size=self._group_rows)
             first += part.num_rows
         rest = whole.slice(first)
         self._kept, self._waiting = ([rest] if rest.num_rows else []), rest.num_rows
