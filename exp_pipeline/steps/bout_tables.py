@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exp_pipeline.store.row_files import compact, joined
-from exp_pipeline.store.sorted_runs import Run, sorted_runs
+from exp_pipeline.store.sorted_runs import Learners, Run, sorted_runs
 from exp_pipeline.transform.array_measures import EventRows
 from exp_pipeline.transform.bouts import Bouts, Events, SessionRules, cut_bouts, one_after_another
 from exp_pipeline.transform.columns import Flags, Places, Texts
@@ -58,16 +58,20 @@ class BoutTable:
 
 
 def read_bouts(
-    paths: Sequence[Path], types: Mapping[str, str], rules: SessionRules, uncut: Sequence[str] = ()
+    paths: Sequence[Path],
+    types: Mapping[str, str],
+    rules: SessionRules,
+    uncut: Sequence[str] = (),
+    within: Learners | None = None,
 ) -> BoutTable:
-    """Cut a day's event files, sorted by learner and time, into bouts.
+    """Cut a day's event files, sorted by learner and time, into bouts: of all learners, or of those `within`.
 
     `types` are the SQL types of the columns of events. For events of the sources in `uncut` no objective
     counts: they are neither cut by one nor have one.
     """
-    parts, texts = [], []
     at_once = (*_CUTTING, *CONTEXT, *(("source",) if uncut else ()))
-    for run in sorted_runs(paths, types, first=at_once):
+    parts, texts = [], []
+    for run in sorted_runs(paths, types, first=at_once, within=within):
         bouts, told = _bouts_of(run, rules, frozenset(uncut))
         parts.append(bouts)
         texts.append(told)

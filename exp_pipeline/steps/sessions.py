@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import date, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,13 +13,21 @@ import numpy as np
 from sqlglot import exp
 
 from exp_pipeline.contracts.table_columns import table_columns
-from exp_pipeline.steps.bout_tables import CONTEXT, OBJECTIVE, BoutTable, codes_of, events_of, read_bouts
-from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
+from exp_pipeline.steps.bout_tables import (
+    CONTEXT,
+    OBJECTIVE,
+    BoutTable,
+    codes_of,
+    events_of,
+    read_bouts,
+)
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day
 from exp_pipeline.steps.day_files import side_by_side
 from exp_pipeline.steps.origins import also_reads, recording
 from exp_pipeline.store.engine import Engine
 from exp_pipeline.store.lake import Manifest, NewFile
 from exp_pipeline.store.row_files import RowFile, arrow_column, joined
+from exp_pipeline.store.sorted_runs import Learners, equal_parts
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.bouts import SessionRules, one_after_another
 from exp_pipeline.transform.chains import Chains, EdgeBouts, glued
@@ -42,6 +51,10 @@ _US = timedelta(microseconds=1)
 _EPOCH = date(1970, 1, 1)
 # So many days back, the bouts at the edges of days are kept: a run of events may have begun there.
 _EDGE_DAYS = 7
+# Days with more events than this are worked on in parts of their learners, so that they need no more memory.
+_TOGETHER = 1_000_000
+# The files of all days of a window are then open at once, and the rows that wait in each for a row group.
+_GROUP_ROWS = 20_480
 # A session's text columns: the texts of bouts that they are.
 _TEXTS = {"producer_session_id" if name == "session_id" else name: name for name in CONTEXT}
 
@@ -79,19 +92,47 @@ def build_sessions(bench: Workbench, window: Window) -> list[Written]:
 
 
 def _sessions_of(bench: Workbench, window: Window) -> list[Written]:
-    days, written = _Days(bench), []
-    for day in window.days():
-        if bench.lake.manifest("events", event_day(day)) is not None:
-            written.append(_sessions_on(bench, day, days))
-        days.forget(day)
-    return written
+    manifests = bench.lake.manifests("events", [event_day(day) for day in window.days()])
+    most = max((manifest.rows for manifest in manifests), default=0)
+    with ExitStack() as open_files:
+        files = {day_of(one.partition): _DayFile(bench, one.partition, open_files) for one in manifests}
+        for learners in equal_parts(-(-most // _TOGETHER)) if most else [Learners()]:
+            days = _Days(bench, learners)
+            for day in window.days():
+                if day in files:
+                    _add_sessions(bench, day, days, files[day])
+                days.forget(day)
+        return [file.commit(bench, day) for day, file in files.items()]
+
+
+class _DayFile:
+    """The file of a day's sessions, which those of its learners are added to part by part."""
+
+    def __init__(self, bench: Workbench, partition: str, open_files: ExitStack) -> None:
+        self._started, self._partition = time.monotonic(), partition
+        self.kinds = table_columns("sessions")
+        self._path = open_files.enter_context(bench.staged("sessions", partition))
+        self._open = ExitStack()
+        open_files.push(self._open)
+        coded = (*_TEXTS, "objective", "end_reason")
+        self.rows = self._open.enter_context(RowFile(self._path, self.kinds, coded, group_rows=_GROUP_ROWS))
+        # How many days before the day before it the sessions depend on.
+        self.back = 0
+
+    def commit(self, bench: Workbench, day: date) -> Written:
+        """Make the file the day's sessions."""
+        self._open.close()
+        before = {day: [day - DAY * (number + 2) for number in range(self.back)]} if self.back else {}
+        bench = also_reads(bench, "sessions", before)
+        file = NewFile(self._path, "all", self.rows.rows)
+        return bench.commit("sessions", self._partition, [file], self._started)
 
 
 class _Days:
-    """The bouts of days, cut once each and kept while the days around them are glued."""
+    """The bouts of some learners' days, cut once each and kept while the days around them are glued."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, bench: Workbench, learners: Learners) -> None:
+        self._bench, self._learners = bench, learners
         self._rules, self._uncut = session_rules(bench), uncut_sources(bench)
         self._types = table_columns("events")
         self._whole: dict[date, BoutTable] = {}
@@ -113,7 +154,8 @@ class _Days:
     def _read(self, day: date) -> BoutTable:
         manifests = self._bench.lake.manifests("events", [event_day(day)])
         uncut = [one for one in self._uncut if any(_may_hold(manifest, one) for manifest in manifests)]
-        return read_bouts(self._bench.lake.paths(manifests), self._types, self._rules, uncut)
+        paths = self._bench.lake.paths(manifests)
+        return read_bouts(paths, self._types, self._rules, uncut, self._learners)
 
     def forget(self, day: date) -> None:
         """Drop the bouts of a day, and the edges of one long past."""
@@ -128,7 +170,7 @@ def _may_hold(manifest: Manifest, source: str) -> bool:
 
 
 class _Around:
-    """The bouts of a day, those at the edges of the days around it, and the chains that these make."""
+    """Bouts of a day, those at the edges of the days around it, and the chains that these make."""
 
     def __init__(self, days: _Days, day: date, first: date, rules: SessionRules) -> None:
         self.own = days.of(day)
@@ -148,9 +190,25 @@ class _Around:
         return glued(EdgeBouts(self.glued, objective, session.codes), self._rules)
 
 
-def _sessions_on(bench: Workbench, day: date, days: _Days) -> Written:
-    """The sessions of a day, glued with the days before and after it."""
-    started, rules, first = time.monotonic(), session_rules(bench), day - DAY
+def _add_sessions(bench: Workbench, day: date, days: _Days, file: _DayFile) -> None:
+    """Add the sessions of a day, glued with the days before and after it, to its file."""
+    rules = session_rules(bench)
+    sessions, around = _sessions_in(bench, day, days, rules)
+    file.back = max(file.back, _looked_back(around.chains, day, rules))
+    # What followed a session late on one of these days is not known yet.
+    last_days = [
+        (one - _EPOCH).days
+        for one in (day, day + DAY)
+        if bench.lake.manifest("events", event_day(one + DAY)) is None
+    ]
+    columns = _columns(bench.engine, sessions, around.texts, file.kinds)
+    columns["end_reason"] = _coded(end_reasons(sessions, rules, last_days), END_REASONS)
+    file.rows.add(columns, len(sessions.started_at))
+
+
+def _sessions_in(bench: Workbench, day: date, days: _Days, rules: SessionRules) -> tuple[Sessions, _Around]:
+    """The sessions of a day, in order, and what they were made from."""
+    first = day - DAY
     around = _Around(days, day, first, rules)
     while _uncut_since_start(bench, around.chains, first, day, rules):
         first -= DAY
@@ -167,22 +225,7 @@ def _sessions_on(bench: Workbench, day: date, days: _Days) -> Written:
         events = events_of(bench.lake.paths(manifests), table_columns("events"), learners)
         parts.append(cut_at_cap(whole.at(long), events, rules.cap))
     midnight = (day - _EPOCH) // _US
-    sessions = in_order(parts, midnight, midnight + DAY // _US)
-    # What followed a session late on one of these days is not known yet.
-    last_days = [
-        (one - _EPOCH).days
-        for one in (day, day + DAY)
-        if bench.lake.manifest("events", event_day(one + DAY)) is None
-    ]
-    bench = also_reads(bench, "sessions", _looked_back(chains, day, rules))
-    kinds = table_columns("sessions")
-    with bench.staged("sessions", event_day(day)) as path:
-        columns = _columns(bench.engine, sessions, around.texts, kinds)
-        reasons = end_reasons(sessions, rules, last_days)
-        columns["end_reason"] = _coded(reasons, END_REASONS)
-        with RowFile(path, kinds, coded=(*_TEXTS, "objective", "end_reason")) as file:
-            file.add(columns, len(sessions.started_at))
-        return bench.commit("sessions", event_day(day), [NewFile(path, "all", file.rows)], started)
+    return in_order(parts, midnight, midnight + DAY // _US), around
 
 
 def _columns(
@@ -231,16 +274,15 @@ def _coded(codes: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
 
 
-def _looked_back(chains: Chains, day: date, rules: SessionRules) -> dict[date, tuple[date, ...]]:
-    """The days before the day before that a day's sessions depend on: chains without a cut reach that far."""
+def _looked_back(chains: Chains, day: date, rules: SessionRules) -> int:
+    """How many days before the day before a day's sessions depend on: chains without a cut reach that far."""
     midnight = (day - _EPOCH) // _US
     reaching = (chains.ended_at + rules.gap >= midnight) & (chains.started_at < midnight)
     first_at = chains.started_at[reaching]
     if not len(first_at):
-        return {}
+        return 0
     first = _EPOCH + timedelta(days=int(days_of(first_at - rules.gap).min()))
-    before = (day - DAY - first).days
-    return {day: tuple(day - DAY * (number + 2) for number in range(before))} if before > 0 else {}
+    return max((day - DAY - first).days, 0)
 
 
 def _uncut_since_start(bench: Workbench, chains: Chains, first: date, day: date, rules: SessionRules) -> bool:
