@@ -111,6 +111,9 @@ def panel_difference(
     extra = covariate_rows(covariates, n)
     units, times = group_codes("unit", unit, n), group_codes("period", period, n)
     keep, flags = kept_rows(units, times, groups)
+    if not keep.any():
+        counts = int(n - arm.sum()), int(arm.sum())
+        return NotEstimable(f"{DESIGN}-panel", "every unit is seen in one period only", *counts)
     y, arm, extra, times = y[keep], arm[keep], extra[keep], times[keep]
     units, groups = renumbered(units[keep]), renumbered(groups[keep])
     counts = int(arm.size - arm.sum()), int(arm.sum())

@@ -22,6 +22,7 @@ BoolArray = NDArray[np.bool_]
 DESIGN = "propensity score matching"
 # Distances of this share of the logits' size are ties: rounding, or the same covariates.
 _TIE = 1e-12
+_FEW_MATCHED = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +129,8 @@ def matched_effect(
     flags = score.flags
     if unmatched:
         flags += (f"{unmatched} of {unmatched + matched} units have no match: the effect is not theirs",)
+    if matched < _FEW_MATCHED:
+        flags += (f"only {matched} units are matched: p-value and interval are rough",)
     heavy = float(used.max())
     if heavy > 0.1 * matched:
         flags += (f"one unit is the match of {heavy:.0f} others: the estimate hangs on it",)

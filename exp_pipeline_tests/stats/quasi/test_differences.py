@@ -254,6 +254,13 @@ def test_reasons_of_the_event_study_and_two_periods() -> None:
     assert "after treatment" in empty.reason
 
 
+def test_units_seen_once_say_nothing() -> None:
+    y, once = np.arange(8.0) ** 2, np.arange(8)
+    result = panel_difference(y, once, once % 2, once < 4)
+    assert isinstance(result, NotEstimable)
+    assert "one period only" in result.reason
+
+
 def test_misuse_is_named() -> None:
     rows = panel(1)
     args = (rows["y"], rows["unit"], rows["period"], rows["d"])

@@ -344,6 +344,13 @@ def test_misuse_is_named() -> None:
         weighted_effect(y, arm, np.where(x > 2, np.nan, x))
 
 
+def test_few_matches_are_told() -> None:
+    y, _, x = drawn(9, 60)
+    found = matched(matched_effect(y, np.arange(60) % 10 == 0, x, caliper=None))
+    assert any("only 6 units" in flag for flag in found.effect.flags)
+    assert found.weights.sum() == pytest.approx(2.0)
+
+
 def test_trimming_and_heavy_units_are_told() -> None:
     y, arm, x = drawn(8, 300, pull=2.5)
     trimmed = estimated(weighted_effect(y, arm, x, trim=(0.1, 0.9)))
