@@ -218,6 +218,8 @@ def main() -> None:
             continue
         results.append(measure(task, data, out, 1 if given.quick else task.rounds))
         print(page.told(results[-1]), flush=True)
+        if not (given.quick or given.only):
+            page.write(out, facts, results)
     facts["load_after"] = [round(one, 2) for one in os.getloadavg()]
     if given.quick or given.only:
         print("\n" + page.page(facts, results))
