@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from exp_pipeline.contracts.table_columns import table_columns
+from exp_pipeline.steps import sessions
 from exp_pipeline.steps.behaviour import build_learner_days, build_turns
 from exp_pipeline.steps.context import DAY, Window, Workbench, midnight
 from exp_pipeline.steps.ingest import conform
 from exp_pipeline.steps.sessions import build_sessions, check_sorted
+from exp_pipeline.store.sorted_runs import Learners
 from exp_pipeline.transform import queries
 from exp_pipeline_tests.steps.conftest import commit_events, digests, land_rows, landed_row, rows_of
 from exp_pipeline_tests.transform.cutting import END, Event, Session, flagged, sessions_of
@@ -182,6 +184,30 @@ def test_the_end_of_the_data_leaves_late_sessions_open(
     write_days(bench, history, [FIRST, FIRST + DAY])
     build_sessions(bench, Window.of(FIRST, FIRST))
     assert [session.reason for session in found(bench)] == ["idle"]
+
+
+def test_days_worked_on_in_parts_of_their_learners_give_the_same_files(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = [
+        event
+        for learner, hour in ((1, 9), (2, 20), (5, 22), (6, 23))
+        for event in steady(datetime(2026, 3, 2, hour), hours=8 * learner, learner=learner)
+    ]
+    days = days_of(history)
+    write_days(bench, history, days)
+    build_sessions(bench, Window.of(days[0], days[-1]))
+    whole = digests(bench, "sessions")
+    assert found(bench) == sessions_of(history, days)
+    parts = [Learners(0, 0), Learners(1, 1), Learners(2, 4), Learners(5, 5), Learners(6)]
+    monkeypatch.setattr(sessions, "equal_parts", lambda count: parts)
+    # An empty file in each place, so that what is compared was written again.
+    commit_events(bench, {day: [] for day in days})
+    build_sessions(bench, Window.of(days[0], days[-1]))
+    assert digests(bench, "sessions") != whole
+    write_days(bench, history, days)
+    build_sessions(bench, Window.of(days[0], days[-1]))
+    assert digests(bench, "sessions") == whole
 
 
 def test_a_hole_in_the_days_is_a_hole_however_they_are_run(bench: Workbench) -> None:
