@@ -153,8 +153,9 @@ def baseline_of_missing(
 
     covariates: (n, k), measured before assignment, without gaps (see `adjustment.fill_missing`). Gaps are
     tested one by one (Welch, or by cluster). Both tests of all covariates together are Wald's on a regression
-    of being missing on arm, covariates and their products, robust by unit or cluster (CR1), F with clusters
-    less one degrees of freedom. Raises ValueError for shapes that do not fit.
+    of being missing on arm, covariates and their products, robust by unit or cluster (CR3, close to the
+    jackknife: CR1 errs in 10 % at 30 clusters), F with clusters less one degrees of freedom. Raises
+    ValueError for shapes that do not fit.
     """
     seen, arm, groups = _checked(observed, treated, cluster)
     rows = finite_values("covariates", covariates, 2)
@@ -247,11 +248,11 @@ def _selection(
     bread = np.linalg.inv(x.T @ x)
     beta = bread @ (x.T @ gone)
     residual = gone - x @ beta
-    scores = np.column_stack(
-        [np.bincount(codes, weights=x[:, j] * residual, minlength=clusters) for j in range(p)]
-    )
-    factor = clusters / (clusters - 1.0) * (n - 1.0) / max(n - p, 1)
-    covariance = factor * bread @ (scores.T @ scores) @ bread
+    scores = _lifted_scores(x, residual, codes, clusters, bread)
+    if scores is None:
+        none = refusal("one unit or cluster alone decides a coefficient")
+        return none, none, flags
+    covariance = bread @ (scores.T @ scores) @ bread
 
     def test(places: list[int]) -> SelectionTest | NotEstimable:
         from scipy import special
@@ -270,3 +271,25 @@ def _selection(
         return SelectionTest(f, q, df, p_value)
 
     return test([*main, *crossed]), test(crossed), flags
+
+
+def _lifted_scores(
+    x: FloatArray, residual: FloatArray, codes: NDArray[np.int64], clusters: int, bread: FloatArray
+) -> FloatArray | None:
+    """Scores (G, p) with each cluster's residuals as if it had been left out; None where it cannot be."""
+    n, p = x.shape
+    if clusters == n:
+        leverage = np.einsum("ni,ij,nj->n", x, bread, x)
+        if leverage.max() > 1.0 - 1e-10:
+            return None
+        answer: FloatArray = x * (residual / (1.0 - leverage))[:, None]
+        return answer
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    scores = np.add.reduceat((x * residual[:, None])[order], starts, axis=0)
+    grams = np.add.reduceat(np.einsum("ni,nj->nij", x[order], x[order]), starts, axis=0)
+    left = np.eye(p)[None] - grams @ bread[None]
+    if np.abs(np.linalg.det(left)).min() < 1e-10:
+        return None
+    lifted: FloatArray = np.linalg.solve(left, scores[:, :, None])[:, :, 0]
+    return lifted

@@ -77,6 +77,24 @@ def test_weighted_error_by_leaving_units_out() -> None:
     assert ours.effect.se == pytest.approx(jackknife, rel=0.1)
 
 
+def test_clusters_with_both_arms_share_what_they_have() -> None:
+    rng = np.random.default_rng(609)
+    cluster = np.repeat(np.arange(50), 12)
+    arm, x = rng.integers(0, 2, 600) == 1, rng.normal(size=600)
+    y = x + 2.0 * rng.normal(size=50)[cluster] + rng.normal(size=600)
+    seen = rng.random(600) < 1 / (1 + np.exp(-(1.0 + 0.5 * x)))
+    ours = weighted(y, seen, arm, x[:, None], cluster=cluster)
+    left = []
+    for g in range(50):
+        kept = cluster != g
+        left.append(weighted(y[kept], seen[kept], arm[kept], x[kept, None]).effect.absolute)
+    jackknife = (49 / 50 * np.sum((np.array(left) - np.mean(left)) ** 2)) ** 0.5
+    assert ours.effect.se == pytest.approx(jackknife, rel=0.05)
+    # Levels of classes cancel between the arms: far below what independent arms would have.
+    apart = weighted(y, seen, arm, x[:, None], cluster=2 * cluster + arm)
+    assert ours.effect.se < 0.6 * apart.effect.se
+
+
 def test_weighting_is_stratification_for_one_yes_or_no_covariate() -> None:
     rng = np.random.default_rng(602)
     n = 400
@@ -190,7 +208,7 @@ def test_baseline_gaps_of_the_missing() -> None:
 def test_selection_tests_keep_their_size() -> None:
     rng = np.random.default_rng(608)
     hits = 0
-    trials = 400
+    trials = 200
     for _ in range(trials):
         cluster = np.repeat(np.arange(30), 10)
         x = rng.normal(size=(300, 2)) + rng.normal(size=(30, 2))[cluster]
@@ -198,5 +216,5 @@ def test_selection_tests_keep_their_size() -> None:
         found = baseline_of_missing(x, ["a", "b"], seen, cluster % 2 == 1, cluster=cluster).differential
         assert isinstance(found, SelectionTest)
         hits += found.p_value < 0.05
-    # Monte Carlo error 1.1 points; CR1 with F of 30 clusters is a little eager.
-    assert hits / trials < 0.10
+    # Monte Carlo error 1.6 points.
+    assert hits / trials < 0.09

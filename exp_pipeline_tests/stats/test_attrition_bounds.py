@@ -79,30 +79,34 @@ def test_nothing_missing_is_welch() -> None:
 
 
 def test_standard_errors_by_leaving_units_and_clusters_out() -> None:
-    y, seen, arm = rows(5, n=900)
-    layers = (np.arange(900) % 3).astype(int)
-    for strata in (None, layers):
-        ours = bounds(lee_bounds(y, seen, arm, strata=strata))
+    y, seen, arm = rows(5, n=450)
+    layers = (np.arange(450) % 3).astype(int)
+    # Strata whose bounds lie far apart, so that their weights matter too.
+    apart = y + arm * layers * 3.0
+    for values, strata in ((y, None), (apart, layers)):
+        ours = bounds(lee_bounds(values, seen, arm, strata=strata))
         left = []
-        for i in range(900):
-            kept = np.arange(900) != i
+        for i in range(450):
+            kept = np.arange(450) != i
             part = bounds(
-                lee_bounds(y[kept], seen[kept], arm[kept], strata=None if strata is None else strata[kept])
+                lee_bounds(
+                    values[kept], seen[kept], arm[kept], strata=None if strata is None else strata[kept]
+                )
             )
             left.append((part.lower, part.upper))
         gaps = np.array(left) - np.mean(left, axis=0)
-        jackknife = np.sqrt(899 / 900 * np.sum(gaps**2, axis=0))
+        jackknife = np.sqrt(449 / 450 * np.sum(gaps**2, axis=0))
         # The influence of a unit on a trimmed mean is smooth but for one order statistic.
         assert (ours.se_lower, ours.se_upper) == pytest.approx(tuple(jackknife), rel=0.03)
-    cluster = np.arange(900) // 9
-    y = y + np.random.default_rng(9).normal(size=100)[cluster]
+    cluster = np.arange(450) // 5
+    y = apart + np.random.default_rng(9).normal(size=90)[cluster]
     ours = bounds(lee_bounds(y, seen, arm, cluster=cluster))
     left = []
-    for g in range(100):
+    for g in range(90):
         kept = cluster != g
         part = bounds(lee_bounds(y[kept], seen[kept], arm[kept], cluster=cluster[kept]))
         left.append((part.lower, part.upper))
-    jackknife = np.sqrt(99 / 100 * np.sum((np.array(left) - np.mean(left, axis=0)) ** 2, axis=0))
+    jackknife = np.sqrt(89 / 90 * np.sum((np.array(left) - np.mean(left, axis=0)) ** 2, axis=0))
     assert (ours.se_lower, ours.se_upper) == pytest.approx(tuple(jackknife), rel=0.06)
 
 
@@ -187,6 +191,32 @@ def test_tipping_points_by_filling_in() -> None:
     assert point / np.std(draws) == pytest.approx(1.964, abs=0.12)
 
 
+def test_tipping_points_by_cluster_by_leaving_clusters_out() -> None:
+    # Weak classes lose more pupils: what moves the mean moves the share missing, and both count together.
+    rng = np.random.default_rng(614)
+    cluster = np.repeat(np.arange(60), 12)
+    level = rng.normal(size=60)[cluster]
+    arm = cluster % 2 == 1
+    y = level + rng.normal(size=720) + 2.0 * arm
+    seen = rng.random(720) < 1 / (1 + np.exp(-(0.8 + 1.2 * level)))
+    ours = tips(tipping_point(y, seen, arm, cluster=cluster))
+    assert ours.to_chance_treatment is not None
+    assert ours.to_chance_opposite is not None
+
+    def filled(kept: np.ndarray, t: float, c: float) -> float:
+        mean = [
+            y[kept & seen & (arm == a)].mean() + (1 - seen[kept & (arm == a)].mean()) * d
+            for a, d in ((False, c), (True, t))
+        ]
+        return float(mean[1] - mean[0])
+
+    for t, c in ((ours.to_chance_treatment, 0.0), (ours.to_chance_opposite, -ours.to_chance_opposite)):
+        left = np.array([filled(cluster != g, t, c) for g in range(60)])
+        se = math.sqrt(59 / 60 * np.sum((left - left.mean()) ** 2))
+        # 2.0017 is t at 58 degrees of freedom; the jackknife of 60 clusters is a little larger.
+        assert filled(np.ones(720, bool), t, c) / se == pytest.approx(2.0017, rel=0.04)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.01, 50), st.floats(-100, 100))
 def test_scale_shift_swap_and_order(seed: int, scale: float, shift: float) -> None:
@@ -221,7 +251,7 @@ def test_what_cannot_be_told_says_why() -> None:
 
 def test_coverage_of_the_bounds_interval() -> None:
     rng = np.random.default_rng(613)
-    trials, n = 400, 400
+    trials, n = 300, 400
     covered = {0.0: 0, 1.0: 0}
     for worst in covered:
         for _ in range(trials):

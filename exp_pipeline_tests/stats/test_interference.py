@@ -122,7 +122,18 @@ def test_spillover_equals_least_squares_and_its_cluster_jackknife() -> None:
     rng = np.random.default_rng(905)
     y, arm, group = village(rng, 150, 0.8)
     touched = contacts(arm, groups=group)
-    found = interference(y, arm, touched).spillover
+    whole = interference(y, arm, touched)
+    kept = np.array([not (arm[group == g] != a).any() for g, a in zip(group, arm, strict=True)])
+    moves = []
+    for g in range(150):
+        some = group != g
+        parts = [y[some & k & (arm == a)].mean() for k in (kept, kept | True) for a in (True, False)]
+        moves.append(parts[0] - parts[1] - parts[2] + parts[3])
+    assert isinstance(whole.moved, Difference)
+    spread = math.sqrt(149 / 150 * np.sum((np.array(moves) - np.mean(moves)) ** 2))
+    # Some fifty units are left without the other arm: the jackknife of so few is a little larger.
+    assert whole.moved.se == pytest.approx(spread, rel=0.1)
+    found = whole.spillover
     assert isinstance(found, Spillover)
     number = touched.neighbours.astype(float)
     share = touched.share_treated
@@ -256,6 +267,40 @@ def test_one_exposure_alone_has_an_unbiased_variance() -> None:
     # What the second exposure adds is the bound for the outcomes that no assignment shows together.
     bound = float(np.sum(y**2))
     assert np.mean(variances) - bound == pytest.approx(np.var(totals), rel=1e-9)
+
+
+def test_outcomes_never_seen_together_cost_what_the_paper_says() -> None:
+    # Two members of a group cannot both be the only one treated. Aronow and Samii (2017, proposition 5.2):
+    # the variance of a total is then too large by the sum over such pairs of (y_i + y_j)^2 / 2.
+    from exp_pipeline.stats.exposure_mapping import _variance
+
+    groups = np.array([0, 0, 0, 1, 1])
+    every = np.array(list(itertools.product([False, True], repeat=5)))
+    codes = own_and_neighbours(every, groups)
+    y = np.array([1.0, 2.0, -0.5, 3.0, 1.5])
+    chance = np.vstack([(codes == OWN_ONLY).mean(axis=0), np.full(5, 0.5)])
+    nobody = np.zeros(5, bool)
+    totals, variances = [], []
+    for row in codes:
+        had = np.vstack([row == OWN_ONLY, nobody])
+        totals.append(float((y[had[0]] / chance[0][had[0]]).sum()))
+        variances.append(_variance(np.vstack([y, 0 * y]), had, chance, codes, (OWN_ONLY, -1)))
+    apart = [(i, j) for i in range(5) for j in range(5) if i != j and groups[i] == groups[j]]
+    excess = sum((y[i] + y[j]) ** 2 / 2.0 for i, j in apart)
+    # No unit ever has the second exposure: each pair with it is unseen, five for each unit.
+    unseen = 5.0 * float(np.sum(y**2))
+    assert np.mean(variances) - unseen == pytest.approx(np.var(totals) + excess, rel=1e-9)
+
+
+def test_hajek_does_not_care_where_zero_is() -> None:
+    rng = np.random.default_rng(912)
+    groups = np.repeat(np.arange(20), 3)
+    draws = own_and_neighbours(rng.random((500, 60)) < 0.5, groups)
+    row, y = draws[0], rng.normal(size=60)
+    first = mapped(y, row, draws, exposed=BOTH, reference=NEIGHBOURS_ONLY, blocks=groups)
+    second = mapped(y + 1000.0, row, draws, exposed=BOTH, reference=NEIGHBOURS_ONLY, blocks=groups)
+    assert second.absolute == pytest.approx(first.absolute, abs=1e-9)
+    assert second.se == pytest.approx(first.se, rel=1e-8)
 
 
 def test_blocks_give_the_same_and_hajek_covers() -> None:

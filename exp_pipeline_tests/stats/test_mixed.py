@@ -186,7 +186,7 @@ def test_what_cannot_be_told_says_why() -> None:
 def test_size_with_ten_clusters() -> None:
     rng = np.random.default_rng(706)
     hits = normal = 0
-    trials = 250
+    trials = 120
     for _ in range(trials):
         cluster = np.repeat(np.arange(10), rng.integers(3, 15, 10))
         arm = cluster % 2 == 1
@@ -194,6 +194,6 @@ def test_size_with_ten_clusters() -> None:
         ours = mixed(y, arm, cluster).effect
         hits += ours.p_value < 0.05
         normal += abs(ours.absolute) > 1.96 * ours.se
-    # Monte Carlo error 1.4 points; the normal reference forgets that variances are estimated.
-    assert hits / trials < 0.085
+    # Monte Carlo error 2 points; the normal reference forgets that variances are estimated.
+    assert hits / trials < 0.10
     assert normal > hits

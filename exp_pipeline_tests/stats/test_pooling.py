@@ -206,7 +206,7 @@ def test_intervals_of_shrunken_effects_cover_where_the_plug_in_does_not(tau: flo
     rng = np.random.default_rng(504)
     variances = np.array([0.5, 0.8, 1.0, 1.3, 2.0, 1.0])
     covered = {"posterior": 0, "plug-in": 0, "morris": 0}
-    trials = 120
+    trials = 70
     for _ in range(trials):
         true = rng.normal(0.4, tau, 6)
         y = true + rng.normal(size=6) * np.sqrt(variances)
@@ -214,8 +214,8 @@ def test_intervals_of_shrunken_effects_cover_where_the_plug_in_does_not(tau: flo
             groups = shrunk(shrunken_effects(y, variances, method=method))  # type: ignore[arg-type]
             covered[method] += sum(g.ci_lower <= t <= g.ci_upper for g, t in zip(groups, true, strict=True))
     cells = trials * 6
-    # Correlated cells: a Monte Carlo error near 1.2 points.
-    assert covered["posterior"] / cells > 0.925
+    # Correlated cells: a Monte Carlo error near 1.5 points.
+    assert covered["posterior"] / cells > 0.92
     assert covered["morris"] / cells > 0.91
     if tau == 0.5:
         assert covered["plug-in"] / cells < 0.925

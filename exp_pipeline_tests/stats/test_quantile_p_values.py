@@ -67,7 +67,7 @@ def test_no_p_value_is_smaller_than_the_chance_of_seeing_nobody_beyond_the_quant
 def test_false_alarms_where_only_one_arm_has_rare_slow_units() -> None:
     # Both arms have the same true 90th percentile near 100: in control only one unit in nine gets there.
     rng = np.random.default_rng(14)
-    units, trials, tiny, small, told = 60, 3000, 0, 0, 0
+    units, trials, tiny, small, told = 60, 1500, 0, 0, 0
     own = np.arange(units)
     for _ in range(trials):
         slow = rng.random(units) < 0.11
@@ -81,13 +81,13 @@ def test_false_alarms_where_only_one_arm_has_rare_slow_units() -> None:
     assert told > 0.9 * trials
     # Nobody slow at all has chance 0.0009: what lay past the data used to give p of 1e-300 then.
     assert tiny == 0
-    assert small / told < 0.012
+    assert small / told < 0.015
 
 
 @pytest.mark.parametrize(("quantile", "units"), [(0.5, 30), (0.5, 200), (0.9, 200), (0.95, 400)])
 def test_coverage_with_clustered_rows(quantile: float, units: int) -> None:
     rng = np.random.default_rng(15)
-    trials, covered, rows_covered, told = 350, 0, 0, 0
+    trials, covered, rows_covered, told = 200, 0, 0, 0
     for _ in range(trials):
         sides = []
         for _ in range(2):
@@ -102,7 +102,7 @@ def test_coverage_with_clustered_rows(quantile: float, units: int) -> None:
         naive = difference_in_quantiles(*alone[0], *alone[1], quantile=quantile)
         rows_covered += isinstance(naive, Effect) and naive.ci_lower <= 0.0 <= naive.ci_upper
     assert told > 0.95 * trials
-    # Monte Carlo error 1.2 points.
-    assert 0.92 < covered / told < 0.985
+    # Monte Carlo error 1.5 points.
+    assert 0.91 < covered / told < 0.99
     # Rows taken for units must fail, or the simulation does not see.
     assert rows_covered / told < 0.85

@@ -41,7 +41,7 @@ ipw <- function(n, sizes = NULL) {
   d <- data.frame(lost, arm, x1 = x[, 1], x2 = x[, 2])
   fit <- lm(lost ~ arm * (x1 + x2), d)
   test <- function(names) {
-    w <- Wald_test(fit, constraints = constrain_zero(names, reg_ex = FALSE), vcov = vcovCR(fit, cluster, "CR1S"),
+    w <- Wald_test(fit, constraints = constrain_zero(names, reg_ex = FALSE), vcov = vcovCR(fit, cluster, "CR3"),
                    test = "Naive-F")
     list(f = w$Fstat, df = w$df_denom, p = w$p_val)
   }
