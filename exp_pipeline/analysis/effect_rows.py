@@ -26,6 +26,7 @@ SCHEMA: dict[str, type] = {
     "arm": str,
     "control": str,
     "estimand": str,
+    "quantile": float,
     "adjusted": bool,
     "method": str,
     "why": str,
@@ -74,6 +75,7 @@ class RowLabels:
     segment_value: Sequence[str | None] | None = None
     test: Sequence[str] | None = None
     question: str = "assignment"
+    quantile: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -101,6 +103,7 @@ class EffectRows:
             "arm": [labels.arm] * count if isinstance(labels.arm, str) else list(labels.arm),
             "control": [labels.control] * count if isinstance(labels.control, str) else list(labels.control),
             "estimand": [labels.estimand] * count,
+            "quantile": [labels.quantile] * count,
             "adjusted": [labels.adjusted] * count,
             "why": [labels.why] * count,
             "level": [self.level] * count,

@@ -22,6 +22,7 @@ from exp_pipeline.analysis.table_checks import (
     attrition_row,
     sample_ratio_row,
 )
+from exp_pipeline.analysis.table_quantiles import quantile_effects
 from exp_pipeline.analysis.table_question import (
     Asked,
     TableError,
@@ -29,7 +30,7 @@ from exp_pipeline.analysis.table_question import (
     as_labels,
     numeric_frame,
     require_columns,
-    weights_checked,
+    weighted,
 )
 from exp_pipeline.analysis.table_rows import (
     ComplianceRow,
@@ -84,6 +85,7 @@ def answer_of_file(path: Path, question: TableQuestion) -> TableAnswer:
     source = ParquetSource(path)
     require_columns(question, source.columns, path.name)
     simple = question.cluster is None and question.received is None and question.weight is None
+    simple = simple and not question.quantiles
     if simple and _numeric(path, question) and not _repeated(path, question):
         outcomes = tuple(_outcome(asked, question.covariates) for asked in question.outcomes)
         cells = cells_of(
@@ -92,7 +94,8 @@ def answer_of_file(path: Path, question: TableQuestion) -> TableAnswer:
         return _finished(
             _from_cells(cells, question, path.name, source.rows, []), question, cells.without_arm
         )
-    return answer_of_frame(pl.read_parquet(path), question, path.name)
+    columns = list(dict.fromkeys(column for _, column in question.named()))
+    return answer_of_frame(pl.read_parquet(path, columns=columns), question, path.name)
 
 
 def _numeric(path: Path, question: TableQuestion) -> bool:
@@ -122,7 +125,7 @@ def answer_of_frame(frame: pl.DataFrame, question: TableQuestion, table: str) ->
         if column not in covariates and frame[column].dtype == pl.String
     )
     numbers = numbers.with_columns(as_labels(frame, (question.arm,)).alias(question.arm))
-    numbers, outcomes = _weighted(numbers, question, table, notes)
+    numbers, outcomes = weighted(numbers, question, table, notes)
     cluster = question.cluster or _unit_as_cluster(numbers, question, notes)
     cells = cells_of(
         FrameSource(numbers, table),
@@ -131,16 +134,24 @@ def answer_of_frame(frame: pl.DataFrame, question: TableQuestion, table: str) ->
         segments=question.segments,
         strata=question.strata,
     )
-    if cluster is None:
+    if question.quantiles and (question.covariates or question.strata):
+        notes.append("covariates and strata do not enter quantiles")
+    if cluster is None and question.quantiles:
+        rows = _row_table(numbers, cells, question, None, ())
+        asked = [_row_outcome(numbers, one, "quantile") for one in outcomes]
+        estimates = EffectRows(question.level)
+        quantile_effects(rows, asked, question.quantiles, _pairs(cells, question, table), estimates)
+        answer = _from_cells(cells, question, table, frame.height, notes, estimates)
+    elif cluster is None:
         answer = _from_cells(cells, question, table, frame.height, notes)
     else:
         answer = _by_cluster(numbers, cells, question, outcomes, cluster, covariates, table, notes)
     if question.received is not None:
         rows = _row_table(numbers, cells, question, cluster, covariates)
         pairs = _pairs(cells, question, table)
-        for asked, found in zip(outcomes, cells.outcomes, strict=True):
+        for one, found in zip(outcomes, cells.outcomes, strict=True):
             answer.compliance += compliance_effects(
-                rows, _row_outcome(numbers, asked, found.outcome.estimand), pairs, answer.estimates
+                rows, _row_outcome(numbers, one, found.outcome.estimand), pairs, answer.estimates
             )
     return _finished(answer, question, cells.without_arm)
 
@@ -166,31 +177,6 @@ def _unit_as_cluster(frame: pl.DataFrame, question: TableQuestion, notes: list[s
     if both:
         notes.append(f"{both:,} units have rows in more than one arm; each row counts where it says")
     return question.unit
-
-
-def _weighted(
-    frame: pl.DataFrame, question: TableQuestion, table: str, notes: list[str]
-) -> tuple[pl.DataFrame, tuple[Asked, ...]]:
-    """A weighted mean is a ratio of sums: weight times outcome over weight."""
-    if question.weight is None:
-        return frame, question.outcomes
-    if question.received is not None:
-        message = "weights do not enter the effect on those who received it: ask for one of the two"
-        raise TableError([Problem(table, None, "--weight", question.weight, message)])
-    weights_checked(frame[question.weight].to_numpy(), question.weight, table)
-    useless = frame.height - frame.filter(pl.col(question.weight).fill_nan(None) > 0.0).height
-    if useless:
-        notes.append(f"{useless:,} rows without a weight above 0 do not count")
-    notes.append(f"means are weighted by {question.weight}: ratios of weighted sums")
-    positive = pl.col(question.weight).fill_nan(None) > 0.0
-    weight = pl.when(positive).then(pl.col(question.weight)).otherwise(float("nan"))
-    added, outcomes = [], []
-    for place, asked in enumerate(question.outcomes):
-        base = weight if asked.denominator is None else weight * pl.col(asked.denominator)
-        top, bottom = f"weighted {asked.name}", f"weight of {asked.name} ({place})"
-        added += [(weight * pl.col(asked.column)).alias(top), base.alias(bottom)]
-        outcomes.append(Asked(top, bottom, asked.name))
-    return frame.with_columns(added), tuple(outcomes)
 
 
 def control_of(arms: Sequence[str], question: TableQuestion, table: str) -> str:
@@ -226,9 +212,14 @@ def _missing_by_arm(cells: Cells, place: int) -> NDArray[np.int64]:
 
 
 def _from_cells(
-    cells: Cells, question: TableQuestion, table: str, height: int, notes: list[str]
+    cells: Cells,
+    question: TableQuestion,
+    table: str,
+    height: int,
+    notes: list[str],
+    estimates: EffectRows | None = None,
 ) -> TableAnswer:
-    """Independent units: everything from the sums."""
+    """Independent units: everything from the sums, but estimates that were made otherwise."""
     control = control_of(cells.arms, question, table)
     design = TableDesign(
         question.arm,
@@ -251,7 +242,7 @@ def _from_cells(
             attrition_row(found.outcome.name, cells.arms, by_arm, _missing_by_arm(cells, place))
             for place, found in enumerate(cells.outcomes)
         ],
-        effect_rows_of(cells, design),
+        effect_rows_of(cells, design) if estimates is None else estimates,
         notes=notes,
     )
 
@@ -278,7 +269,10 @@ def _by_cluster(
         _row_outcome(frame, one, found.outcome.estimand)
         for one, found in zip(outcomes, cells.outcomes, strict=True)
     ]
-    assignment_effects(rows, asked, pairs, estimates)
+    if question.quantiles:
+        quantile_effects(rows, asked, question.quantiles, pairs, estimates)
+    else:
+        assignment_effects(rows, asked, pairs, estimates)
     attrition = []
     for place, outcome in enumerate(asked):
         p = smallest_attrition_p(rows, outcome, pairs[: len(cells.arms) - 1])

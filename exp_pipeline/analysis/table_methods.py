@@ -20,6 +20,7 @@ _OUTCOMES = {
     "mean": "a difference of means",
     "proportion": "a difference of shares",
     "ratio": "a difference of ratios of sums, linearised by unit (delta method)",
+    "quantile": "a difference of quantiles, its interval read from the order statistics (Woodruff)",
 }
 # clusters randomised (or rows of one unit)?, strata?
 _DESIGNS: dict[tuple[bool, bool], str] = {
@@ -38,14 +39,20 @@ _DESIGNS: dict[tuple[bool, bool], str] = {
     ),
 }
 _PLAIN_SHARE = "units were randomised one by one and count as yes or no, so the interval is Newcombe's"
+_QUANTILE = {
+    False: "units were randomised one by one, so each row counts for itself",
+    True: "rows of one unit or cluster are alike, so the share of rows below varies by unit or cluster",
+}
 _ADJUSTED = "covariates from before assignment take out variance, with slopes pooled over the arms"
 
 
 def table_method(estimand: str, *, clustered: bool, stratified: bool, adjusted: bool) -> TableMethod:
-    """Which method fits an outcome ("mean", "proportion", "ratio") of this design?"""
+    """Which method fits an outcome ("mean", "proportion", "ratio", "quantile") of this design?"""
     design = _DESIGNS[clustered, stratified]
     if estimand == "proportion" and not (clustered or stratified or adjusted):
         design = _PLAIN_SHARE
+    if estimand == "quantile":
+        design = _QUANTILE[clustered]
     sentences = [f"{_OUTCOMES[estimand].capitalize()}: {design}."]
     if adjusted:
         sentences.append(f"{_ADJUSTED.capitalize()}.")

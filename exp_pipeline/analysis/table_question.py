@@ -54,7 +54,8 @@ class TableQuestion:
     not given. unit: rows with one value of it are one unit. cluster: what was randomised, where that is not
     the unit. strata: randomisation was within combinations of these. covariates: measured before
     assignment. received: whether (or how much of) the treatment was taken. weight: how many units of the
-    population a row stands for. segments: effects by each. shares: planned share by arm.
+    population a row stands for. segments: effects by each. shares: planned share by arm. quantiles: compare
+    these quantiles of the outcomes instead of their means.
     """
 
     arm: str
@@ -72,6 +73,7 @@ class TableQuestion:
     srm_alpha: float = 0.001
     all_pairs: bool = False
     correction: Correction = "holm"
+    quantiles: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.outcomes:
@@ -80,9 +82,25 @@ class TableQuestion:
             raise ValueError(f"level must lie between 0 and 1, got {self.level!r}")
         if not 0.0 < self.srm_alpha < 1.0:
             raise ValueError(f"srm_alpha must lie between 0 and 1, got {self.srm_alpha!r}")
+        self._check_quantiles()
         for arm, share in self.shares.items():
             if not share >= 0.0:
                 raise ValueError(f"shares of {arm!r} must be a number of at least 0, got {share!r}")
+
+    def _check_quantiles(self) -> None:
+        for place, quantile in enumerate(self.quantiles):
+            if not 0.0 < quantile < 1.0 or quantile in self.quantiles[:place]:
+                raise ValueError(
+                    f"quantiles must lie between 0 and 1, each given once, got {list(self.quantiles)}"
+                )
+        if not self.quantiles:
+            return
+        ratio = next((one.name for one in self.outcomes if one.denominator is not None), None)
+        if ratio is not None:
+            raise ValueError(f"a quantile is of one column: outcome {ratio!r} has a denominator")
+        if self.weight is not None or self.received is not None:
+            option, column = ("weight", self.weight) if self.weight else ("received", self.received)
+            raise ValueError(f"a quantile has no estimate with {option} {column!r}: ask without it")
 
     def named(self) -> list[tuple[str, str]]:
         """Every option and the column that it names."""
@@ -224,3 +242,31 @@ def weights_checked(weights: FloatArray, column: str, table: str) -> None:
                 )
             ]
         )  # fmt: skip
+
+
+def weighted(
+    frame: pl.DataFrame, question: TableQuestion, table: str, notes: list[str]
+) -> tuple[pl.DataFrame, tuple[Asked, ...]]:
+    """The table with a weight times each outcome, and these over the weights: what a weighted mean is.
+
+    Raises TableError for a weight below zero, and for weights together with what was received.
+    """
+    if question.weight is None:
+        return frame, question.outcomes
+    if question.received is not None:
+        message = "weights do not enter the effect on those who received it: ask for one of the two"
+        raise TableError([Problem(table, None, "--weight", question.weight, message)])
+    weights_checked(frame[question.weight].to_numpy(), question.weight, table)
+    useless = frame.height - frame.filter(pl.col(question.weight).fill_nan(None) > 0.0).height
+    if useless:
+        notes.append(f"{useless:,} rows without a weight above 0 do not count")
+    notes.append(f"means are weighted by {question.weight}: ratios of weighted sums")
+    positive = pl.col(question.weight).fill_nan(None) > 0.0
+    weight = pl.when(positive).then(pl.col(question.weight)).otherwise(float("nan"))
+    added, outcomes = [], []
+    for place, asked in enumerate(question.outcomes):
+        base = weight if asked.denominator is None else weight * pl.col(asked.denominator)
+        top, bottom = f"weighted {asked.name}", f"weight of {asked.name} ({place})"
+        added += [(weight * pl.col(asked.column)).alias(top), base.alias(bottom)]
+        outcomes.append(Asked(top, bottom, asked.name))
+    return frame.with_columns(added), tuple(outcomes)

@@ -155,7 +155,7 @@ def _parts(
     if outcome.denominator is not None:
         counts &= np.isfinite(outcome.denominator)
     covariates, names = _filled(table, counts)
-    for segment, value, inside in _slots(table):
+    for segment, value, inside in slots_of(table):
         for adjusted in (False, True) if names else (False,):
             method = table_method(
                 outcome.estimand,
@@ -244,7 +244,8 @@ class _Part:
         return codes if np.unique(codes).size > 1 else None
 
 
-def _slots(table: RowTable) -> Iterator[tuple[str | None, str | None, Mask]]:
+def slots_of(table: RowTable) -> Iterator[tuple[str | None, str | None, Mask]]:
+    """All rows, then those of each value of each segment: column, value, (n,) which rows."""
     yield None, None, np.ones(table.arm.shape, dtype=bool)
     for column, labels, codes in table.segments:
         for place, label in enumerate(labels):

@@ -90,7 +90,7 @@ def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
         shown.append(
             [
                 *([row["test"]] if tested else []),
-                row["outcome"],
+                row["outcome"] if row["quantile"] is None else f"{row['outcome']} p{100 * row['quantile']:g}",
                 *([segment] if split else []),
                 _arm(row, several=several),
                 f"{row['n_treatment']} / {row['n_control']}",

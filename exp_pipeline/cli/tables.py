@@ -76,6 +76,10 @@ def analyze(
     mean: Annotated[str | None, typer.Option(help="One row an arm: column of means.")] = None,
     sd: Annotated[str | None, typer.Option(help="One row an arm: column of standard deviations.")] = None,
     level: Annotated[float, typer.Option(help="Confidence of the intervals.")] = 0.95,
+    quantile: Annotated[
+        list[float] | None,
+        typer.Option(help="Compare this quantile of the outcomes, not their means. May be given again."),
+    ] = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Compare every two arms.")] = False,
     correction: Annotated[str, typer.Option(help="holm or benjamini-hochberg.")] = "holm",
     locked: Annotated[
@@ -110,7 +114,8 @@ def analyze(
         raise ExpError(f"--correction {correction!r}: allowed are holm and benjamini-hochberg")
     if test or trials or successes or n or mean or sd:
         beside = {"--unit": unit, "--cluster": cluster, "--strata": strata, "--covariates": covariates,
-                  "--segments": segments, "--received": received, "--weight": weight}  # fmt: skip
+                  "--segments": segments, "--received": received, "--weight": weight,
+                  "--quantile": quantile or None}  # fmt: skip
         unusable = [option for option, value in beside.items() if value is not None]
         if unusable:
             raise ExpError(f"many tests, and rows of arms, are compared without {', '.join(unusable)}")
@@ -121,6 +126,7 @@ def analyze(
         columns = {
             "unit": unit, "cluster": cluster, "received": received, "weight": weight,
             "strata": _names(strata), "covariates": _names(covariates), "segments": _names(segments),
+            "quantiles": tuple(quantile or ()),
         }  # fmt: skip
         answer = _units(source, given, outcome or [], denominator, shares, columns)
     where = write_answer(answer, out) if out is not None else None

@@ -341,3 +341,89 @@ def test_mistakes_name_option_column_and_what_is_allowed(
 def test_one_arm_is_nothing_to_compare(school: pl.DataFrame) -> None:
     with pytest.raises(SpecError, match="needs two arms, the column has 1"):
         ask(school.filter(group="control"))
+
+
+@pytest.fixture(scope="module")
+def waits() -> pl.DataFrame:
+    """Waiting times, several a pupil: those of one pupil are alike."""
+    rng = np.random.default_rng(19)
+    pupil = np.repeat(np.arange(300), rng.integers(1, 9, 300))
+    treated = pupil % 2 == 1
+    slow = rng.lognormal(0.0, 0.5, 300)[pupil]
+    wait = slow * rng.lognormal(0.0, 0.4, pupil.size) * np.where(treated, 1.2, 1.0)
+    return pl.DataFrame(
+        {
+            "pupil": pupil,
+            "group": np.where(treated, "tablet", "control"),
+            "grade": rng.choice(["6", "7"], pupil.size),
+            "wait": np.where(rng.random(pupil.size) < 0.03, np.nan, wait),
+        }
+    )
+
+
+def test_quantiles_of_independent_rows_overall_and_by_segment(waits: pl.DataFrame, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"outcomes": (Asked("wait"),), "segments": ("grade",), "quantiles": (0.5, 0.95)}
+    answer = ask(waits, **asked)
+    assert len(answer.estimates) == 2 * 3
+    for quantile in (0.5, 0.95):
+        for grade in (None, "6", "7"):
+            kept = waits.filter(
+                pl.col("wait").is_not_nan(), True if grade is None else pl.col("grade") == grade
+            )
+            c, t = (kept.filter(group=name)["wait"].to_numpy() for name in ("control", "tablet"))
+            found = row(
+                answer, quantile=quantile, segment=None if grade is None else "grade", segment_value=grade
+            )
+            levels = [float(np.quantile(side, quantile)) for side in (c, t)]
+            assert [found["mean_control"], found["mean_treatment"]] == pytest.approx(levels, rel=1e-12)
+            assert found["absolute"] == pytest.approx(levels[1] - levels[0], rel=1e-9)
+            assert (found["n_control"], found["n_treatment"]) == (c.size, t.size)
+            assert found["estimand"] == found["method"] == "quantile"
+            # The sample quantile's own bootstrap, one arm at a time.
+            rng = np.random.default_rng(4)
+            draws = [np.quantile(rng.choice(side, (400, side.size)), quantile, axis=1) for side in (c, t)]
+            assert found["se"] == pytest.approx(float(np.std(draws[1] - draws[0])), rel=0.25)
+    path = tmp_path / "waits.parquet"
+    waits.write_parquet(path)
+    again = answer_of_file(path, TableQuestion(arm="group", **asked))
+    assert again.estimates.rows() == answer.estimates.rows()
+
+
+def test_rows_of_one_unit_count_as_one_in_quantiles(waits: pl.DataFrame) -> None:
+    asked: dict[str, Any] = {"outcomes": (Asked("wait"),), "quantiles": (0.9,)}
+    alone, by_unit = row(ask(waits, **asked)), row(ask(waits, unit="pupil", **asked))
+    assert by_unit["absolute"] == alone["absolute"]
+    assert by_unit["se"] > 1.15 * alone["se"]
+    seen = waits.filter(pl.col("wait").is_not_nan()).group_by("group").agg(pl.col("pupil").n_unique())
+    assert {"control": by_unit["clusters_control"], "tablet": by_unit["clusters_treatment"]} == dict(
+        seen.iter_rows()
+    )
+    assert "by unit or cluster" in by_unit["why"]
+    twice = pl.concat([waits, waits])
+    doubled = row(ask(twice, unit="pupil", **asked))
+    # The quantile itself moves by less than the gap to the next value.
+    for name in ("absolute", "se", "ci_lower", "ci_upper"):
+        assert doubled[name] == pytest.approx(by_unit[name], rel=0.03, abs=0.03), name
+    naive = row(ask(twice, **asked))
+    assert naive["se"] < 0.8 * alone["se"]
+    assert row(ask(waits, cluster="pupil", **asked))["se"] == by_unit["se"]
+
+
+def test_quantiles_say_what_they_leave_out_and_refuse_what_has_none(waits: pl.DataFrame) -> None:
+    asked: dict[str, Any] = {"outcomes": (Asked("wait"),), "quantiles": (0.9,)}
+    answer = ask(waits, strata=("grade",), **asked)
+    assert "covariates and strata do not enter quantiles" in answer.notes
+    assert any("strata do not enter a quantile" in flag for flag in row(answer)["flags"])
+    assert answer.as_json()["attrition"][0]["missing"].keys() == {"control", "tablet"}
+    few = ask(waits.head(60), **(asked | {"quantiles": (0.999,)})).estimates.rows()[0]
+    assert not few["estimable"]
+    assert "too few units" in few["reason"]
+    for changed, said in (
+        ({"quantiles": (1.0,)}, "between 0 and 1"),
+        ({"quantiles": (0.5, 0.5)}, "each given once"),
+        ({"outcomes": (Asked("wait", "pupil"),)}, "of one column"),
+        ({"weight": "pupil"}, "weight 'pupil'"),
+        ({"received": "pupil"}, "received 'pupil'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ask(waits, **(asked | changed))

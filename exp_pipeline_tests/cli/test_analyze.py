@@ -56,6 +56,19 @@ def test_a_table_is_answered_at_once(units: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_a_quantile_is_told_in_table_and_json(units: Path) -> None:
+    words = ("--arm", "arm", "--outcome", "y", "--quantile", "0.95", "--quantile", "0.5")
+    shown, machine = call(units, *words), call(units, *words, "--json")
+    assert shown.exit_code == 0, shown.output
+    assert "y p95" in shown.stdout
+    found = json.loads(machine.stdout)
+    assert [row["quantile"] for row in found["estimates"]] == [0.95, 0.5]
+    assert found["design"]["quantiles"] == [0.95, 0.5]
+    frame = pl.read_csv(units)
+    levels = [float(np.quantile(frame.filter(arm=name)["y"].to_numpy(), 0.95)) for name in ("control", "new")]
+    assert found["estimates"][0]["absolute"] == pytest.approx(levels[1] - levels[0], rel=1e-9)
+
+
 def test_csv_and_parquet_say_the_same(units: Path) -> None:
     words = ("--arm", "arm", "--outcome", "y", "--cluster", "class", "--json")
     one, other = (json.loads(call(path, *words).stdout) for path in (units, units.with_suffix(".parquet")))
@@ -108,6 +121,12 @@ def test_thousands_of_comparisons_are_summed_up(tmp_path: Path) -> None:
             ("UNITS", "--arm", "arm", "--test", "id", "--outcome", "y", "--cluster", "class"),
             "without --cluster",
         ),
+        (
+            ("UNITS", "--arm", "arm", "--test", "id", "--outcome", "y", "--quantile", "0.5"),
+            "without --quantile",
+        ),
+        (("UNITS", "--arm", "arm", "--outcome", "y", "--quantile", "95"), "between 0 and 1"),
+        (("UNITS", "--arm", "arm", "--outcome", "clicks/views", "--quantile", "0.5"), "has a denominator"),
         (("UNITS", "--trials", "views"), "trials and successes go together"),
         (("UNITS", "--brief", "b.yaml"), "name its folder with --out"),
     ],
