@@ -196,11 +196,12 @@ def _method(facts: Found) -> list[str]:
     def named(versions: Mapping[str, str]) -> str:
         return ", ".join(f"{name} {number}" for name, number in versions.items())
 
+    warmed = " Files were read once before, so that all find them in memory." if facts.get("warmed") else ""
     lines = [
         "## How it was measured",
         "",
         "- Each run is a process of its own, from start to end: interpreter, imports, reading Parquet, "
-        "arithmetic, writing the estimates as JSON. Files are in the system's cache for all. CPU seconds and "
+        f"arithmetic, writing the estimates as JSON.{warmed} CPU seconds and "
         "peak memory are the kernel's own count for that process.",
         "- Sides take turns, and each number is the median of its runs (memory: the largest). "
         "mozanalysis and cluster-experiments run once, for they take long.",

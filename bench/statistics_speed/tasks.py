@@ -107,15 +107,15 @@ TASKS = (
             ),
             Side(
                 TEA[0], _peer("by_tea_tasting.py", "readout-segments"), "tea-tasting",
-                did="the same 880 as its guide shows: the whole, then each segment's rows, in polars",
+                did="the same 880 by `Experiment.analyze`: the whole, then each segment's rows, in polars",
             ),
             Side(
                 TEA[1], _peer("by_tea_tasting.py", "readout-sums-duckdb"), "tea-tasting",
-                did="the same 880; one query for its aggregates, segments added (not in its guide)",
+                did="the same 880; one query through `read_aggregates`, segments added up",
             ),
             Side(
                 TEA[2], _peer("by_tea_tasting.py", "readout-sums-polars"), "tea-tasting",
-                did="the same 880; one grouped pass in polars",
+                did="the same 880; the same in polars",
             ),
             Side(
                 "mozanalysis", _peer("by_mozanalysis.py", "readout"), "mozanalysis", slow=True,

@@ -1,7 +1,7 @@
 """mozanalysis: 19 means by arm, plain and adjusted. by_mozanalysis.py TASK DATA OUT
 
-It has no ratio metrics and takes no segments. Its guide's entry point compares one metric at a time; only the
-columns of the task are read, and it is told not to copy them.
+It has no ratio metrics and takes no segments. Its entry point for linear models compares one metric at a
+time; only the columns of the task are read, and it is told not to copy them.
 """
 
 from __future__ import annotations

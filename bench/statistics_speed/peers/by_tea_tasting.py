@@ -1,8 +1,8 @@
 """tea-tasting: every metric by arm and segment, plain and adjusted. by_tea_tasting.py TASK DATA OUT
 
-Three ways are timed. `readout-segments` is what its guide shows: analyse the whole, then each segment's rows,
-in polars. `readout-sums-duckdb` and `readout-sums-polars` ask its aggregates for arm and segment in one pass
-and add those of segments, which its guide does not show.
+Three ways are timed. `readout-segments` calls its entry point on the whole, then on each segment's rows, in
+polars. `readout-sums-duckdb` and `readout-sums-polars` ask its `read_aggregates` for arm and segment in one
+pass, add up the segments, and hand the sums to the same entry point.
 """
 
 from __future__ import annotations
