@@ -291,5 +291,4 @@ def _lifted_scores(
     left = np.eye(p)[None] - grams @ bread[None]
     if np.abs(np.linalg.det(left)).min() < 1e-10:
         return None
-    lifted: FloatArray = np.linalg.solve(left, scores[:, :, None])[:, :, 0]
-    return lifted
+    return np.asarray(np.linalg.solve(left, scores[:, :, None])[:, :, 0], dtype=np.float64)
