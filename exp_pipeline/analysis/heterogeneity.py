@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from exp_pipeline.analysis.estimates import Setting, exploratory_because
 from exp_pipeline.analysis.methods import Answer, compare
 from exp_pipeline.analysis.unit_sums import UNKNOWN
 from exp_pipeline.analysis.units import SEGMENT, MetricUnits
+from exp_pipeline.model.readout import SegmentDifference
 from exp_pipeline.stats.heterogeneity import (
     Heterogeneity,
     arm_heterogeneity,
@@ -31,6 +33,29 @@ class SegmentHeterogeneity:
     arm: str
     answer: Heterogeneity | NotEstimable
     flags: tuple[str, ...] = ()
+
+
+def segment_differences(setting: Setting, units: MetricUnits) -> tuple[SegmentDifference, ...]:
+    """Does the effect differ over the values of each declared segment, as a readout writes it down?"""
+    found = []
+    for one in segment_heterogeneity(setting, units):
+        answer = one.answer
+        if isinstance(answer, NotEstimable):
+            found.append(
+                SegmentDifference(segment=one.segment, arm=one.arm, reason=answer.reason, flags=one.flags)
+            )
+            continue
+        found.append(
+            SegmentDifference(
+                segment=one.segment,
+                arm=one.arm,
+                p_value=answer.interaction.p_value,
+                opposite_p_value=answer.qualitative.p_value,
+                spread=math.sqrt(answer.between.tau2),
+                flags=(*one.flags, *answer.flags),
+            )
+        )
+    return tuple(found)
 
 
 def segment_heterogeneity(setting: Setting, units: MetricUnits) -> tuple[SegmentHeterogeneity, ...]:

@@ -9,6 +9,7 @@ from exp_pipeline.analysis.cumulative import DayEffect, cumulative_points, effec
 from exp_pipeline.analysis.decision import ArmFacts, decide
 from exp_pipeline.analysis.estimates import Setting, estimates_of, roles_of, segment_estimates, with_families
 from exp_pipeline.analysis.guardrails import all_the_same, guardrail_result
+from exp_pipeline.analysis.heterogeneity import segment_differences
 from exp_pipeline.analysis.impact import impact_of
 from exp_pipeline.analysis.inputs import ReadoutInputs
 from exp_pipeline.analysis.integrity import integrity_checks
@@ -118,11 +119,12 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         estimates=tuple(shown),
         unadjusted=tuple(row for row in unadjusted if row.role == "guardrail" or not blinding.blinded),
         segments=segments,
+        segment_differences=() if blinding.blinded else segment_differences(setting, primary),
         guardrails=guardrails,
         cumulative=cumulative,
         novelty=novelty.points,
         novelty_contrasts=novelty.contrasts,
-        robustness=() if blinding.blinded else robustness_rows(setting, primary),
+        robustness=() if blinding.blinded else robustness_rows(setting, units, primary),
         power=power,
         impact=impact,
         exclusions=inputs.exclusions,

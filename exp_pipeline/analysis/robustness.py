@@ -6,19 +6,23 @@ from dataclasses import replace
 
 import polars as pl
 
+from exp_pipeline.analysis.attrition import attrition_of
 from exp_pipeline.analysis.estimates import Setting
 from exp_pipeline.analysis.methods import compare
-from exp_pipeline.analysis.units import MetricUnits
+from exp_pipeline.analysis.units import MetricUnits, Units
 from exp_pipeline.model.readout import RobustnessRow
-from exp_pipeline.stats.results import Effect
+from exp_pipeline.stats.attrition_bounds import EffectBounds
+from exp_pipeline.stats.results import Effect, NotEstimable
 
 
-def robustness_rows(setting: Setting, units: MetricUnits) -> tuple[RobustnessRow, ...]:
+def robustness_rows(setting: Setting, everyone: Units, units: MetricUnits) -> tuple[RobustnessRow, ...]:
     """Would another defensible analysis have said something else?
 
     For each arm: unadjusted, adjusted (with covariates), ignoring clusters (where they were randomised: its
     interval is too narrow), without contaminated units, exposed units only. The last compares units that
-    chose to come and is a diagnostic, not an effect of assignment.
+    chose to come and is a diagnostic, not an effect of assignment. Where units lack a value: what the effect
+    could be with them (bounds of Lee, and for shares the worst case), and with the observed weighted by their
+    chance to be.
     """
     brief, clustered = setting.brief, setting.clustered
     clean = units.frame.filter(~pl.col("contaminated"))
@@ -56,4 +60,61 @@ def robustness_rows(setting: Setting, units: MetricUnits) -> tuple[RobustnessRow
                     note="; ".join(part for part in (note, reason) if part),
                 )
             )
+    return (*rows, *_with_the_missing(setting, everyone, units))
+
+
+def _with_the_missing(setting: Setting, everyone: Units, units: MetricUnits) -> tuple[RobustnessRow, ...]:
+    rows = []
+    for found in attrition_of(setting, everyone, units):
+        n = found.rates.n_control + found.rates.n_treatment
+        bounds = (
+            ("attrition bounds (Lee)", "units that would have a value in either arm", found.lee),
+            ("attrition, worst case", "all units, whatever the missing values are", found.worst_case),
+        )
+        for variant, whom, answer in bounds:
+            told = (
+                RobustnessRow(
+                    arm=found.arm,
+                    variant=variant,
+                    absolute=None,
+                    ci_lower=answer.ci_lower,
+                    ci_upper=answer.ci_upper,
+                    p_value=None,
+                    n=n,
+                    note=f"of {whom}; an interval, not a point",
+                )
+                if isinstance(answer, EffectBounds)
+                else _untold(found.arm, variant, answer, n)
+            )
+            rows.append(told)
+        variant = "weighted by the chance of a value"
+        if isinstance(found.weighted, NotEstimable):
+            rows.append(_untold(found.arm, variant, found.weighted, n))
+            continue
+        effect = found.weighted.effect
+        rows.append(
+            RobustnessRow(
+                arm=found.arm,
+                variant=variant,
+                absolute=effect.absolute,
+                ci_lower=effect.ci_lower,
+                ci_upper=effect.ci_upper,
+                p_value=effect.p_value,
+                n=effect.n_control + effect.n_treatment,
+                note="units alike before assignment are taken to be missing by chance",
+            )
+        )
     return tuple(rows)
+
+
+def _untold(arm: str, variant: str, answer: NotEstimable, n: int) -> RobustnessRow:
+    return RobustnessRow(
+        arm=arm,
+        variant=variant,
+        absolute=None,
+        ci_lower=None,
+        ci_upper=None,
+        p_value=None,
+        n=n,
+        note=answer.reason,
+    )

@@ -205,6 +205,22 @@ class Decision(Noun):
     arms: tuple[ArmDecision, ...]
 
 
+class SegmentDifference(Noun):
+    """Whether one arm's effect on the primary differs between the values of a declared segment.
+
+    p_value is of all values together. `opposite_p_value` asks whether the arm helps some and harms others.
+    `spread` is the standard deviation of true effects (metric's unit). None where `reason` says why.
+    """
+
+    segment: str
+    arm: str
+    p_value: float | None = None
+    opposite_p_value: float | None = None
+    spread: float | None = None
+    reason: str = ""
+    flags: tuple[str, ...] = ()
+
+
 class RobustnessRow(Noun):
     """The primary effect estimated another way."""
 
@@ -351,6 +367,7 @@ class Readout(Noun):
     estimates: tuple[Estimate, ...]
     unadjusted: tuple[Estimate, ...] = ()
     segments: tuple[Estimate, ...] = ()
+    segment_differences: tuple[SegmentDifference, ...] = ()
     guardrails: tuple[GuardrailResult, ...]
     cumulative: tuple[CumulativePoint, ...]
     novelty: tuple[NoveltyPoint, ...] = ()

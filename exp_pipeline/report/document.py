@@ -202,6 +202,7 @@ class MemoDocument(Noun):
     primary: tuple[Effect, ...]
     secondary: tuple[Effect, ...]
     segments: tuple[Effect, ...]
+    segment_notes: tuple[Text, ...]
     guardrails: tuple[GuardrailView, ...]
     impact: tuple[ImpactView, ...]
     limits: tuple[Text, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.readout import Estimate, Impact, Readout
+from exp_pipeline.model.readout import Estimate, Impact, Readout, SegmentDifference
 from exp_pipeline.report import effecttables, numbers, tables
 from exp_pipeline.report.cells import NONE
 from exp_pipeline.report.changes import since_last_table
@@ -24,6 +24,9 @@ from exp_pipeline.report.effects import effect_decimals, effect_view, guardrail_
 from exp_pipeline.report.numbers import Display
 from exp_pipeline.report.screening import Screen, screen, without_hidden_effects
 from exp_pipeline.report.wording import OUTCOMES, listed, outcome_sentence, quoted
+
+# Below this p-value a segment's values are said to differ.
+_DIFFERS = 0.05
 
 
 def memo_document(readout: Readout) -> MemoDocument:
@@ -71,6 +74,7 @@ def memo_document(readout: Readout) -> MemoDocument:
         primary=primary,
         secondary=secondary,
         segments=segments,
+        segment_notes=tuple(_segment_note(one) for one in shown.segment_differences),
         guardrails=guardrails,
         impact=tuple(_impact(row) for row in shown.impact),
         limits=readout.limits,
@@ -231,6 +235,19 @@ def _decision(readout: Readout) -> DecisionView:
             for arm in decision.arms
         ),
     )
+
+
+def _segment_note(one: SegmentDifference) -> str:
+    """Whether an arm's effect differs over a segment, in a sentence."""
+    who = f"{one.segment}, {one.arm}"
+    if one.p_value is None:
+        return f"{who}: whether the effect differs cannot be told: {one.reason}."
+    p = f"p {numbers.p_value(one.p_value)}"
+    if one.p_value >= _DIFFERS:
+        return f"{who}: no sign that the effect differs between the values ({p} for all together)."
+    both_ways = one.opposite_p_value is not None and one.opposite_p_value < _DIFFERS
+    end = "; it helps some and harms others" if both_ways else ""
+    return f"{who}: the effect differs between the values ({p} for all together){end}."
 
 
 def _blinding(readout: Readout, shield: Screen) -> BlindingView:

@@ -72,6 +72,7 @@ def markdown_of(memo: MemoDocument) -> str:
         out.append("The brief names no guardrail, or none has data yet.")
     if memo.segments:
         out += ["## Who it helps", _table(memo.first_page["segments"])]
+        out += [escaped(note) for note in memo.segment_notes]
     out.append("## Impact at full rollout")
     for row in memo.impact:
         out.append(f"{escaped(row.sentence)}.")

@@ -74,6 +74,7 @@ def without_hidden_effects(readout: Readout) -> Readout:
             "estimates": tuple(e for e in readout.estimates if e.role == "guardrail"),
             "unadjusted": tuple(e for e in readout.unadjusted if e.role == "guardrail"),
             "segments": (),
+            "segment_differences": (),
             "cumulative": (),
             "novelty": (),
             "novelty_contrasts": (),

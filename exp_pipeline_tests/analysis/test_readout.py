@@ -473,3 +473,50 @@ def test_no_small_table_raises(rows: list[tuple[str, float | None, bool, bool]])
     readout = read_out(inputs_of(brief, METRICS, mad))
     assert readout.decision.summary
     Readout.model_validate_json(readout.model_dump_json())
+
+
+def test_segments_that_differ_are_said_to_differ() -> None:
+    mad = everything(2000)
+    ios = pl.col("segment__platform") == "ios"
+    helped = (
+        mad.with_row_index("row")
+        .with_columns(
+            pl.when(ios & (pl.col("arm") == "treatment") & (pl.col("row") % 3 == 1))
+            .then(1.0)
+            .otherwise("solved__num")
+            .alias("solved__num")
+        )
+        .drop("row")
+    )
+    (alike,) = read_out(inputs_of(FULL, METRICS, mad)).segment_differences
+    (differs,) = read_out(inputs_of(FULL, METRICS, helped)).segment_differences
+    assert (alike.segment, alike.arm) == ("platform", "treatment")
+    assert alike.p_value is not None
+    assert alike.p_value > 0.05
+    assert differs.p_value is not None
+    assert differs.p_value < 0.01
+    assert differs.spread is not None
+    assert differs.spread > 0.0
+    early = read_out(inputs_of(FULL, METRICS, helped, as_of=START + timedelta(days=3)))
+    assert early.segment_differences == ()
+
+
+def test_missing_values_bound_the_effect() -> None:
+    mad = everything(2000).with_row_index("row")
+    # As many leave in each arm: failures of treatment, anybody of control.
+    failed = (pl.col("arm") == "treatment") & (pl.col("solved__num") == 0.0) & (pl.col("row") % 20 == 1)
+    anybody = (pl.col("arm") == "control") & (pl.col("row") % 32 == 0)
+    gone = failed | anybody
+    lost = mad.with_columns(pl.when(gone).then(None).otherwise("solved__num").alias("solved__num")).drop(
+        "row"
+    )
+    readout = read_out(inputs_of(FULL, METRICS, lost))
+    rows = {row.variant: row for row in readout.robustness}
+    lee, worst = rows["attrition bounds (Lee)"], rows["attrition, worst case"]
+    for row in (lee, worst):
+        assert row.ci_lower is not None
+        assert row.ci_upper is not None
+        assert row.ci_lower < 0.0 < row.ci_upper
+    assert "weighted by the chance of a value" in rows
+    whole = {row.variant for row in read_out(inputs_of(FULL, METRICS, everything(2000))).robustness}
+    assert not any("attrition" in variant for variant in whole)
