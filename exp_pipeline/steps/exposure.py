@@ -59,6 +59,7 @@ def _daily(bench: Workbench, table: str, event: str, window: Window) -> list[Wri
         started = time.monotonic()
 
         def write() -> None:
+            bench.engine.drop("events")  # An earlier step may have left a view of this name.
             bench.engine.offer_frame("events", pl.concat(waiting.values()))
             bench.engine.build("collected", text)
             bench.engine.drop("events")
