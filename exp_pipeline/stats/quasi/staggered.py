@@ -280,11 +280,11 @@ def _size_weights(panel: _Panel, cells: list[_Cell]) -> tuple[FloatArray, FloatA
     weights = shares / total
     estimates = np.array([cell.estimate for cell in cells])
     middle = float(weights @ estimates)
-    # d(sum)/d(share of a cohort), times what a unit adds to that share: units off by its mean cancel out.
+    # d(sum)/d(share of a cohort) for each unit of that cohort; over all units these sum to zero.
     slope = np.bincount(places, weights=estimates - middle, minlength=panel.cohorts.size) / total
     at = np.searchsorted(panel.cohorts, panel.start)
     ever = np.isfinite(panel.start)
-    pull = np.where(ever, slope[np.where(ever, at, 0)], 0.0) - float(slope @ panel.shares)
+    pull = np.where(ever, slope[np.where(ever, at, 0)], 0.0)
     return weights, np.bincount(panel.groups, weights=pull, minlength=panel.clusters) / panel.start.size
 
 

@@ -73,6 +73,7 @@ cases = {
     "fuzzy": case(yf, x, 58.0, got),
     "one_sided": case(1 + 0.03 * x + 2.0 * oneside + rng.normal(size=n), x, 58.0, oneside),
     "marks": case(y, marks, 58.0),
+    "coarse": case(y, 2 * np.round(x / 2), 58.0),
     "senate": case(senate["vote"].to_numpy(), senate["margin"].to_numpy(), 0.0),
 }
 with open("golden_quasi_discontinuity.json", "w") as file:

@@ -52,7 +52,7 @@ def test_estimates_and_bandwidths_equal_rdrobust(name: str) -> None:
     assert found.effect.se == pytest.approx(case["se"][2], rel=DIGITS)
     assert (found.effect.ci_lower, found.effect.ci_upper) == pytest.approx(case["ci"], rel=1e-7)
     assert [found.effect.n_control, found.effect.n_treatment] == case["rows"]
-    assert any("share a value" in flag for flag in found.effect.flags) == (name == "marks")
+    assert any("share a value" in flag for flag in found.effect.flags) == (name in ("marks", "coarse"))
 
 
 def drawn(seed: int, n: int = 400, jump: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -228,6 +228,12 @@ def test_the_density_is_mccrarys_with_narrow_bins() -> None:
         heights.append(fit[0])
     # Bins of 1e-4 of a bandwidth of 0.7 move a height by about their ratio.
     assert (found.below, found.above) == pytest.approx(heights, rel=1e-3)
+    from exp_pipeline.stats.quasi.density import _boundary_kernel
+
+    # The jump is a mean over units, each with its weight, so its error is that of a mean.
+    each = np.where(np.abs(x) < 0.7, np.sign(x) * _boundary_kernel(np.abs(x) / 0.7) / 0.7, 0.0)
+    assert found.jump == pytest.approx(each.mean(), rel=1e-9)
+    assert found.se == pytest.approx(each.std(ddof=1) / math.sqrt(x.size), rel=1e-9)
 
 
 def test_the_density_test_keeps_its_size_and_sees_sorting() -> None:

@@ -244,6 +244,24 @@ def test_scale_shift_order_swap_and_units_of_covariates(
     assert (swapped.absolute, swapped.se) == pytest.approx((-found.absolute, found.se), rel=1e-6)
 
 
+def test_without_confounding_it_is_welch() -> None:
+    # The arms have the same covariates, which tell nothing of the outcome: weights are equal.
+    from scipy.stats import ttest_ind
+
+    rng = np.random.default_rng(2)
+    x = np.tile(rng.normal(size=(12, 1)), (2, 1))
+    arm = np.arange(24) < 12
+    y = np.concatenate([rng.normal(1, 4, 12), rng.normal(0, 1, 12)])
+    for side in (arm, ~arm):
+        basis = np.column_stack([np.ones(12), x[side]])
+        fit = basis @ np.linalg.lstsq(basis, y[side], rcond=None)[0]
+        y[side] += float(y[side].mean()) - fit
+    found = estimated(weighted_effect(y, arm, x))
+    wanted = ttest_ind(y[arm], y[~arm], equal_var=False)
+    assert found.absolute == pytest.approx(float(y[arm].mean() - y[~arm].mean()), rel=1e-9)
+    assert found.df == pytest.approx(float(wanted.df), rel=1e-9)
+
+
 def test_overlap_weights_balance_exactly() -> None:
     _, arm, x = drawn(4, 300, pull=1.5)
     score = propensity_scores(arm, x)

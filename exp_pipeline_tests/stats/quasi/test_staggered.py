@@ -90,6 +90,20 @@ def test_one_date_is_the_event_study() -> None:
     assert turns.overall.absolute == pytest.approx(study.average.absolute, rel=1e-10)
 
 
+def test_one_cohort_has_the_degrees_of_freedom_of_welch() -> None:
+    from scipy.stats import ttest_ind
+
+    rng = np.random.default_rng(5)
+    change = np.where(np.arange(20) < 10, rng.normal(1, 3, 20), rng.normal(0, 1, 20))
+    unit, period = np.repeat(np.arange(20), 2), np.tile([0, 1], 20)
+    y = np.where(period == 1, change[unit], 0.0)
+    adopted = np.where(unit < 10, 1.0, math.inf)
+    found = estimated(staggered_effects(y, unit, period, adopted)).overall
+    wanted = ttest_ind(change[:10], change[10:], equal_var=False)
+    assert found.df == pytest.approx(float(wanted.df), rel=1e-9)
+    assert found.p_value == pytest.approx(float(wanted.pvalue), rel=1e-9)
+
+
 def test_a_cell_is_welch_on_changes() -> None:
     y, unit, period, adopted = panel(2)
     wide = y.reshape(-1, 6)
