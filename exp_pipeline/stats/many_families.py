@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exp_pipeline.stats.reference import SMALLEST_P
+from exp_pipeline.stats.tails import chi_square_tails
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -65,8 +66,6 @@ def equal_shares(successes: FloatArray, n: FloatArray) -> tuple[FloatArray, IntA
     successes, n: (tests, arms), n = 0 where a test has fewer arms. Answers statistic, df and p-value,
     (tests,); NaN (and p NaN) where fewer than two arms have units or the outcome never varies.
     """
-    from scipy import special
-
     arms = (n > 0).sum(axis=1)
     total = n.sum(axis=1)
     share = successes.sum(axis=1) / np.maximum(total, 1.0)
@@ -77,7 +76,7 @@ def equal_shares(successes: FloatArray, n: FloatArray) -> tuple[FloatArray, IntA
     weight = np.where(usable, spread, 1.0)[:, None] * np.maximum(n, 1.0)
     statistic = np.where(n > 0, (successes - expected) ** 2 / weight, 0.0).sum(axis=1)
     df = np.maximum(arms - 1, 0).astype(np.int64)
-    p = np.maximum(special.chdtrc(np.maximum(df, 1), statistic), SMALLEST_P)
+    p = np.clip(chi_square_tails(statistic, np.maximum(df, 1)), SMALLEST_P, 1.0)
     return np.where(usable, statistic, np.nan), df, np.where(usable, p, np.nan)
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 import sys
 
+import numpy as np
+
+from exp_pipeline.stats.tails import chi_square_tails
+
 # Past the range of floating point a p-value is given as this: 0 would claim a certainty that no test has.
 SMALLEST_P = sys.float_info.min
+# As many arms as any experiment has: their sums are short, and need no library.
+_FEW_DF = 20
 
 
 def require_level(level: float) -> None:
@@ -45,6 +51,10 @@ def two_sided_critical(level: float, df: float) -> float:
 
 def chi_square_tail(statistic: float, df: int) -> float:
     """How likely is a chi-square with `df` degrees of freedom above `statistic`?"""
-    from scipy import special
+    if 1 <= df <= _FEW_DF:
+        tail = float(chi_square_tails(np.array([statistic]), np.array([df]))[0])
+    else:
+        from scipy import special
 
-    return max(float(special.chdtrc(df, statistic)), SMALLEST_P)
+        tail = float(special.chdtrc(df, statistic))
+    return min(1.0, max(tail, SMALLEST_P))
