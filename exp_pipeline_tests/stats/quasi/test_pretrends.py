@@ -77,6 +77,24 @@ def test_no_violation_is_the_study_and_more_is_wider() -> None:
     assert min(abs(at.ci_lower), abs(at.ci_upper)) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_the_allowance_is_bonferronis() -> None:
+    from scipy.stats import t
+
+    study = study_of(6)
+    at = [one.at for one in study.points]
+    ends = []
+    for first, second in ((-4, -3), (-3, -2), (-2, None)):
+        pick = np.zeros(len(at))
+        pick[at.index(first)] = -1.0
+        if second is not None:
+            pick[at.index(second)] = 1.0
+        change = float(sum(w * one.estimate for w, one in zip(pick, study.points, strict=True)))
+        error = math.sqrt(float(pick @ study.covariance @ pick))
+        # Half of 5 %, over three changes of either sign.
+        ends.append(abs(change) + float(t.isf(0.025 / 6, 79)) * error)
+    assert estimated(trend_sensitivity(study)).largest_allowed == pytest.approx(max(ends), rel=1e-9)
+
+
 def test_covers_under_a_trend_where_the_study_does_not() -> None:
     # A difference that grows by 0.25 each period before and after: bar 1 allows for it.
     held = plain = allowed = 0
