@@ -231,7 +231,8 @@ def estimates(
     name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
         readout = readouts.readout_of(bench, name)
-        frames = readouts.write_results(bench, name, [*_EFFECT_PLOTS, "cumulative"])
+        beside = ("cumulative", "novelty_contrasts", "segment_differences")
+        frames = readouts.write_results(bench, name, [*_EFFECT_PLOTS, *beside])
         folder = readouts.folder_of(bench, name, readout.provenance.snapshot)
     for part, draw in _EFFECT_PLOTS.items():
         metadata: dict[str, Any] = {

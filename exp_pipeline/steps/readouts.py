@@ -19,9 +19,11 @@ from exp_pipeline.model.readout import (
     CumulativePoint,
     Estimate,
     IntegrityCheck,
+    NoveltyContrast,
     NoveltyPoint,
     Readout,
     RobustnessRow,
+    SegmentDifference,
 )
 from exp_pipeline.report import index_entry, index_html, render_memo
 from exp_pipeline.steps.context import Workbench
@@ -33,8 +35,10 @@ from exp_pipeline.store.marts import Marts
 RESULTS: dict[str, type[Noun]] = {
     "estimates": Estimate,
     "segments": Estimate,
+    "segment_differences": SegmentDifference,
     "cumulative": CumulativePoint,
     "novelty": NoveltyPoint,
+    "novelty_contrasts": NoveltyContrast,
     "robustness": RobustnessRow,
     "integrity": IntegrityCheck,
 }
