@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from bench.peers.inputs import COLUMNS, EXPERIMENT, GAP_MINUTES, Inputs
 

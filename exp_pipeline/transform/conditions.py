@@ -29,7 +29,7 @@ class Truth:
 Condition = Callable[[Rows, At], Truth]
 
 _WHOLE = frozenset(("BIGINT", "INTEGER", "SMALLINT", "TINYINT"))
-_FLIPPED = {
+_FLIPPED: Mapping[type[exp.Expr], type[exp.Expr]] = {
     exp.LT: exp.GT,
     exp.GT: exp.LT,
     exp.LTE: exp.GTE,

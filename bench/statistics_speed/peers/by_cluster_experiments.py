@@ -16,7 +16,7 @@ METRICS, RATIO = 20, 19
 
 def main() -> None:
     """One fit a metric, arm and adjustment."""
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from cluster_experiments.experiment_analysis import (  # type: ignore[import-not-found]
         DeltaMethodAnalysis,
         OLSAnalysis,

@@ -15,7 +15,7 @@ METRICS, RATIO = 20, 19
 
 def main() -> None:
     """Compare the branches by linear models and write effects and intervals."""
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from mozanalysis.frequentist_stats.linear_models import (  # type: ignore[import-not-found]
         compare_branches_lm,
     )

@@ -9,8 +9,8 @@ import numpy as np
 import statsmodels.api as sm
 from ppi_py import ppi_mean_ci, ppi_mean_pointestimate  # type: ignore[import-not-found]
 from scipy import special, stats
-from sklearn.calibration import calibration_curve  # type: ignore[import-not-found]
-from sklearn.metrics import brier_score_loss  # type: ignore[import-not-found]
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
 
 rng = np.random.default_rng(31)
 n, raters = 300, 30

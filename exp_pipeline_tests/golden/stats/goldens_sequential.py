@@ -11,6 +11,7 @@ import json
 import math
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from gsdesign import h1, hupdate  # type: ignore[import-not-found]
 from scipy import optimize, stats
@@ -27,7 +28,7 @@ def spent(family: str, alpha: float, sides: int, t: float) -> float:
 
 def critical(family: str, alpha: float, sides: int, fractions: list[float]) -> list[float]:
     found: list[float] = []
-    grid = None
+    grid: Any = None
     used = 0.0
     for look, t in enumerate(fractions):
         wanted = (spent(family, alpha, sides, t) - used) / sides
