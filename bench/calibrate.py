@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 # One thread a process: sums come out in one order, and two processes do not crowd each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,8 +29,10 @@ sys.path.insert(0, str(ROOT))
 from bench.calibration.cases import Row  # noqa: E402
 from bench.calibration.everything import all_cases, batches  # noqa: E402
 from bench.calibration.page import page  # noqa: E402
-from bench.calibration.report import as_json, circumstances, faults, line, table  # noqa: E402
+from bench.calibration.report import as_json, circumstances, faults, from_json, line, table  # noqa: E402
 from bench.calibration.running import run  # noqa: E402
+
+NUMBERS = ROOT / "bench" / "results" / "calibration.json"
 
 
 def _run(places: list[int], share: float) -> list[tuple[int, Row, float]]:
@@ -52,7 +55,13 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="cases whose method or world hold this; writes nothing")
+    parser.add_argument(
+        "--words", action="store_true", help="write table and page anew from the stored numbers; runs nothing"
+    )
     asked = parser.parse_args()
+    if asked.words:
+        _write(*from_json(json.loads(NUMBERS.read_text(encoding="utf-8"))))
+        return
     groups = batches(asked.only)
     rows: dict[int, Row] = {}
     # A forked process would inherit the locks of threads that it does not have.
@@ -63,19 +72,17 @@ def main() -> None:
                 print(f"{line(row)}  [{seconds:.1f} s]", flush=True)
     found = [rows[place] for place in sorted(rows)]
     if asked.share >= 1.0 and not asked.only:
-        _write(found)
+        _write(found, circumstances())
     wrong = faults(found)
     if wrong:
         sys.exit("Out of bounds:\n" + "\n".join(f"  {one}" for one in wrong))
 
 
-def _write(rows: list[Row]) -> None:
-    about = circumstances()
-    results = ROOT / "bench" / "results"
-    results.mkdir(parents=True, exist_ok=True)
+def _write(rows: list[Row], about: dict[str, Any]) -> None:
+    NUMBERS.parent.mkdir(parents=True, exist_ok=True)
     written = {
-        results / "calibration.md": table(rows, about),
-        results / "calibration.json": json.dumps(as_json(rows, about), indent=1) + "\n",
+        NUMBERS.with_suffix(".md"): table(rows, about),
+        NUMBERS: json.dumps(as_json(rows, about), indent=1) + "\n",
         ROOT / "docs" / "calibration.md": page(rows, about),
     }
     for path, text in written.items():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from bench.calibration.cases import FaultyRow, IntervalRow, RateRow, Row
 from bench.calibration.running import SEED
+
+KINDS: dict[str, type[Row]] = {"intervals": IntervalRow, "rules": RateRow, "faulty": FaultyRow}
 
 
 def line(row: Row) -> str:
@@ -53,12 +55,21 @@ def circumstances() -> dict[str, Any]:
 
 def as_json(rows: list[Row], about: dict[str, Any]) -> dict[str, Any]:
     """Every row with all its numbers."""
-    kinds: dict[str, list[dict[str, Any]]] = {"intervals": [], "rules": [], "faulty": []}
+    kinds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for row in rows:
-        kind = {IntervalRow: "intervals", RateRow: "rules", FaultyRow: "faulty"}[type(row)]
+        kind = next(name for name, row_type in KINDS.items() if type(row) is row_type)
         extra = {"coverage": row.coverage} if isinstance(row, IntervalRow) else {}
         kinds[kind].append({**asdict(row), **extra, "error": row.error, "problems": list(row.problems())})
     return {**about, **kinds}
+
+
+def from_json(stored: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Which rows, and which circumstances, were stored by `as_json`?"""
+    rows: list[Row] = []
+    for kind, row_type in KINDS.items():
+        names = {field.name for field in fields(row_type)}
+        rows += [row_type(**{k: v for k, v in one.items() if k in names}) for one in stored[kind]]
+    return rows, {name: value for name, value in stored.items() if name not in KINDS}
 
 
 def table(rows: list[Row], about: dict[str, Any]) -> str:
@@ -138,9 +149,7 @@ def _interval_line(row: IntervalRow) -> str:
 
 
 def _rule_line(row: RateRow) -> str:
-    promised = "" if row.promise == "shown" else f"{row.promise} {row.nominal:.3g}".replace("0.", "0.")
-    if row.promise != "shown":
-        promised = f"{row.promise} {100 * row.nominal:.3g} %"
+    promised = "" if row.promise == "shown" else f"{row.promise} {100 * row.nominal:.3g} %"
     bad = "; ".join(row.problems())
     verdict = "shown" if row.promise == "shown" else "holds"
     if bad:

@@ -5,10 +5,12 @@ Two thousand runs know a 5 % rate to 0.49 points, 800 to 0.77, 500 to 0.97; band
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from bench.calibration.cases import (
 )
 from bench.calibration.everything import all_cases, batches
 from bench.calibration.page import DOMAINS, page
-from bench.calibration.report import as_json, circumstances, faults, table
+from bench.calibration.report import as_json, circumstances, faults, from_json, table
 from bench.calibration.running import run
 from exp_pipeline.stats.adjustment import adjusted_difference
 from exp_pipeline.stats.clusters import clustered_difference
@@ -36,6 +38,7 @@ from exp_pipeline.stats.quantiles import difference_in_quantiles
 from exp_pipeline.stats.ratios import difference_in_ratios
 from exp_pipeline.stats.results import Effect, NotEstimable
 
+ROOT = Path(__file__).resolve().parents[2]
 Z = 1.959963984540054
 
 
@@ -307,11 +310,7 @@ def test_outside_the_domain_it_is_a_limit_that_the_page_tells() -> None:
     assert "| CR2 | a far world | df | 87.5% | 10.0% | 2.5% |" in written
     assert "limit: covers 87.50%" in full
     assert "fails, as it must" in full
-    assert [row["world"] for row in as_json(rows, about)["intervals"]] == [
-        "a world",
-        "a far world",
-        "a world",
-    ]
+    assert from_json(json.loads(json.dumps(as_json(rows, about)))) == (rows, about)
 
 
 def test_the_page_states_the_domain_of_every_method() -> None:
@@ -319,3 +318,12 @@ def test_the_page_states_the_domain_of_every_method() -> None:
     assert methods == set(DOMAINS)
     inside = {case.method for case in all_cases() if isinstance(case, IntervalCase) and case.inside}
     assert methods == inside
+
+
+def test_the_committed_page_and_table_are_those_of_the_committed_numbers() -> None:
+    stored = ROOT / "bench" / "results" / "calibration.json"
+    rows, about = from_json(json.loads(stored.read_text(encoding="utf-8")))
+    assert faults(rows) == []
+    anew = "write them again: bench/calibrate.py --words"
+    assert (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8") == page(rows, about), anew
+    assert stored.with_suffix(".md").read_text(encoding="utf-8") == table(rows, about), anew
