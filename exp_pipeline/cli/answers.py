@@ -109,7 +109,8 @@ def _tell_estimates(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _arm(row: Mapping[str, Any], *, several: bool) -> str:
     against = f" - {row['control']}" if several else ""
-    return f"{row['arm']}{against}{'' if row['question'] == 'assignment' else ' (received)'}"
+    asked = "" if row["question"] == "assignment" else " (received)"
+    return f"{row['arm']}{against}{asked}{', adjusted' if row['adjusted'] else ''}"
 
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:

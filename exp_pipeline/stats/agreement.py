@@ -145,8 +145,8 @@ def gwet_ac1(
 
     labels as in `fleiss_kappa`. Gwet (2008): chance agreement is the sum of share x (1 - share) over k - 1,
     which does not fall to no agreement when one label is very common, as kappa does. Name all `categories`
-    that were allowed: their number enters. At 20 units intervals cover 93 %, and 5 to 6 % of them lie wholly
-    above the truth: read their lower end with care.
+    that were allowed: their number enters. At 20 to 60 units intervals cover 93 %, and 5 to 7 % of them lie
+    wholly above the truth: read their lower end with care.
 
     NotEstimable without two units of two ratings, or with one category only.
     """
