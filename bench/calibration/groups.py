@@ -125,10 +125,10 @@ def cases() -> list[Case]:
             IntervalCase(
                 "mean over segments",
                 f"{groups} segments of 30 + 30, effects vary by {between:g} sd",
-                groups >= 10,
+                False,
                 f"{groups} segments",
                 _pooled(groups, between),
-                1_000,
+                4_000 if groups >= 10 else 1_000,
             )
         )
     for sizes, shape in (((10, 10), NORMAL), ((10, 20, 40, 80), NORMAL), ((60, 60), EXPONENTIAL)):

@@ -107,9 +107,8 @@ DOMAINS: dict[str, tuple[str, str]] = {
         "",
     ),
     "mean over segments": (
-        "Ten segments.",
-        "Four segments: too narrow where their effects vary, for the variance between them is often put at "
-        "nothing; too wide where they do not.",
+        "Nowhere within the bounds for sure: segments here have spreads from 1 to 6.5.",
+        "One or two points too narrow where effects vary, for their variance is estimated from few.",
     ),
     "prediction-powered difference": (
         "Forty labelled units an arm for yes-or-no labels, twenty for normal scores.",
@@ -204,8 +203,8 @@ def page(rows: list[Row], about: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "Guardrails judged from moments alone pass harm at the margin too often where values are skewed and arms "
-        "as unequal as 95 to 5.",
+        "Guardrails judged from moments alone pass harm at the margin too often where values are skewed and "
+        "arms as unequal as 95 to 5.",
         "",
         "Always-valid intervals, sequential sample ratios and kill rules stay far below their promise: "
         "they hold "
