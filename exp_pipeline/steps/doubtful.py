@@ -96,7 +96,9 @@ class DoubtfulRows:
         # A day of several buckets does not stay in memory: its doubtful rows are fetched by the engine.
         whole = landed.buckets == 1
         picked = landed.bucket(0) if whole else pick(landed.paths, _SEEN)
-        learner, at = picked.numbers_or_zero("learner_key"), picked.numbers_or_zero("occurred_at")
+        # Slices without any learner lack the column, whose zeros are then signed.
+        learner = picked.numbers_or_zero("learner_key").astype(np.uint64, copy=False)
+        at = picked.numbers_or_zero("occurred_at")
         seen.add(picked, learner, at)
         full = np.flatnonzero(crowded(learner, at // _MINUTE, self.pace))
         marked = np.union1d(picked.rows_at(_places(landed, ids.rows_of(repeated))), full)
