@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exp_pipeline.stats.reference import one_sided_critical
+from exp_pipeline.stats.sequential import Mixture, best_information
 from exp_pipeline.stats.spending import Sides, Spending, boundaries, crossing
 
 
@@ -56,28 +57,9 @@ def always_valid_looks(*, alpha: float, power: float, looks: int, sides: Sides =
 
 def always_valid_critical(alpha: float, fraction: float, *, sides: Sides = 2) -> float:
     """How many standard errors wide is the always-valid interval at this share of the planned units?"""
-    from scipy import optimize, special
-
-    two_sided_alpha = alpha if sides == 2 else min(2.0 * alpha, 0.99)
-    # Howard and others (2021), section 3.5: the mixture that is narrowest at the planned information.
-    best = float(-special.lambertw(-(two_sided_alpha**2) / math.e, k=-1).real - 1.0)
-    information = best * fraction
-    if sides == 2:
-        return math.sqrt((1.0 + 1.0 / information) * (math.log1p(information) - 2.0 * math.log(alpha)))
-    shrink = information / (1.0 + information)
-
-    def excess(z: float) -> float:
-        return (
-            math.log(2.0)
-            + float(special.log_ndtr(z * math.sqrt(shrink)))
-            + 0.5 * (z * z * shrink - math.log1p(information))
-            + math.log(alpha)
-        )
-
-    high = 1.0
-    while excess(high) < 0.0:
-        high *= 2.0
-    return float(optimize.brentq(excess, -1.0, high, xtol=1e-12))
+    one_sided = sides == 1
+    best = best_information(alpha, one_sided=one_sided)
+    return Mixture(best * fraction, math.inf, one_sided=one_sided).radius(alpha)
 
 
 def _looks(
