@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import two_sided_critical, two_sided_p
-from exp_pipeline.stats.relative import hedges_correction, relative_effect
+from exp_pipeline.stats.relative import RelativeEffect, hedges_correction, relative_effect
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -161,6 +161,37 @@ def contrast(
         df=df,
         level=level,
     )
+    return effect_of_arms(
+        method,
+        control,
+        treatment,
+        absolute,
+        se,
+        df,
+        relative,
+        level=level,
+        adjusted=bool(covariates),
+        standardise=standardise,
+        flags=flags + dropped,
+    )
+
+
+def effect_of_arms(
+    method: str,
+    control: ArmValue,
+    treatment: ArmValue,
+    absolute: float,
+    se: float,
+    df: float,
+    relative: RelativeEffect,
+    *,
+    level: float,
+    adjusted: bool,
+    standardise: bool,
+    flags: tuple[str, ...],
+) -> Effect:
+    """How is a difference of arms with a t reference written down, beside the plain values of its arms?"""
+    n_c, n_t = control.moments.n, treatment.moments.n
     raw_c, raw_t = control.moments.variance(_OUTCOME), treatment.moments.variance(_OUTCOME)
     reach = two_sided_critical(level, df) * se
     return Effect(
@@ -181,8 +212,8 @@ def contrast(
         relative_ci_upper=relative.upper,
         relative_method=relative.method,
         standardised=standardised_difference(absolute, raw_c, n_c, raw_t, n_t) if standardise else None,
-        variance_reduction=1.0 - se**2 / (raw_c / n_c + raw_t / n_t) if covariates else None,
-        flags=flags + dropped + relative.flags,
+        variance_reduction=1.0 - se**2 / (raw_c / n_c + raw_t / n_t) if adjusted else None,
+        flags=flags + relative.flags,
     )
 
 

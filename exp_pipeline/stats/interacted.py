@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from exp_pipeline.stats.contrast import (
     ArmValue,
+    effect_of_arms,
     independent_columns,
-    standardised_difference,
     welch_df,
 )
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.reference import two_sided_critical, two_sided_p
 from exp_pipeline.stats.relative import relative_effect
 from exp_pipeline.stats.results import Effect, NotEstimable
 
@@ -82,28 +81,18 @@ def interacted_contrast(
         df=df,
         level=level,
     )
-    raw_c, raw_t = control.moments.variance(_OUTCOME), treatment.moments.variance(_OUTCOME)
-    reach = two_sided_critical(level, df) * se
-    return Effect(
-        method=method,
-        n_control=n_c,
-        n_treatment=n_t,
-        mean_control=control.value,
-        mean_treatment=treatment.value,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    return effect_of_arms(
+        method,
+        control,
+        treatment,
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(absolute, raw_c, n_c, raw_t, n_t) if standardise else None,
-        variance_reduction=1.0 - se**2 / (raw_c / n_c + raw_t / n_t),
-        flags=flags + dropped + relative.flags,
+        adjusted=True,
+        standardise=standardise,
+        flags=flags + dropped,
     )
 
 
