@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,14 @@ FloatArray = NDArray[np.float64]
 _TIE = 1e-9
 _GRID = 32
 _FAR = 1e4
+
+
+def sums_of_scores(
+    top: FloatArray, top_slope: FloatArray, scores: FloatArray, slopes: FloatArray, size: float | FloatArray
+) -> FloatArray:
+    """What `DrawnStatistics` needs of b draws, (5, b): scores and slopes by cluster (b, G), over `size`."""
+    squares = [np.einsum("bg,bg->b", a, b) / size**2 for a, b in ((scores, scores), (scores, slopes))]
+    return np.stack([top, top_slope, *squares, np.einsum("bg,bg->b", slopes, slopes) / size**2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +39,12 @@ class DrawnStatistics:
     square_curve: FloatArray
     se: float
     exact: bool
+
+    @classmethod
+    def joined(cls, parts: Sequence[FloatArray], *, se: float, exact: bool) -> DrawnStatistics:
+        """The statistics of several lots of draws, each (5, b) as `sums_of_scores` gives them."""
+        top, top_slope, square, square_slope, square_curve = np.concatenate(parts, axis=1)
+        return cls(top, top_slope, square, square_slope, square_curve, se, exact)
 
     def p_value(self, away: float) -> float:
         """How often is a drawn statistic at least as far from zero as the observed, if d were `away`?

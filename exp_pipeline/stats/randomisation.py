@@ -19,7 +19,7 @@ from exp_pipeline.stats.cluster_design import (
     group_codes,
 )
 from exp_pipeline.stats.contrast import independent_columns
-from exp_pipeline.stats.inversion import DrawnStatistics
+from exp_pipeline.stats.inversion import DrawnStatistics, sums_of_scores
 from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import NotEstimable
 
@@ -287,26 +287,9 @@ def _statistics(
             continue
         scores = left - top[:, None] * own
         slopes = with_real - top_slope[:, None] * own
-        parts.append(
-            np.stack(
-                [
-                    top,
-                    top_slope,
-                    np.einsum("bg,bg->b", scores, scores) / power**2,
-                    np.einsum("bg,bg->b", scores, slopes) / power**2,
-                    np.einsum("bg,bg->b", slopes, slopes) / power**2,
-                ]
-            )
-        )
-    top, top_slope, square, square_slope, square_curve = np.concatenate(parts, axis=1)
-    return DrawnStatistics(
-        top=top,
-        top_slope=top_slope,
-        square=square,
-        square_slope=square_slope,
-        square_curve=square_curve,
-        se=1.0 if statistic == "difference" and se > 0.0 else se,
-        exact=exact,
+        parts.append(sums_of_scores(top, top_slope, scores, slopes, power))
+    return DrawnStatistics.joined(
+        parts, se=1.0 if statistic == "difference" and se > 0.0 else se, exact=exact
     )
 
 

@@ -19,7 +19,7 @@ from exp_pipeline.stats.cluster_design import (
     group_codes,
     regress,
 )
-from exp_pipeline.stats.inversion import DrawnStatistics
+from exp_pipeline.stats.inversion import DrawnStatistics, sums_of_scores
 from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import NotEstimable
 
@@ -194,24 +194,5 @@ def bootstrap_statistics(
         top, top_slope = w @ moved / size, w @ own / size
         scores = w * moved - (w @ loose) @ tied.T - top[:, None] * own
         slopes = w * own - (w @ tied) @ tied.T - top_slope[:, None] * own
-        parts.append(
-            np.stack(
-                [
-                    top,
-                    top_slope,
-                    np.einsum("bg,bg->b", scores, scores) / size**2,
-                    np.einsum("bg,bg->b", scores, slopes) / size**2,
-                    np.einsum("bg,bg->b", slopes, slopes) / size**2,
-                ]
-            )
-        )
-    top, top_slope, square, square_slope, square_curve = np.concatenate(parts, axis=1)
-    return DrawnStatistics(
-        top=top,
-        top_slope=top_slope,
-        square=square,
-        square_slope=square_slope,
-        square_curve=square_curve,
-        se=math.sqrt(float(moved @ moved)) / size,
-        exact=exact,
-    )
+        parts.append(sums_of_scores(top, top_slope, scores, slopes, size))
+    return DrawnStatistics.joined(parts, se=math.sqrt(float(moved @ moved)) / size, exact=exact)
