@@ -53,7 +53,7 @@ def copy_landed(base: Path, home: Path, copies: int) -> tuple[int, int]:
     import duckdb
 
     from exp_pipeline.steps.context import door_shape
-    from exp_pipeline.steps.landed_slices import SLICE_GROUP_ROWS, SLICE_ORDER
+    from exp_pipeline.steps.ingest.landed_slices import SLICE_GROUP_ROWS, SLICE_ORDER
     from exp_pipeline.store.engine import Engine
     from exp_pipeline.store.lake import Lake, NewFile
 
@@ -111,7 +111,7 @@ def _renamed(digest: str, copy: int) -> str:
 
 def _groups(copies: Sequence[int], rows: int) -> Iterator[list[int]]:
     """The copies of a received day in runs that are written together, as the door does it."""
-    from exp_pipeline.steps.landed_slices import FLUSH_ROWS
+    from exp_pipeline.steps.ingest.landed_slices import FLUSH_ROWS
 
     group: list[int] = []
     for copy in copies:

@@ -21,23 +21,23 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from exp_pipeline.stats.adjustment import adjusted_difference  # noqa: E402
-from exp_pipeline.stats.clusters import clustered_difference  # noqa: E402
-from exp_pipeline.stats.guardrails import non_inferiority  # noqa: E402
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions  # noqa: E402
+from exp_pipeline.stats.clusters.effects import clustered_difference  # noqa: E402
+from exp_pipeline.stats.effects.adjustment import adjusted_difference  # noqa: E402
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions  # noqa: E402
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles  # noqa: E402
+from exp_pipeline.stats.effects.ratios import difference_in_ratios  # noqa: E402
+from exp_pipeline.stats.gates.guardrails import non_inferiority  # noqa: E402
+from exp_pipeline.stats.looks.always_valid import AlwaysValidInterval, always_valid_interval  # noqa: E402
+from exp_pipeline.stats.looks.spending import Spending  # noqa: E402
 from exp_pipeline.stats.moments import Moments  # noqa: E402
 from exp_pipeline.stats.multiplicity import holm  # noqa: E402
-from exp_pipeline.stats.power import PowerPlan, units_for  # noqa: E402
-from exp_pipeline.stats.power_counts import quantile_spread, ratio_spread  # noqa: E402
-from exp_pipeline.stats.power_design import Design  # noqa: E402
-from exp_pipeline.stats.power_margins import units_for_margin  # noqa: E402
-from exp_pipeline.stats.power_outcomes import Mean, PairedMean, Proportion, Rate  # noqa: E402
-from exp_pipeline.stats.power_sequential import always_valid_looks, group_sequential_looks  # noqa: E402
-from exp_pipeline.stats.quantiles import difference_in_quantiles  # noqa: E402
-from exp_pipeline.stats.ratios import difference_in_ratios  # noqa: E402
+from exp_pipeline.stats.power.counts import quantile_spread, ratio_spread  # noqa: E402
+from exp_pipeline.stats.power.design import Design  # noqa: E402
+from exp_pipeline.stats.power.looks import always_valid_looks, group_sequential_looks  # noqa: E402
+from exp_pipeline.stats.power.margins import units_for_margin  # noqa: E402
+from exp_pipeline.stats.power.outcomes import Mean, PairedMean, Proportion, Rate  # noqa: E402
+from exp_pipeline.stats.power.units import PowerPlan, units_for  # noqa: E402
 from exp_pipeline.stats.results import Effect, NotEstimable  # noqa: E402
-from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval  # noqa: E402
-from exp_pipeline.stats.spending import Spending  # noqa: E402
 
 SEED = 20260412
 LEVEL = 0.95

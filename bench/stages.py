@@ -16,8 +16,12 @@ from bench.timing import Lap, Result, lap, median_lap, peak_mb
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.sources import Source
 from exp_pipeline.simulate.plans import bench_plan
-from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing, sessions
+from exp_pipeline.steps.assignment import exposure
+from exp_pipeline.steps.behaviour import facts, sessions
+from exp_pipeline.steps.behaviour import learner_days as behaviour
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
+from exp_pipeline.steps.ingest import conform as ingest
+from exp_pipeline.steps.ingest import landing
 from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.engine import text_literal
 from exp_pipeline.store.files import digest_of_file
@@ -188,8 +192,8 @@ def _read_only(bench: Workbench, source: Source, file: LandingFile) -> int:
 
 def _through_our_reading(bench: Workbench, source: Source, file: LandingFile) -> tuple[object, ...]:
     """The door's reading up to typed columns, as `landing.land` does it; rows, times and a sum to compare."""
-    from exp_pipeline.steps.door_rows import offer_typed
-    from exp_pipeline.steps.raw_batches import raw_batches
+    from exp_pipeline.steps.ingest.door_rows import offer_typed
+    from exp_pipeline.steps.ingest.raw_batches import raw_batches
 
     rows = times = 0
     total = 0.0

@@ -18,7 +18,7 @@ from bench.peers.results import compare
 from bench.stages import opened, pinned_catalog
 from bench.statistics_speed import agree, data, ours, page, run, tasks
 from bench.timing import Result, run_apart
-from exp_pipeline.analysis.table_batches import BatchQuestion, answer_of_batch
+from exp_pipeline.analysis.tables.batches import BatchQuestion, answer_of_batch
 from exp_pipeline.cli.tables import read_table
 from exp_pipeline.transform.measures import in_order
 

@@ -90,7 +90,7 @@ def test_the_estimator_recipe_estimates_on_the_log_scale() -> None:
     names: dict[str, object] = {}
     program = (
         "from dataclasses import replace\n"
-        "from exp_pipeline.stats.means import difference_in_means\n"
+        "from exp_pipeline.stats.effects.means import difference_in_means\n"
         "from exp_pipeline.stats.moments import Moments\n"
         "from exp_pipeline.stats.results import Effect, NotEstimable\n"
     ) + _block("How to add an estimator", "python")

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from exp_pipeline.stats.many import ManyEffects
+from exp_pipeline.stats.many.effects import ManyEffects
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 Array = NDArray[np.float64]

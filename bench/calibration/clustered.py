@@ -9,11 +9,11 @@ import numpy as np
 
 from bench.calibration.cases import Array, Draws, IntervalCase, Random
 from bench.calibration.worlds import Ints, in_classes, sizes_of
-from exp_pipeline.stats.cluster_design import Method
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.randomisation import randomisation_test
+from exp_pipeline.stats.clusters.design import Method
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.clusters.wild import wild_cluster_bootstrap
+from exp_pipeline.stats.effects.randomisation import randomisation_test
 from exp_pipeline.stats.results import NotEstimable
-from exp_pipeline.stats.wild import wild_cluster_bootstrap
 
 Draw = Callable[[Random, int, float], Draws]
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from bench.calibration.cases import Array, Case, Draws, IntervalCase, Random, RateCase
 from bench.calibration.worlds import EXPONENTIAL, NORMAL, Shape, table_of
-from exp_pipeline.stats.agreement import Agreement, cohen_kappa, gwet_ac1
-from exp_pipeline.stats.compliance import complier_effect
-from exp_pipeline.stats.guardrails import MarginKind, non_inferiority
-from exp_pipeline.stats.many import many_means
-from exp_pipeline.stats.many_families import holm_within
+from exp_pipeline.stats.effects.compliance import complier_effect
+from exp_pipeline.stats.gates.guardrails import MarginKind, non_inferiority
+from exp_pipeline.stats.labels.agreement import Agreement, cohen_kappa, gwet_ac1
+from exp_pipeline.stats.labels.prediction_powered import JudgedSample, prediction_powered_difference
+from exp_pipeline.stats.many.effects import many_means
+from exp_pipeline.stats.many.families import holm_within
 from exp_pipeline.stats.multiplicity import benjamini_hochberg
-from exp_pipeline.stats.prediction_powered import JudgedSample, prediction_powered_difference
 from exp_pipeline.stats.results import NotEstimable
 
 Draw = Callable[[Random, int, float], Draws]

@@ -12,18 +12,18 @@ from bench.calibration.clustered import one_trial
 from bench.calibration.looks import always_valid_crosses, daily_counts, looks_at, spending_crosses
 from bench.calibration.shares import repeated
 from bench.calibration.worlds import NORMAL, in_classes, sizes_of, table_of
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.group_sequential import SpendingPlan
-from exp_pipeline.stats.looks import AlwaysValid
-from exp_pipeline.stats.many import many_means
-from exp_pipeline.stats.many_proportions import many_proportions
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
+from exp_pipeline.stats.gates.srm import log_bayes_factors
+from exp_pipeline.stats.looks.group_sequential import SpendingPlan
+from exp_pipeline.stats.looks.interval import AlwaysValid
+from exp_pipeline.stats.looks.spending import Spending
+from exp_pipeline.stats.many.effects import many_means
+from exp_pipeline.stats.many.proportions import many_proportions
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.multiplicity import holm
-from exp_pipeline.stats.quantiles import difference_in_quantiles
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.spending import Spending
-from exp_pipeline.stats.srm import log_bayes_factors
 
 Z = 1.959963984540054
 Counts = tuple[int, int]

@@ -9,11 +9,11 @@ import numpy as np
 from bench.calibration.cases import Case, Draws, IntervalCase, Random, RateCase
 from bench.calibration.worlds import EXPONENTIAL, NORMAL, Shape, in_classes
 from bench.power_check import Kind, kinds
-from exp_pipeline.stats.attrition_bounds import lee_bounds
-from exp_pipeline.stats.heterogeneity import heterogeneity, heterogeneity_of_rows
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.groups.heterogeneity import heterogeneity, heterogeneity_of_rows
+from exp_pipeline.stats.groups.pooling import pooled_effect
+from exp_pipeline.stats.missing.bounds import lee_bounds
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.pooling import pooled_effect
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 Count = Callable[[Random, int], int]

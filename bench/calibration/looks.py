@@ -11,15 +11,15 @@ from scipy import special
 
 from bench.calibration.cases import Array, Random, RateCase
 from bench.calibration.worlds import EXPONENTIAL, NORMAL, Ints, Shape
-from exp_pipeline.stats.group_sequential import SpendingPlan, stopped_trial
-from exp_pipeline.stats.guardrails import kill_verdict
-from exp_pipeline.stats.looks import AlwaysValid, FixedHorizon, LookRule, look_interval
-from exp_pipeline.stats.many import ManyEffects, many_means
+from exp_pipeline.stats.gates.guardrails import kill_verdict
+from exp_pipeline.stats.gates.srm import log_bayes_factors
+from exp_pipeline.stats.looks.always_valid import always_valid_interval
+from exp_pipeline.stats.looks.group_sequential import SpendingPlan, stopped_trial
+from exp_pipeline.stats.looks.interval import AlwaysValid, FixedHorizon, LookRule, look_interval
+from exp_pipeline.stats.looks.spending import boundaries
+from exp_pipeline.stats.many.effects import ManyEffects, many_means
 from exp_pipeline.stats.moments_table import MomentsTable
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.sequential import always_valid_interval
-from exp_pipeline.stats.spending import boundaries
-from exp_pipeline.stats.srm import log_bayes_factors
 
 Count = Callable[[Random, int], int]
 Answer = Effect | NotEstimable

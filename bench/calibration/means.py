@@ -19,14 +19,14 @@ from bench.calibration.worlds import (
     log_lopsidedness,
     table_of,
 )
-from exp_pipeline.stats.adjustment import adjusted_difference, fill_missing
-from exp_pipeline.stats.many import many_adjusted, many_means
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.effects.adjustment import adjusted_difference, fill_missing
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.effects.robust_means import winsorised_difference
+from exp_pipeline.stats.effects.skew import LOPSIDED, TOO_SKEWED, ThirdMoments
+from exp_pipeline.stats.effects.strata import StratumArms, stratified_difference
+from exp_pipeline.stats.many.effects import many_adjusted, many_means
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.robust_means import winsorised_difference
-from exp_pipeline.stats.skew import LOPSIDED, TOO_SKEWED, ThirdMoments
-from exp_pipeline.stats.strata import StratumArms, stratified_difference
 
 Draw = Callable[[Random, int, float], Draws]
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from bench.calibration.cases import Array, Draws, IntervalCase, Random
 from bench.calibration.worlds import CALM_LOG, Ints, log_lopsidedness, table_of
-from exp_pipeline.stats.many import many_ratios
-from exp_pipeline.stats.many_proportions import many_proportions
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
+from exp_pipeline.stats.effects.robust_means import FEW_EVENTS, rate_ratio
+from exp_pipeline.stats.many.effects import many_ratios
+from exp_pipeline.stats.many.proportions import many_proportions
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.quantiles import difference_in_quantiles
 from exp_pipeline.stats.results import NotEstimable
-from exp_pipeline.stats.robust_means import FEW_EVENTS, rate_ratio
 
 Draw = Callable[[Random, int, float], Draws]
 

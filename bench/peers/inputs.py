@@ -8,7 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from exp_pipeline.model.metrics import Measure
-from exp_pipeline.steps import behaviour
+from exp_pipeline.steps.behaviour import learner_days as behaviour
 from exp_pipeline.steps.context import Workbench, midnight
 
 # A peer fails, rather than the machine, above this share of the memory.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exp_pipeline.stats.many import ManyEffects
+    from exp_pipeline.stats.many.effects import ManyEffects
     from exp_pipeline.stats.moments_table import MomentsTable
 
 METRICS, RATIO, SEGMENTS, RUNS = 20, 19, 10, 7
@@ -35,8 +35,8 @@ def inner(work: Callable[[], Any], runs: int = RUNS) -> tuple[Any, dict[str, flo
 
 def readout(data: Path) -> dict[str, Any]:
     """Every metric by arm and segment, plain and adjusted for its own value before."""
-    from exp_pipeline.analysis.grouped import Outcome
-    from exp_pipeline.analysis.grouped_effects import TableDesign, effects_of_table
+    from exp_pipeline.analysis.tables.grouped import Outcome
+    from exp_pipeline.analysis.tables.grouped_effects import TableDesign, effects_of_table
 
     outcomes = [
         Outcome(f"m{place}", f"m{place}", "mean", None, (f"p{place}",))
@@ -81,7 +81,7 @@ def _tables(sums: Any, places: Sequence[int]) -> tuple[MomentsTable, MomentsTabl
 
 
 def _every_effect(sums: Any) -> list[tuple[Sequence[int], bool, ManyEffects]]:
-    from exp_pipeline.stats.many import many_adjusted, many_means, many_ratios
+    from exp_pipeline.stats.many.effects import many_adjusted, many_means, many_ratios
 
     means = [place for place in range(METRICS) if place != RATIO]
     of_means, of_ratio = _tables(sums, means), _tables(sums, [RATIO])
@@ -130,7 +130,7 @@ def clusters(data: Path) -> dict[str, Any]:
     """Twenty outcomes of units in randomised classes, once."""
     import polars as pl
 
-    from exp_pipeline.stats.many_clusters import many_clustered_differences
+    from exp_pipeline.stats.many.clusters import many_clustered_differences
 
     frame = pl.read_parquet(data / "clusters.parquet")
     names = [f"m{place}" for place in range(METRICS)]
@@ -148,7 +148,7 @@ def quantile(data: Path) -> dict[str, Any]:
     """The difference of 95th percentiles over rows that belong to learners."""
     import polars as pl
 
-    from exp_pipeline.stats.quantiles import difference_in_quantiles
+    from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
 
     frame = pl.read_parquet(data / "latencies.parquet")
     treated = frame["treated"].to_numpy()

@@ -7,17 +7,17 @@ from datetime import date
 
 import polars as pl
 
-from exp_pipeline.analysis.cumulative import effects_by_day
-from exp_pipeline.analysis.guardrails import guardrail_result
-from exp_pipeline.analysis.histograms import with_edges
-from exp_pipeline.analysis.increments import refusal
-from exp_pipeline.analysis.methods import Answer, compare
+from exp_pipeline.analysis.deciding.guardrails import guardrail_result
+from exp_pipeline.analysis.effects.cumulative import effects_by_day
+from exp_pipeline.analysis.effects.histograms import with_edges
+from exp_pipeline.analysis.effects.increments import refusal
+from exp_pipeline.analysis.effects.methods import Answer, compare
 from exp_pipeline.analysis.units import MetricUnits, frame_of_units
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import Measure, Metric, included_column
 from exp_pipeline.model.readout import GuardrailResult, SampleRatioDay
+from exp_pipeline.stats.gates.srm import sample_ratio, sequential_sample_ratio
 from exp_pipeline.stats.results import NotEstimable
-from exp_pipeline.stats.srm import sample_ratio, sequential_sample_ratio
 
 
 def daily_sample_ratio(

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import polars as pl
 
-from exp_pipeline.analysis.blinding import blinding_of
-from exp_pipeline.analysis.cumulative import DayEffect, cumulative_points, effects_by_day
-from exp_pipeline.analysis.decision import ArmFacts, decide
-from exp_pipeline.analysis.estimates import Setting, estimates_of, roles_of, segment_estimates, with_families
-from exp_pipeline.analysis.guardrails import all_the_same, guardrail_result
-from exp_pipeline.analysis.heterogeneity import segment_differences
-from exp_pipeline.analysis.impact import impact_of
+from exp_pipeline.analysis.deciding.blinding import blinding_of
+from exp_pipeline.analysis.deciding.decision import ArmFacts, decide
+from exp_pipeline.analysis.deciding.guardrails import all_the_same, guardrail_result
+from exp_pipeline.analysis.deciding.impact import impact_of
+from exp_pipeline.analysis.effects.cumulative import DayEffect, cumulative_points, effects_by_day
+from exp_pipeline.analysis.effects.estimates import (
+    Setting,
+    estimates_of,
+    roles_of,
+    segment_estimates,
+    with_families,
+)
+from exp_pipeline.analysis.effects.heterogeneity import segment_differences
+from exp_pipeline.analysis.effects.methods import Answer
+from exp_pipeline.analysis.effects.novelty import Novelty, novelty_of
+from exp_pipeline.analysis.effects.repeated_looks import planned_look, with_looks
+from exp_pipeline.analysis.effects.robustness import robustness_rows
 from exp_pipeline.analysis.inputs import ReadoutInputs
-from exp_pipeline.analysis.integrity import integrity_checks
-from exp_pipeline.analysis.methods import Answer
-from exp_pipeline.analysis.novelty import Novelty, novelty_of
-from exp_pipeline.analysis.power_achieved import power_achieved
-from exp_pipeline.analysis.repeated_looks import planned_look, with_looks
-from exp_pipeline.analysis.robustness import robustness_rows
-from exp_pipeline.analysis.sample_ratios import counts_by_arm, sample_ratio_days
+from exp_pipeline.analysis.integrity.checks import integrity_checks
+from exp_pipeline.analysis.integrity.sample_ratios import counts_by_arm, sample_ratio_days
+from exp_pipeline.analysis.planning.power_achieved import power_achieved
 from exp_pipeline.analysis.sentences import limits_of, method_sentences, next_steps_of
 from exp_pipeline.analysis.units import MetricUnits, Units, frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Brief

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from exp_pipeline.analysis.blinding import Blinding
-from exp_pipeline.analysis.methods import Comparison
-from exp_pipeline.analysis.stopping import SPENDING, STOPPING_NAMES
+from exp_pipeline.analysis.deciding.blinding import Blinding
+from exp_pipeline.analysis.effects.methods import Comparison
+from exp_pipeline.analysis.effects.stopping import SPENDING, STOPPING_NAMES
 from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.analysis.wording import listed, margin_in_words
 from exp_pipeline.model.brief import Brief

@@ -19,7 +19,7 @@ from exp_pipeline.model.metrics import (
     score_column,
     values_column,
 )
-from exp_pipeline.stats.adjustment import fill_missing
+from exp_pipeline.stats.effects.adjustment import fill_missing
 
 SEGMENT = "segment__"
 COVARIATE = "covariate__"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exp_pipeline.cli.terminal import say, show_table
 
 if TYPE_CHECKING:
-    from exp_pipeline.analysis.table_answer import TableAnswer
+    from exp_pipeline.analysis.tables.answer import TableAnswer
 
 NAME = "estimates.json"
 # More comparisons than these are summed up; the file has them all.

@@ -14,14 +14,14 @@ from exp_pipeline.cli.terminal import AsJson, HomeDir, Verbose, home_of, print_j
 from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
-    from exp_pipeline.steps.affected import AffectedDays
+    from exp_pipeline.steps.again.affected import AffectedDays
     from exp_pipeline.steps.context import Window
 
 
 def affected(home: HomeDir = None, as_json: AsJson = False) -> None:
     """Tell which days of which tables are out of date, and why; changes nothing."""
     from exp_pipeline.defs import partitions as parts
-    from exp_pipeline.steps.affected import affected_days
+    from exp_pipeline.steps.again.affected import affected_days
 
     with open_bench(home_of(home)) as bench:
         found = affected_days(bench, first=parts.first_day())
@@ -60,10 +60,10 @@ def catch_up(
     from exp_pipeline.defs import partitions as parts
     from exp_pipeline.defs import running
     from exp_pipeline.defs.specs import ASKED_BY, CAUSE, WHY, asset_name
-    from exp_pipeline.steps import catch_up as steps
-    from exp_pipeline.steps.affected import told
+    from exp_pipeline.steps.again import catch_up as steps
+    from exp_pipeline.steps.again.affected import told
     from exp_pipeline.steps.context import DAY
-    from exp_pipeline.steps.readouts import mark_stale
+    from exp_pipeline.steps.experiments.readouts import mark_stale
 
     needs_key()
     name_dagster_home(make=True)

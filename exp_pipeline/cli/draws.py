@@ -14,7 +14,7 @@ from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
     from exp_pipeline.model.draws import Draw, DrawDesign
-    from exp_pipeline.steps.draws import Drawn
+    from exp_pipeline.steps.assignment.draws import Drawn
     from exp_pipeline.store.home import Home
 
 STRATA_SHOWN = 12
@@ -60,7 +60,7 @@ def draw_units(
 ) -> None:
     """Draw, or find again, the arms of a list; say how they are balanced; write them to `out`."""
     from exp_pipeline.cli.runs import open_bench
-    from exp_pipeline.steps.draws import draw_table
+    from exp_pipeline.steps.assignment.draws import draw_table
     from exp_pipeline.store.files import write_text
     from exp_pipeline.store.unit_lists import read_unit_list
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exp_pipeline.catalog import Catalog
     from exp_pipeline.contracts.deprecations import Deprecation
     from exp_pipeline.model.event_docs import EventDoc
-    from exp_pipeline.steps.deprecated import InUse
+    from exp_pipeline.steps.ingest.deprecated import InUse
 
 
 def events(
@@ -66,7 +66,7 @@ def events(
 def _deprecated(days: int, home: Path | None, *, as_json: bool) -> None:
     from exp_pipeline.cli.runs import open_bench
     from exp_pipeline.contracts.deprecations import deprecations
-    from exp_pipeline.steps.deprecated import deprecated_in_use, newest_days
+    from exp_pipeline.steps.ingest.deprecated import deprecated_in_use, newest_days
 
     with open_bench(home_of(home)) as bench:
         window = newest_days(bench, days)

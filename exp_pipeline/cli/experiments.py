@@ -29,7 +29,7 @@ def readout(
 ) -> None:
     """Print the decision memo. Effects stay hidden until the horizon, as in the memo's page."""
     from exp_pipeline.report import memo_html, memo_json, memo_markdown
-    from exp_pipeline.steps import readouts
+    from exp_pipeline.steps.experiments import readouts
     from exp_pipeline.store.files import write_text
 
     with open_bench(home_of(home)) as bench:

@@ -15,8 +15,8 @@ from exp_pipeline.model.errors import ExpError
 if TYPE_CHECKING:
     from exp_pipeline.catalog import Catalog
     from exp_pipeline.model.metrics import Metric
-    from exp_pipeline.steps.backfill_needs import Need
-    from exp_pipeline.steps.metric_sheet import MetricSheet
+    from exp_pipeline.steps.again.backfill_needs import Need
+    from exp_pipeline.steps.experiments.metric_sheet import MetricSheet
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -142,7 +142,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one metric in full: in words, its measures and columns with their SQL, and who uses it."""
-    from exp_pipeline.steps.metric_sheet import metric_sheet
+    from exp_pipeline.steps.experiments.metric_sheet import metric_sheet
 
     sheet = metric_sheet(_catalog(home), name)
     if as_json:
@@ -270,7 +270,7 @@ def needs(
 ) -> None:
     """Say which days lack measures that experiments ask for, and the commands that make these days again."""
     from exp_pipeline.cli.runs import brief_named, open_bench
-    from exp_pipeline.steps.backfill_needs import backfill_needs, backfill_windows, history_needs
+    from exp_pipeline.steps.again.backfill_needs import backfill_needs, backfill_windows, history_needs
 
     place = home_of(home)
     with open_bench(place) as bench:
@@ -303,7 +303,7 @@ def needs(
 
 def _by_days(needs: Iterable[Need]) -> list[str]:
     """One line for each set of days and reason, with every measure that is lacking there."""
-    from exp_pipeline.steps.backfill_needs import windows_of
+    from exp_pipeline.steps.again.backfill_needs import windows_of
 
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for need in needs:

@@ -14,19 +14,19 @@ from exp_pipeline.cli.terminal import AsJson, HomeDir, home_of, print_json, say,
 from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
-    from exp_pipeline.analysis.baselines import Baseline, NoBaseline
-    from exp_pipeline.analysis.duration import DurationPlan
-    from exp_pipeline.analysis.guardrail_plans import GuardrailPlan
-    from exp_pipeline.analysis.planning import Readiness
+    from exp_pipeline.analysis.planning.baselines import Baseline, NoBaseline
+    from exp_pipeline.analysis.planning.duration import DurationPlan
+    from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan
+    from exp_pipeline.analysis.planning.readiness import Readiness
     from exp_pipeline.model.brief import Brief
-    from exp_pipeline.steps.planning import History, WholePlan
+    from exp_pipeline.steps.experiments.planning import History, WholePlan
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]
 
 
 def plan(name: Name, home: HomeDir = None, as_json: AsJson = False) -> None:
     """Tell how many units and weeks a brief needs, and what keeps it from starting."""
-    from exp_pipeline.steps import planning
+    from exp_pipeline.steps.experiments import planning
 
     with open_bench(home_of(home)) as bench:
         brief = brief_named(bench.catalog, name)
@@ -101,7 +101,7 @@ def _say_history(history: History, brief: Brief) -> None:
 
 
 def _baseline_row(name: str, found: Baseline | NoBaseline) -> tuple[str, ...]:
-    from exp_pipeline.analysis.baselines import NoBaseline
+    from exp_pipeline.analysis.planning.baselines import NoBaseline
 
     if isinstance(found, NoBaseline):
         return name, "", "", "", "", found.reason

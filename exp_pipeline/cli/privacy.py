@@ -77,7 +77,7 @@ def erase(
     """Erase a person: rows leave every table and do not come back; a receipt without identity stays."""
     import duckdb
 
-    from exp_pipeline.steps.erasure import erase as erase_person
+    from exp_pipeline.steps.people.erasure import erase as erase_person
 
     people = _people(learner, pseudonym or [])
     if not people:
@@ -123,8 +123,8 @@ def listed(context: typer.Context, home: HomeDir = None, as_json: AsJson = False
     """Show the identity keys this data folder has met, and the links between them."""
     if context.invoked_subcommand is not None:
         return
-    from exp_pipeline.steps.identity import ERASED, LINKS, identity_rows
-    from exp_pipeline.steps.identity_keys import known_keys
+    from exp_pipeline.steps.people.identity import ERASED, LINKS, identity_rows
+    from exp_pipeline.steps.people.identity_keys import known_keys
 
     place = home_of(home)
     with open_bench(place) as bench:
@@ -160,7 +160,7 @@ def listed(context: typer.Context, home: HomeDir = None, as_json: AsJson = False
 @keys.command()
 def link(home: HomeDir = None, as_json: AsJson = False) -> None:
     """Land every file again while two keys are set, so that everybody is linked and the old key may go."""
-    from exp_pipeline.steps.linking import link_everybody
+    from exp_pipeline.steps.people.linking import link_everybody
 
     with open_bench(home_of(home)) as bench:
         done = link_everybody(bench)
@@ -178,7 +178,7 @@ def lost(
     home: HomeDir = None,
 ) -> None:
     """Tell that a key is gone for good: whoever was not linked becomes somebody new from now on."""
-    from exp_pipeline.steps.identity_keys import known_keys, note_key
+    from exp_pipeline.steps.people.identity_keys import known_keys, note_key
 
     place = home_of(home)
     known = known_keys(place)
@@ -191,7 +191,7 @@ def lost(
 @debug.command("list")
 def list_entries(home: HomeDir = None, as_json: AsJson = False) -> None:
     """Show what the debug envelope holds by received day, without any text."""
-    from exp_pipeline.steps.debug_envelope import envelope_days, utc_today
+    from exp_pipeline.steps.people.debug_envelope import envelope_days, utc_today
 
     with open_bench(home_of(home)) as bench:
         policy = bench.catalog.policies.debug_envelope
@@ -230,7 +230,7 @@ def read_entries(
     as_json: AsJson = False,
 ) -> None:
     """Read entries; who read how many, and when, is kept in the state log."""
-    from exp_pipeline.steps.debug_envelope import read_debug_envelope
+    from exp_pipeline.steps.people.debug_envelope import read_debug_envelope
 
     received = day.date() if day is not None else None
     who = getpass.getuser()
@@ -257,7 +257,7 @@ def read_entries(
 @debug.command()
 def expire(home: HomeDir = None, as_json: AsJson = False) -> None:
     """Delete what is past its day (all, where the policy is off); Dagster does so every day."""
-    from exp_pipeline.steps.debug_envelope import expire_debug_envelopes, utc_today
+    from exp_pipeline.steps.people.debug_envelope import expire_debug_envelopes, utc_today
 
     with open_bench(home_of(home)) as bench:
         done = expire_debug_envelopes(bench, utc_today())

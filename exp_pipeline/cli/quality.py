@@ -25,7 +25,7 @@ def quality(
 ) -> None:
     """Tell how good the data of a day are: every rule, worst first, as the last run judged it."""
     from exp_pipeline.report.quality import day_view, quality_html
-    from exp_pipeline.steps.quality_pages import FOLDER, newest_judged_day, page_of
+    from exp_pipeline.steps.quality.pages import FOLDER, newest_judged_day, page_of
     from exp_pipeline.store.files import write_text
 
     place = home_of(home)

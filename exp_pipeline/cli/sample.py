@@ -51,7 +51,7 @@ def demo(home: HomeDir = None, as_json: AsJson = False, verbose: Verbose = False
         )
     needs_key()
     name_dagster_home(make=True)
-    from exp_pipeline.steps.experiment import lock_of
+    from exp_pipeline.steps.experiments.chain import lock_of
     from exp_pipeline.steps.opening import open_catalog
 
     catalog = open_catalog(place.catalog, strict=True)

@@ -17,7 +17,7 @@ from exp_pipeline.model.errors import ExpError
 if TYPE_CHECKING:
     from exp_pipeline.catalog import Catalog
     from exp_pipeline.model.sources import Source
-    from exp_pipeline.steps.source_trial import LeftOut, Trial, TriedRow
+    from exp_pipeline.steps.sources.trial import LeftOut, Trial, TriedRow
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +32,7 @@ _LISTED = 20
 def list_sources(home: HomeDir = None, as_json: AsJson = False) -> None:
     """List the sources, the landing files that each reads, and the files that nobody reads."""
     from exp_pipeline.steps.opening import open_catalog
-    from exp_pipeline.steps.source_claims import landed_claims
+    from exp_pipeline.steps.sources.claims import landed_claims
 
     place = home_of(home)
     catalog = open_catalog(place.catalog)
@@ -117,8 +117,8 @@ def try_file(
     as_json: AsJson = False,
 ) -> None:
     """Show what a source would make of a file; nothing is written."""
-    from exp_pipeline.steps.source_claims import received_of
-    from exp_pipeline.steps.source_trial import try_source
+    from exp_pipeline.steps.sources.claims import received_of
+    from exp_pipeline.steps.sources.trial import try_source
 
     if not file.is_file():
         raise ExpError(f"{file}: there is no such file")
@@ -141,9 +141,9 @@ def _chosen(file: Path, named: str | None, home: Path | None) -> tuple[Catalog, 
     """The catalog (of the data folder, if there is one) and the source that the file is tried with."""
     from exp_pipeline.model.errors import SpecError
     from exp_pipeline.steps.opening import open_catalog
-    from exp_pipeline.steps.source_check import no_catalog, read_source
-    from exp_pipeline.steps.source_claims import source_for
-    from exp_pipeline.steps.source_profile import columns_of
+    from exp_pipeline.steps.sources.check import no_catalog, read_source
+    from exp_pipeline.steps.sources.claims import source_for
+    from exp_pipeline.steps.sources.profile import columns_of
 
     if named is not None and named.endswith((".yaml", ".yml")):
         own = read_source(Path(named))
@@ -282,7 +282,7 @@ def infer(
     as_json: AsJson = False,
 ) -> None:
     """Draft a source from a file: columns, types, guesses, and what a person must decide."""
-    from exp_pipeline.steps.source_draft import draft
+    from exp_pipeline.steps.sources.draft import draft
 
     if not file.is_file():
         raise ExpError(f"{file}: there is no such file")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def status(home: HomeDir = None, as_json: AsJson = False) -> None:
     """Tell what is there: days, rows, experiments with their decisions, failed checks, open incidents."""
     from exp_pipeline.steps.context import day_of
-    from exp_pipeline.steps.experiment import last_day
-    from exp_pipeline.steps.incidents import open_incidents
+    from exp_pipeline.steps.experiments.chain import last_day
+    from exp_pipeline.steps.operating.incidents import open_incidents
     from exp_pipeline.store.landing import received_days
     from exp_pipeline.store.state import StateLog
 
@@ -95,7 +95,7 @@ class ExperimentState:
 
 
 def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> ExperimentState:
-    from exp_pipeline.steps.staleness import staleness
+    from exp_pipeline.steps.again.staleness import staleness
     from exp_pipeline.store.marts import Marts
 
     against = staleness(bench, brief.name)

@@ -16,7 +16,7 @@ from exp_pipeline.model.errors import ExpError
 if TYPE_CHECKING:
     import polars as pl
 
-    from exp_pipeline.analysis.table_answer import TableAnswer
+    from exp_pipeline.analysis.tables.answer import TableAnswer
     from exp_pipeline.model.readout import Estimate, Readout
 
 _UNLOCKED = (
@@ -177,8 +177,8 @@ def _batch(
     shares: str | None,
     columns: dict[str, Any],
 ) -> TableAnswer:
-    from exp_pipeline.analysis.table_batches import BatchQuestion, answer_of_batch
-    from exp_pipeline.analysis.table_question import as_labels
+    from exp_pipeline.analysis.tables.batches import BatchQuestion, answer_of_batch
+    from exp_pipeline.analysis.tables.question import as_labels
 
     frame = read_table(source)
 
@@ -207,8 +207,8 @@ def _units(
 ) -> TableAnswer:
     import polars as pl
 
-    from exp_pipeline.analysis.table_answer import answer_of_file, answer_of_frame
-    from exp_pipeline.analysis.table_question import Asked, TableQuestion, as_labels
+    from exp_pipeline.analysis.tables.answer import answer_of_file, answer_of_frame
+    from exp_pipeline.analysis.tables.question import Asked, TableQuestion, as_labels
 
     if given["arm"] is None or not outcomes:
         raise ExpError("say which column names the arm and which holds the outcome: --arm ARM --outcome Y")
@@ -247,13 +247,13 @@ def _read_out(
     brief: Path, table: Path, out: Path, *, locked: bool, as_of: datetime | None, as_json: bool
 ) -> None:
     """The memo of a brief on a unit table."""
-    from exp_pipeline.analysis.from_table import exclusions_of_table, mad_from_table, question_of_brief
     from exp_pipeline.analysis.readout import ReadoutInputs
-    from exp_pipeline.analysis.table_answer import answer_of_frame
+    from exp_pipeline.analysis.tables.answer import answer_of_frame
+    from exp_pipeline.analysis.tables.from_table import exclusions_of_table, mad_from_table, question_of_brief
     from exp_pipeline.catalog import digest_of_metrics, load_brief
     from exp_pipeline.model.readout import LockState, Provenance
+    from exp_pipeline.steps.experiments.readouts import analyse_table
     from exp_pipeline.steps.opening import code_version
-    from exp_pipeline.steps.readouts import analyse_table
     from exp_pipeline.store.files import digest_of_file
 
     contract = load_brief(existing(brief, "brief"), None)

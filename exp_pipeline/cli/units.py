@@ -135,7 +135,7 @@ def _by_brief(
         for one, place in zip(ids, places, strict=True)
     ]
     if brief.assignment == "table":
-        from exp_pipeline.steps.drawn import arms_by_id
+        from exp_pipeline.steps.assignment.drawn import arms_by_id
 
         with open_bench(home, catalog) as bench:
             known = arms_by_id(bench, asked, ids)

@@ -22,10 +22,9 @@ from exp_pipeline.defs.result_tables import (
 from exp_pipeline.defs.specs import metadata_of, metadata_of_files, result_columns, spec
 from exp_pipeline.model.readout import IntegrityCheck, Readout
 from exp_pipeline.report import plots, summary_markdown
-from exp_pipeline.steps import experiment as chain
-from exp_pipeline.steps import readouts
-from exp_pipeline.steps.backfill_needs import backfill_needs
-from exp_pipeline.steps.dictionary import read_dictionary
+from exp_pipeline.steps.again.backfill_needs import backfill_needs
+from exp_pipeline.steps.experiments import chain, readouts
+from exp_pipeline.steps.experiments.dictionary import read_dictionary
 
 _ALL_DAYS = dg.AllPartitionMapping()
 _EFFECT_PLOTS: dict[str, Callable[[Readout], str] | None] = {

@@ -7,8 +7,11 @@ import dagster as dg
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import metadata_of, metadata_of_files, report, spec, window_of
-from exp_pipeline.steps import behaviour, exposure, facts, roster
-from exp_pipeline.steps import sessions as cutting
+from exp_pipeline.steps.assignment import exposure
+from exp_pipeline.steps.behaviour import facts
+from exp_pipeline.steps.behaviour import learner_days as behaviour
+from exp_pipeline.steps.behaviour import sessions as cutting
+from exp_pipeline.steps.people import roster
 
 _RANGE = dg.BackfillPolicy.single_run()
 

@@ -6,7 +6,7 @@ No postponed annotations here: Dagster reads an op's types as they stand.
 import dagster as dg
 
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.steps.debug_envelope import expire_debug_envelopes, utc_today
+from exp_pipeline.steps.people.debug_envelope import expire_debug_envelopes, utc_today
 
 
 @dg.op(description="Deletes texts of the debug envelope that are past their day.")

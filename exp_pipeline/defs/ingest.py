@@ -8,8 +8,10 @@ from exp_pipeline.contracts.predicates import rejection_sql
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import plain_columns, report, spec, window_of
-from exp_pipeline.steps import ingest, landing, sessions
+from exp_pipeline.steps.behaviour import sessions
 from exp_pipeline.steps.context import Window, Workbench, door_shape, event_day
+from exp_pipeline.steps.ingest import conform as ingest
+from exp_pipeline.steps.ingest import landing
 from exp_pipeline.transform.door import landed_columns
 
 

@@ -10,8 +10,9 @@ from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs import quality_checks
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import report, spec, window_of
-from exp_pipeline.steps import daily, quality, watch
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
+from exp_pipeline.steps.operating import daily, watch
+from exp_pipeline.steps.quality import days as quality
 
 
 @dg.multi_asset(

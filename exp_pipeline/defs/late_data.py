@@ -17,8 +17,8 @@ from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.automation import DAILY_ASSETS, RANGE_END, RANGE_START, daily_facts
 from exp_pipeline.defs.specs import CAUSE, WHY, asset_name
 from exp_pipeline.model.digests import digest_of
-from exp_pipeline.steps.affected import STAGES, AffectedDays, affected_days, told
-from exp_pipeline.steps.catch_up import Piece, pieces_of
+from exp_pipeline.steps.again.affected import STAGES, AffectedDays, affected_days, told
+from exp_pipeline.steps.again.catch_up import Piece, pieces_of
 from exp_pipeline.steps.context import DAY, Workbench, day_of
 from exp_pipeline.steps.opening import home_from, workbench
 from exp_pipeline.store.home import Home

@@ -9,10 +9,10 @@ import dagster as dg
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import metadata_of, metadata_of_files, plain_columns, spec
-from exp_pipeline.steps import planning
-from exp_pipeline.steps.assignment_table import COLUMNS, write_assignment_table
-from exp_pipeline.steps.dry_run import DryRun, write_dry_run
-from exp_pipeline.steps.experiment import brief_of
+from exp_pipeline.steps.assignment.assignment_table import COLUMNS, write_assignment_table
+from exp_pipeline.steps.experiments import planning
+from exp_pipeline.steps.experiments.chain import brief_of
+from exp_pipeline.steps.experiments.dry_run import DryRun, write_dry_run
 
 _SQL_TYPES = {"String": "VARCHAR", "Int64": "BIGINT", "Boolean": "BOOLEAN", "Datetime": "TIMESTAMP"}
 _ASSIGNMENT_COLUMNS = {name: _SQL_TYPES[str(kind.base_type())] for name, kind in COLUMNS.items()}

@@ -12,7 +12,7 @@ from exp_pipeline.model.quality import QualityLine, QualityPage
 from exp_pipeline.model.quality_rules import QUALITY_RULES, QualityRule
 from exp_pipeline.report.quality import in_unit, quality_markdown, rule_view
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.quality_pages import PageFiles, newest_page, write_pages
+from exp_pipeline.steps.quality.pages import PageFiles, newest_page, write_pages
 
 ASSET = "data_quality"
 SPECS = [

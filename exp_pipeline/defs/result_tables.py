@@ -9,7 +9,7 @@ import polars as pl
 
 from exp_pipeline.defs.specs import plain_schema
 from exp_pipeline.model.readout import Decision, IntegrityCheck, Readout
-from exp_pipeline.steps.dictionary import ColumnNote
+from exp_pipeline.steps.experiments.dictionary import ColumnNote
 
 _ROWS_SHOWN = 50
 _ROW_COLUMNS = (

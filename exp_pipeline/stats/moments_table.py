@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exp_pipeline.stats.effects.skew import ThirdMoments
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.skew import ThirdMoments
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

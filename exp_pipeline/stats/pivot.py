@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from exp_pipeline.stats.means import newcombe_interval
+from exp_pipeline.stats.effects.means import newcombe_interval
 from exp_pipeline.stats.reference import one_sided_critical, two_sided_critical, upper_tail
 from exp_pipeline.stats.results import Effect
 

@@ -17,8 +17,8 @@ from exp_pipeline.contracts.events import event_names
 from exp_pipeline.contracts.fields import sql_types
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.identity_keys import as_known
-from exp_pipeline.steps.source_check import source_problems
+from exp_pipeline.steps.people.identity_keys import as_known
+from exp_pipeline.steps.sources.check import source_problems
 from exp_pipeline.store.engine import Engine
 from exp_pipeline.store.home import Home
 from exp_pipeline.transform.identity import IdentityKey, identity_key

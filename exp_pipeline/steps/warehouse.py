@@ -29,10 +29,10 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.metrics import Measure
 from exp_pipeline.model.readout import Estimate, Readout
-from exp_pipeline.steps.behaviour import event_measures, session_measures
+from exp_pipeline.steps.assignment.exposure import WHOLE, build_units, unit_columns
+from exp_pipeline.steps.behaviour.learner_days import event_measures, session_measures
 from exp_pipeline.steps.context import Workbench, Written
-from exp_pipeline.steps.exposure import WHOLE, build_units, unit_columns
-from exp_pipeline.steps.shown_datasets import UNIT_WEEKS, dataset_columns, unit_weeks
+from exp_pipeline.steps.experiments.shown_datasets import UNIT_WEEKS, dataset_columns, unit_weeks
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.warehouse import (

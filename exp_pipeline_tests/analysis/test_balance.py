@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.balance import covariate_balance_check
+from exp_pipeline.analysis.integrity.balance import covariate_balance_check
 from exp_pipeline.analysis.units import frame_of_units
 from exp_pipeline_tests.analysis.builders import brief_of, units_table
 

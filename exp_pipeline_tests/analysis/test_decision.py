@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.analysis.blinding import Blinding
-from exp_pipeline.analysis.decision import ArmFacts, decide
+from exp_pipeline.analysis.deciding.blinding import Blinding
+from exp_pipeline.analysis.deciding.decision import ArmFacts, decide
 from exp_pipeline.model.brief import Arm, Brief
 from exp_pipeline.model.brief import Effect as Size
 from exp_pipeline.model.readout import (

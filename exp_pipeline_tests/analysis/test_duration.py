@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.baselines import Baseline, NoBaseline, baseline_of
-from exp_pipeline.analysis.duration import DurationPlan, power_plan
-from exp_pipeline.analysis.guardrail_plans import guardrail_plan
-from exp_pipeline.analysis.planning import readiness
+from exp_pipeline.analysis.planning.baselines import Baseline, NoBaseline, baseline_of
+from exp_pipeline.analysis.planning.duration import DurationPlan, power_plan
+from exp_pipeline.analysis.planning.guardrail_plans import guardrail_plan
+from exp_pipeline.analysis.planning.readiness import readiness
 from exp_pipeline.analysis.units import frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Arm, Guardrail, Stopping
 from exp_pipeline.model.brief import Effect as Size
-from exp_pipeline.stats.intraclass import intraclass_correlation
-from exp_pipeline.stats.power_enrolment import EnrolmentCurve
+from exp_pipeline.stats.clusters.intraclass import intraclass_correlation
+from exp_pipeline.stats.power.enrolment import EnrolmentCurve
 from exp_pipeline_tests.analysis.builders import START, brief_of, metric_of, units_table
 
 SOLVED = metric_of("solved")

@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.from_table import exclusions_of_table, mad_from_table
 from exp_pipeline.analysis.readout import read_out
+from exp_pipeline.analysis.tables.from_table import exclusions_of_table, mad_from_table
 from exp_pipeline.model.brief import Arm, Brief
 from exp_pipeline.model.errors import SpecError
 from exp_pipeline_tests.analysis.builders import brief_of, inputs_of

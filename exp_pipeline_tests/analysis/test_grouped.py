@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.grouped import Outcome, cells_of
-from exp_pipeline.analysis.grouped_effects import TableDesign, effects_of_source, effects_of_table
-from exp_pipeline.analysis.table_source import FrameSource, ParquetSource
-from exp_pipeline.stats.adjustment import adjusted_difference, adjusted_ratio, fill_missing
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.analysis.tables.grouped import Outcome, cells_of
+from exp_pipeline.analysis.tables.grouped_effects import TableDesign, effects_of_source, effects_of_table
+from exp_pipeline.analysis.tables.source import FrameSource, ParquetSource
+from exp_pipeline.stats.effects.adjustment import adjusted_difference, adjusted_ratio, fill_missing
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.skew import ThirdMoments
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect
-from exp_pipeline.stats.skew import ThirdMoments
 
 OUTCOMES = (
     Outcome("score", "score", covariates=("pre", "age")),
@@ -244,7 +244,7 @@ def test_neither_pandas_nor_dagster_is_loaded(table: pl.DataFrame, tmp_path: Pat
     table.write_parquet(path)
     code = (
         "import sys; from pathlib import Path\n"
-        "from exp_pipeline.analysis.grouped_effects import *\n"
+        "from exp_pipeline.analysis.tables.grouped_effects import *\n"
         "design = TableDesign('group', 'control', (Outcome('score', 'score'),))\n"
         f"effects_of_table(Path({str(path)!r}), design)\n"
         "heavy = {'pandas', 'dagster', 'pandera', 'statsmodels', 'scipy.stats', 'duckdb', 'sqlglot'}\n"

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import re
 
-from exp_pipeline.analysis.guardrails import guardrail_result
+from exp_pipeline.analysis.deciding.guardrails import guardrail_result
 from exp_pipeline.model.brief import Guardrail, KillRule
 from exp_pipeline.model.readout import GuardrailResult
-from exp_pipeline.stats.means import difference_in_proportions
+from exp_pipeline.stats.effects.means import difference_in_proportions
 from exp_pipeline_tests.analysis.builders import brief_of, metric_of
 
 TIMEOUT = metric_of("timeout", direction="decrease")

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.estimates import Setting, segment_estimates
-from exp_pipeline.analysis.heterogeneity import arms_heterogeneity, segment_heterogeneity
+from exp_pipeline.analysis.effects.estimates import Setting, segment_estimates
+from exp_pipeline.analysis.effects.heterogeneity import arms_heterogeneity, segment_heterogeneity
 from exp_pipeline.analysis.units import MetricUnits, frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Arm, Brief, Segment
-from exp_pipeline.stats.heterogeneity import Heterogeneity
+from exp_pipeline.stats.groups.heterogeneity import Heterogeneity
 from exp_pipeline.stats.results import NotEstimable
 from exp_pipeline_tests.analysis.builders import brief_of, locked, metric_of, units_table
 

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.histograms import difference_in_binned_quantiles, with_edges
+from exp_pipeline.analysis.effects.histograms import difference_in_binned_quantiles, with_edges
 from exp_pipeline.model.metrics import Bins
-from exp_pipeline.stats.quantiles import difference_in_quantiles
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 BINS = Bins(low=50, high=50_000, per_decade=30)

@@ -14,8 +14,8 @@ from exp_pipeline.analysis.readout import read_out
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.model.readout import Readout
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.means import difference_in_means
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect
 from exp_pipeline_tests.analysis.builders import (

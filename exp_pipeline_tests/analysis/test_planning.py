@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from exp_pipeline.analysis.daily import daily_guardrails, daily_sample_ratio
-from exp_pipeline.analysis.planning import Baseline, power_plan, readiness
+from exp_pipeline.analysis.planning.readiness import Baseline, power_plan, readiness
 from exp_pipeline_tests.analysis.builders import START, brief_of, metric_of, units_table
 
 SOLVED = metric_of("solved")

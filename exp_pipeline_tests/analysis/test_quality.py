@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from exp_pipeline.analysis.quality import (
+from exp_pipeline.analysis.quality.days import (
     ALL,
     Group,
     Judge,
@@ -19,7 +19,7 @@ from exp_pipeline.analysis.quality import (
     judge_volume,
     student,
 )
-from exp_pipeline.analysis.quality_history import quality_page
+from exp_pipeline.analysis.quality.history import quality_page
 from exp_pipeline.model.quality import QualityFinding, QualityPolicy
 from exp_pipeline.model.quality_rules import QualityRuleName
 from exp_pipeline.model.readout import Verdict

@@ -11,8 +11,8 @@ import pytest
 from exp_pipeline.analysis.readout import read_out
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Readout
-from exp_pipeline.stats.group_sequential import SequentialLook, SpendingPlan, sequential_look
-from exp_pipeline.stats.means import difference_in_proportions
+from exp_pipeline.stats.effects.means import difference_in_proportions
+from exp_pipeline.stats.looks.group_sequential import SequentialLook, SpendingPlan, sequential_look
 from exp_pipeline.stats.results import Effect
 from exp_pipeline_tests.analysis.builders import END, START, brief_of, inputs_of, metric_of, units_table
 

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 import statsmodels.api as sm
 
-from exp_pipeline.analysis.table_answer import TableAnswer, answer_of_file, answer_of_frame
-from exp_pipeline.analysis.table_question import Asked, TableQuestion
+from exp_pipeline.analysis.tables.answer import TableAnswer, answer_of_file, answer_of_frame
+from exp_pipeline.analysis.tables.question import Asked, TableQuestion
 from exp_pipeline.model.errors import SpecError
 
 

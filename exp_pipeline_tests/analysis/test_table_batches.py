@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from exp_pipeline.analysis.table_answer import TableAnswer
-from exp_pipeline.analysis.table_batches import BatchQuestion, answer_of_batch
+from exp_pipeline.analysis.tables.answer import TableAnswer
+from exp_pipeline.analysis.tables.batches import BatchQuestion, answer_of_batch
 from exp_pipeline.model.errors import SpecError
-from exp_pipeline.stats.means import difference_in_proportions
+from exp_pipeline.stats.effects.means import difference_in_proportions
 from exp_pipeline.stats.results import Effect
 
 SHARES: dict[str, Any] = {"test": "test", "arm": "headline", "trials": "impressions", "successes": "clicks"}

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from exp_pipeline.cli.app import app
-from exp_pipeline.steps.affected import affected_days
-from exp_pipeline.steps.catch_up import catch_up
+from exp_pipeline.steps.again.affected import affected_days
+from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.context import DAY
 from exp_pipeline.steps.opening import workbench
 from exp_pipeline.store.home import Home

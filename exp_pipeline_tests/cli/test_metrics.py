@@ -16,14 +16,14 @@ from exp_pipeline.cli.metrics import tell
 from exp_pipeline.cli.runs import open_bench, run_all
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.metrics import MetricType
-from exp_pipeline.steps.behaviour import build_learner_days
+from exp_pipeline.steps.assignment.exposure import build_assignments, build_enrollments
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window
-from exp_pipeline.steps.exposure import build_assignments, build_enrollments
-from exp_pipeline.steps.facts import build_unit_days
-from exp_pipeline.steps.metric_sheet import metric_sheet
+from exp_pipeline.steps.experiments.metric_sheet import metric_sheet
+from exp_pipeline.steps.experiments.planning import check_readiness, history_of
 from exp_pipeline.steps.opening import open_catalog
-from exp_pipeline.steps.planning import check_readiness, history_of
-from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.cli.calling import ROOT
 from exp_pipeline_tests.steps.conftest import commit_events

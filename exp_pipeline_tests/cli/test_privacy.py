@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from exp_pipeline.cli.app import app
 from exp_pipeline.cli.runs import open_bench
-from exp_pipeline.steps.landing import land
+from exp_pipeline.steps.ingest.landing import land
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.state import StateLog
 from exp_pipeline.transform.identity import identity_key

@@ -14,7 +14,7 @@ from exp_pipeline.cli.app import app
 from exp_pipeline.cli.runs import open_bench
 from exp_pipeline.model.quality import Carrier, QualityFinding
 from exp_pipeline.model.readout import Verdict
-from exp_pipeline.steps.quality import write_findings
+from exp_pipeline.steps.quality.days import write_findings
 from exp_pipeline.store.home import Home
 
 DAY = date(2026, 3, 17)

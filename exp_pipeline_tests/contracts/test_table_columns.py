@@ -29,8 +29,8 @@ from exp_pipeline.contracts.validation import table_names, validate_table
 from exp_pipeline.model.errors import ContractError
 from exp_pipeline.model.names import IDENTIFIER
 from exp_pipeline.model.readout import GuardrailResult, IntegrityCheck
-from exp_pipeline.steps.behaviour import learner_days_query
-from exp_pipeline.steps.ingest import event_columns, payload_digest
+from exp_pipeline.steps.behaviour.learner_days import learner_days_query
+from exp_pipeline.steps.ingest.conform import event_columns, payload_digest
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import DoorShape, landed_columns
 

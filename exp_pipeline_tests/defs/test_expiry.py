@@ -11,7 +11,7 @@ from dagster_duckdb import DuckDBResource
 
 from exp_pipeline.defs.expiry import debug_envelope_expiry, expire_texts_daily
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.steps.debug_envelope import utc_today
+from exp_pipeline.steps.people.debug_envelope import utc_today
 from exp_pipeline.store.envelope import checked_folder, envelope_files, writing
 from exp_pipeline.store.home import Home
 

@@ -13,8 +13,8 @@ import duckdb
 import pytest
 
 from exp_pipeline.catalog import Catalog
-from exp_pipeline.steps.affected import affected_days
-from exp_pipeline.steps.catch_up import catch_up
+from exp_pipeline.steps.again.affected import affected_days
+from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.context import DAY, Workbench
 from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.home import Home

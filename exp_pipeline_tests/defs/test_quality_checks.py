@@ -12,8 +12,8 @@ import duckdb
 import pytest
 
 from exp_pipeline.model.quality_rules import QUALITY_RULES
-from exp_pipeline.steps.incidents import open_incidents
 from exp_pipeline.steps.opening import workbench
+from exp_pipeline.steps.operating.incidents import open_incidents
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.state import StateLog
 from exp_pipeline_tests.defs import small_world as small

@@ -17,8 +17,8 @@ import pytest
 from exp_pipeline.model.policies import ExclusionPolicy, Policies, TimePolicy
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Window, Workbench, event_day
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land, land_days
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land, land_days
 from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.dirty import foreign, json_files, key, tables

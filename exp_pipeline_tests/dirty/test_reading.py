@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.sources import Source
-from exp_pipeline.steps import raw_lines
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.door_rows import offer_typed
-from exp_pipeline.steps.landing import land, raw_batches
-from exp_pipeline.steps.raw_batches import raw_batches as read
+from exp_pipeline.steps.ingest import raw_lines
+from exp_pipeline.steps.ingest.door_rows import offer_typed
+from exp_pipeline.steps.ingest.landing import land, raw_batches
+from exp_pipeline.steps.ingest.raw_batches import raw_batches as read
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import landed_on
 from exp_pipeline.store.lines import SURE_WEIGHT, line_batches
@@ -220,7 +220,7 @@ _LAND = """
 import resource, sys
 from pathlib import Path
 from exp_pipeline.store.home import Home
-from exp_pipeline.steps.landing import land
+from exp_pipeline.steps.ingest.landing import land
 from exp_pipeline_tests.dirty.key import DAYS
 from exp_pipeline_tests.dirty.test_dirty_log import opened
 with opened(Home(Path(sys.argv[1])), threads=1) as bench:

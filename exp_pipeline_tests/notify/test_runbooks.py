@@ -65,7 +65,7 @@ def test_the_silence_of_a_runbook_works_as_written(
     rule: RuleName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from exp_pipeline.model.incidents import Finding
-    from exp_pipeline.steps.incidents import pending_notifications, record_findings
+    from exp_pipeline.steps.operating.incidents import pending_notifications, record_findings
     from exp_pipeline.store.state import StateLog
 
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / RULES[rule].runbook).read_text(), flags=re.DOTALL)

@@ -15,11 +15,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing, sessions
+from exp_pipeline.steps.assignment import exposure
+from exp_pipeline.steps.behaviour import facts, sessions
+from exp_pipeline.steps.behaviour import learner_days as behaviour
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.experiment import brief_of, lock_if_started, take_snapshot
+from exp_pipeline.steps.experiments.chain import brief_of, lock_if_started, take_snapshot
+from exp_pipeline.steps.experiments.readouts import MemoFiles, write_memo
+from exp_pipeline.steps.ingest import conform as ingest
+from exp_pipeline.steps.ingest import landing
 from exp_pipeline.steps.opening import open_catalog, workbench
-from exp_pipeline.steps.readouts import MemoFiles, write_memo
 from exp_pipeline.store.home import Home
 
 HERE = Path(__file__).parent

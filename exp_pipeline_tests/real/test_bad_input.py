@@ -17,9 +17,13 @@ from exp_pipeline.model.errors import ExpError, SourceError
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
-from exp_pipeline.steps import behaviour, exposure, facts, ingest, landing, sessions
+from exp_pipeline.steps.assignment import exposure
+from exp_pipeline.steps.behaviour import facts, sessions
+from exp_pipeline.steps.behaviour import learner_days as behaviour
 from exp_pipeline.steps.context import Window, Workbench, event_day
-from exp_pipeline.steps.experiment import take_snapshot
+from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.ingest import conform as ingest
+from exp_pipeline.steps.ingest import landing
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import received_days
 from exp_pipeline_tests.real.places import SHIPPED, bench_over, exp, memo_of

@@ -12,12 +12,15 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from exp_pipeline.steps import behaviour, ingest, landing, sessions
+from exp_pipeline.steps.behaviour import learner_days as behaviour
+from exp_pipeline.steps.behaviour import sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.ingest import conform as ingest
+from exp_pipeline.steps.ingest import landing
 from exp_pipeline.steps.opening import open_catalog
-from exp_pipeline.steps.source_claims import source_for
-from exp_pipeline.steps.source_profile import columns_of
-from exp_pipeline.steps.source_trial import try_source
+from exp_pipeline.steps.sources.claims import source_for
+from exp_pipeline.steps.sources.profile import columns_of
+from exp_pipeline.steps.sources.trial import try_source
 from exp_pipeline_tests.real.places import SHIPPED, bench_over, home_with, real_file
 
 FILE = "cognitive_tutor_steps.parquet"

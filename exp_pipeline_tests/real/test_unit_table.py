@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.from_table import exclusions_of_table, mad_from_table
 from exp_pipeline.analysis.readout import ReadoutInputs
+from exp_pipeline.analysis.tables.from_table import exclusions_of_table, mad_from_table
 from exp_pipeline.catalog import digest_of_metrics, load_brief
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Estimate, LockState, Provenance, Readout
-from exp_pipeline.steps.readouts import analyse_table
+from exp_pipeline.steps.experiments.readouts import analyse_table
 from exp_pipeline_tests.real.places import HERE, real_file
 
 

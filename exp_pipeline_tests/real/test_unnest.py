@@ -17,8 +17,9 @@ import yaml
 
 from exp_pipeline.model.errors import SpecError
 from exp_pipeline.model.sources import Source
-from exp_pipeline.steps import ingest, landing
 from exp_pipeline.steps.context import Window, Workbench
+from exp_pipeline.steps.ingest import conform as ingest
+from exp_pipeline.steps.ingest import landing
 from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.home import Home
 from exp_pipeline.transform.mapping import MOST_PARTS

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.agreement import Agreement, by_version, cohen_kappa, fleiss_kappa, gwet_ac1
-from exp_pipeline.stats.label_sampling import stratified_sample
+from exp_pipeline.stats.labels.agreement import Agreement, by_version, cohen_kappa, fleiss_kappa, gwet_ac1
+from exp_pipeline.stats.labels.label_sampling import stratified_sample
 from exp_pipeline.stats.results import NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

@@ -5,11 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exp_pipeline.stats.attrition import SelectionTest, attrition, attrition_by_segment, baseline_of_missing
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.heterogeneity import Interaction
-from exp_pipeline.stats.means import difference_in_proportions
-from exp_pipeline.stats.response_weights import (
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.means import difference_in_proportions
+from exp_pipeline.stats.groups.heterogeneity import Interaction
+from exp_pipeline.stats.missing.attrition import (
+    SelectionTest,
+    attrition,
+    attrition_by_segment,
+    baseline_of_missing,
+)
+from exp_pipeline.stats.missing.response_weights import (
     WeightedEffect,
     logistic,
     response_weighted_difference,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.attrition_bounds import (
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.missing.bounds import (
     EffectBounds,
     TippingPoint,
     imbens_manski,
@@ -15,7 +16,6 @@ from exp_pipeline.stats.attrition_bounds import (
     tipping_point,
     worst_case_bounds,
 )
-from exp_pipeline.stats.means import difference_in_means
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from exp_pipeline.stats.bandit import (
+from exp_pipeline.stats.designs.bandit import (
     AdaptiveReadout,
     adaptive_estimates,
     beta_allocation,

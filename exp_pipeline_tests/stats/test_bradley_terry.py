@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from exp_pipeline.stats.bradley_terry import (
+from exp_pipeline.stats.labels.bradley_terry import (
     BradleyTerry,
     QuasiErrors,
     bradley_terry,

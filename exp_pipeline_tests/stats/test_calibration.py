@@ -30,12 +30,12 @@ from bench.calibration.everything import all_cases, batches
 from bench.calibration.page import DOMAINS, page
 from bench.calibration.report import as_json, circumstances, faults, from_json, table
 from bench.calibration.running import run
-from exp_pipeline.stats.adjustment import adjusted_difference
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions, newcombe_interval
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.adjustment import adjusted_difference
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions, newcombe_interval
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
+from exp_pipeline.stats.effects.ratios import difference_in_ratios
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.quantiles import difference_in_quantiles
-from exp_pipeline.stats.ratios import difference_in_ratios
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 ROOT = Path(__file__).resolve().parents[2]

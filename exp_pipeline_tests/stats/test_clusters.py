@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.adjustment import adjusted_difference
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.adjustment import adjusted_difference
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.effects.ratios import difference_in_ratios
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.ratios import difference_in_ratios
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

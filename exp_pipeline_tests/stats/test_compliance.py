@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.compliance import ComplierEffect, complier_effect
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.compliance import ComplierEffect, complier_effect
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

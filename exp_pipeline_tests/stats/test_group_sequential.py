@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.group_sequential import (
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions, newcombe_interval
+from exp_pipeline.stats.looks.group_sequential import (
     SequentialLook,
     SpendingPlan,
     StoppedTrial,
     sequential_look,
     stopped_trial,
 )
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions, newcombe_interval
+from exp_pipeline.stats.looks.operating import inflation, operating_characteristics
+from exp_pipeline.stats.looks.spending import Family, Spending, boundaries
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.operating import inflation, operating_characteristics
 from exp_pipeline.stats.pivot import as_normal
 from exp_pipeline.stats.reference import two_sided_critical, two_sided_p
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.spending import Family, Spending, boundaries
 from exp_pipeline_tests.stats.golden import golden
 
 GOLDEN = golden("group_sequential")

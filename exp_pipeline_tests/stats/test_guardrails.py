@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.guardrails import KillVerdict, kill_verdict, non_inferiority
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
+from exp_pipeline.stats.gates.guardrails import KillVerdict, kill_verdict, non_inferiority
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.quantiles import difference_in_quantiles
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 
@@ -337,7 +337,7 @@ def test_daily_kill_rules_do_not_page_on_noise(kind: Any, rate: float, margin: f
 
 
 def test_a_tenth_of_the_plan_shows_gross_harm() -> None:
-    from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval
+    from exp_pipeline.stats.looks.always_valid import AlwaysValidInterval, always_valid_interval
 
     # Errors went from 5 % to 20 % within the first 600 of 20,000 units.
     gross = difference_in_proportions(15, 300, 60, 300)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.heterogeneity import (
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.groups.heterogeneity import (
     Heterogeneity,
     arm_heterogeneity,
     gail_simon,
     heterogeneity,
     heterogeneity_of_rows,
 )
-from exp_pipeline.stats.means import difference_in_means
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.adjustment import adjusted_difference, adjusted_ratio
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.effects.adjustment import adjusted_difference, adjusted_ratio
+from exp_pipeline.stats.effects.means import difference_in_means
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden

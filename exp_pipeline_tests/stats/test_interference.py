@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.exposure_mapping import (
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.designs.exposure_mapping import (
     BOTH,
     NEIGHBOURS_ONLY,
     NEITHER,
@@ -19,7 +19,7 @@ from exp_pipeline.stats.exposure_mapping import (
     exposure_contrast,
     own_and_neighbours,
 )
-from exp_pipeline.stats.interference import (
+from exp_pipeline.stats.designs.interference import (
     Difference,
     Spillover,
     cluster_advice,
@@ -225,7 +225,7 @@ def test_horvitz_and_thompson_over_every_assignment() -> None:
 
 
 def test_the_variance_is_never_too_small_over_every_assignment() -> None:
-    from exp_pipeline.stats.exposure_mapping import _variance
+    from exp_pipeline.stats.designs.exposure_mapping import _variance
 
     groups = np.array([0, 0, 1, 1, 1, 2, 2])
     n = groups.size
@@ -255,7 +255,7 @@ def test_one_exposure_alone_has_an_unbiased_variance() -> None:
     # Bernoulli units without groups: every pair can be seen, so the variance of a total is estimated exactly.
     n = 7
     every = np.array(list(itertools.product([False, True], repeat=n)))
-    from exp_pipeline.stats.exposure_mapping import _variance
+    from exp_pipeline.stats.designs.exposure_mapping import _variance
 
     y = np.arange(1.0, n + 1.0)
     chance = np.full((2, n), 0.5)
@@ -272,7 +272,7 @@ def test_one_exposure_alone_has_an_unbiased_variance() -> None:
 def test_outcomes_never_seen_together_cost_what_the_paper_says() -> None:
     # Two members of a group cannot both be the only one treated. Aronow and Samii (2017, proposition 5.2):
     # the variance of a total is then too large by the sum over such pairs of (y_i + y_j)^2 / 2.
-    from exp_pipeline.stats.exposure_mapping import _variance
+    from exp_pipeline.stats.designs.exposure_mapping import _variance
 
     groups = np.array([0, 0, 0, 1, 1])
     every = np.array(list(itertools.product([False, True], repeat=5)))

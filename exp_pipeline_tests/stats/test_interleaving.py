@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.interleaving import Credit, credit, interleaving_preference, team_draft
-from exp_pipeline.stats.preference import Preference
+from exp_pipeline.stats.designs.interleaving import Credit, credit, interleaving_preference, team_draft
+from exp_pipeline.stats.labels.preference import Preference
 from exp_pipeline.stats.results import NotEstimable
 
 RANKING = st.lists(st.integers(0, 30), max_size=12, unique=True)

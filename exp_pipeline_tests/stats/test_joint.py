@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.joint import (
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.groups.joint import (
     ContrastOfCells,
     JointEffects,
     JointTest,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from exp_pipeline.stats.judge import (
+from exp_pipeline.stats.labels.judge import (
     Association,
     Calibration,
     LogitParameter,

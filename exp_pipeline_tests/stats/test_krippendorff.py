@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.krippendorff import Alpha, krippendorff_alpha
+from exp_pipeline.stats.labels.krippendorff import Alpha, krippendorff_alpha
 from exp_pipeline.stats.results import NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

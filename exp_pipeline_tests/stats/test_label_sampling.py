@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exp_pipeline.stats.label_sampling import WeightedShare, stratified_sample, weighted_share
+from exp_pipeline.stats.labels.label_sampling import WeightedShare, stratified_sample, weighted_share
 from exp_pipeline.stats.results import NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exp_pipeline.stats.group_sequential import SpendingPlan, sequential_look
-from exp_pipeline.stats.looks import AlwaysValid, FixedHorizon, LookInterval, LookRule, look_interval
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.looks.always_valid import AlwaysValidInterval, always_valid_interval
+from exp_pipeline.stats.looks.group_sequential import SpendingPlan, sequential_look
+from exp_pipeline.stats.looks.interval import AlwaysValid, FixedHorizon, LookInterval, LookRule, look_interval
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import two_sided_critical
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval
 
 TRIALS, LOOKS, BATCH, RATE = 5_000, 20, 100, 0.40
 N = BATCH * np.arange(1, LOOKS + 1)

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.adjustment import adjusted_difference, adjusted_ratio
-from exp_pipeline.stats.many import Answer, ManyEffects, many_adjusted, many_means, many_ratios
-from exp_pipeline.stats.many_families import benjamini_hochberg_all, equal_means, equal_shares, holm_within
-from exp_pipeline.stats.many_proportions import many_proportions
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.adjustment import adjusted_difference, adjusted_ratio
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.ratios import difference_in_ratios
+from exp_pipeline.stats.effects.skew import ThirdMoments
+from exp_pipeline.stats.many.effects import Answer, ManyEffects, many_adjusted, many_means, many_ratios
+from exp_pipeline.stats.many.families import benjamini_hochberg_all, equal_means, equal_shares, holm_within
+from exp_pipeline.stats.many.proportions import many_proportions
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.moments_table import Grouping, MomentsTable
 from exp_pipeline.stats.multiplicity import benjamini_hochberg, holm
-from exp_pipeline.stats.ratios import difference_in_ratios
-from exp_pipeline.stats.skew import ThirdMoments
 
 CELLS = 12
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.many_clusters import many_clustered_differences
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.many.clusters import many_clustered_differences
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.means import (
+from exp_pipeline.stats.effects.means import (
     difference_in_means,
     difference_in_proportions,
     newcombe_interval,
 )
+from exp_pipeline.stats.effects.relative import relative_effect
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import two_sided_critical, upper_tail
-from exp_pipeline.stats.relative import relative_effect
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.mixed import MixedEffect, mixed_difference
+from exp_pipeline.stats.clusters.mixed import MixedEffect, mixed_difference
+from exp_pipeline.stats.clusters.variance_components import VarianceComponents, variance_components
 from exp_pipeline.stats.results import NotEstimable
-from exp_pipeline.stats.variance_components import VarianceComponents, variance_components
 from exp_pipeline_tests.stats.golden import golden
 
 R = golden("mixed")

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from exp_pipeline.stats.effects.skew import ThirdMoments
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.moments_table import Grouping, MomentsTable
-from exp_pipeline.stats.skew import ThirdMoments
 
 NAMES = ("a", "b")
 ROWS = hnp.arrays(

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.joint import ContrastOfCells, JointTest
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.groups.joint import ContrastOfCells, JointTest
+from exp_pipeline.stats.groups.novelty import NoveltyEffect, novelty_effect
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.novelty import NoveltyEffect, novelty_effect
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 
@@ -104,7 +104,7 @@ def test_a_fit_by_scipy_curve_fit() -> None:
     y, arm, period, unit = rows(rng, 3000, effects)
     ours = found(y, arm, period, unit)
     assert ours.decay is not None
-    from exp_pipeline.stats.joint import JointEffects, joint_effects
+    from exp_pipeline.stats.groups.joint import JointEffects, joint_effects
 
     joint = joint_effects(y, arm, period, unit)
     assert isinstance(joint, JointEffects)

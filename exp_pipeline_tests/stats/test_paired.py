@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from exp_pipeline.stats.means import difference_in_means
-from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.paired import (
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.effects.paired import (
     PairedProportions,
     paired_difference,
     paired_proportions,
     score_interval_of_pairs,
 )
+from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.pivot import as_normal, bounds_at, relative_bounds_at, statistic_against
-from exp_pipeline.stats.quantiles import difference_in_quantiles
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.pooling import (
+from exp_pipeline.stats.groups.pooling import (
     BetweenVariance,
     PooledEffect,
     ShrunkenEffect,

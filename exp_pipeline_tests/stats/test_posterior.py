@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.means import difference_in_means
-from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.posterior import (
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.looks.posterior import (
     NormalPrior,
     Posterior,
     PosteriorRule,
@@ -20,6 +19,7 @@ from exp_pipeline.stats.posterior import (
     posterior,
     stopping_boundary,
 )
+from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 PRIOR = NormalPrior(0.1, 0.5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.power import (
+from exp_pipeline.stats.power.units import (
     FORMULAS,
     achieved_power,
     design_effect,

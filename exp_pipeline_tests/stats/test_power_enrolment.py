@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from exp_pipeline.stats.power_enrolment import Visits, enrolment_curve
+from exp_pipeline.stats.power.enrolment import Visits, enrolment_curve
 
 MONDAY = date(2026, 3, 2)
 DAY = timedelta(days=1)

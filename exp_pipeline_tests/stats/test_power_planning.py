@@ -10,25 +10,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exp_pipeline.stats.clusters.variance_components import VarianceComponents, variance_components
+from exp_pipeline.stats.effects.ratios import difference_in_ratios
+from exp_pipeline.stats.looks.always_valid import AlwaysValidInterval, always_valid_interval
+from exp_pipeline.stats.looks.spending import Family, Spending
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.power import effect_for, power_for, units_for
-from exp_pipeline.stats.power_clusters import (
+from exp_pipeline.stats.power.clusters import (
     ClusterSizes,
     cluster_sizes,
     effect_of_endless_clusters,
     size_for_clusters,
     with_history,
 )
-from exp_pipeline.stats.power_counts import (
+from exp_pipeline.stats.power.counts import (
     hall_sheather,
     mean_spread,
     quantile_spread,
     rate_of_history,
     ratio_spread,
 )
-from exp_pipeline.stats.power_design import Design, best_control_share, dunnett_critical
-from exp_pipeline.stats.power_margins import margin_for, power_for_margin, units_for_margin
-from exp_pipeline.stats.power_outcomes import (
+from exp_pipeline.stats.power.design import Design, best_control_share, dunnett_critical
+from exp_pipeline.stats.power.looks import (
+    always_valid_critical,
+    always_valid_looks,
+    group_sequential_looks,
+)
+from exp_pipeline.stats.power.margins import margin_for, power_for_margin, units_for_margin
+from exp_pipeline.stats.power.outcomes import (
     Mean,
     Outcome,
     PairedMean,
@@ -36,16 +44,8 @@ from exp_pipeline.stats.power_outcomes import (
     Proportion,
     Rate,
 )
-from exp_pipeline.stats.power_sequential import (
-    always_valid_critical,
-    always_valid_looks,
-    group_sequential_looks,
-)
-from exp_pipeline.stats.ratios import difference_in_ratios
+from exp_pipeline.stats.power.units import effect_for, power_for, units_for
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.sequential import AlwaysValidInterval, always_valid_interval
-from exp_pipeline.stats.spending import Family, Spending
-from exp_pipeline.stats.variance_components import VarianceComponents, variance_components
 from exp_pipeline_tests.stats.golden import golden
 
 R = golden("planning")
@@ -330,7 +330,7 @@ def test_variance_components_equal_lme4(case: dict[str, Any]) -> None:
 
 
 def test_reml_is_anova_for_equal_clusters_and_minds_neither_shift_nor_scale() -> None:
-    from exp_pipeline.stats.intraclass import intraclass_correlation
+    from exp_pipeline.stats.clusters.intraclass import intraclass_correlation
 
     rng = np.random.default_rng(9)
     cluster = np.repeat(np.arange(25), 8)

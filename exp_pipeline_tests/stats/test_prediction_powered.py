@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from exp_pipeline.stats.prediction_powered import (
+from exp_pipeline.stats.labels.prediction_powered import (
     CorrectedShare,
     JudgedSample,
     PredictionPowered,

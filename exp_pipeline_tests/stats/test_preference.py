@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from exp_pipeline.stats.preference import Preference, preference, sign_test
+from exp_pipeline.stats.labels.preference import Preference, preference, sign_test
 from exp_pipeline.stats.results import NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from exp_pipeline.stats.quantiles import difference_in_quantiles
+from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.randomisation import RandomisationTest, randomisation_test
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.randomisation import RandomisationTest, randomisation_test
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.many_proportions import many_proportions
-from exp_pipeline.stats.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
+from exp_pipeline.stats.effects.relative import NO_WIDTH, relative_effect
+from exp_pipeline.stats.many.proportions import many_proportions
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import two_sided_critical
-from exp_pipeline.stats.relative import NO_WIDTH, relative_effect
 from exp_pipeline.stats.results import Effect
 
 

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.ratios import difference_in_ratios
-from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.robust_means import (
+from exp_pipeline.stats.effects.ratios import difference_in_ratios
+from exp_pipeline.stats.effects.robust_means import (
     RateRatio,
     WinsorisedDifference,
     pooled_cap,
     rate_ratio,
     winsorised_difference,
 )
+from exp_pipeline.stats.moments import Moments
+from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 
 COUNTS = golden("counts")

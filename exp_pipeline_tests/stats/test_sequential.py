@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from exp_pipeline.stats.means import difference_in_proportions
-from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.sequential import (
+from exp_pipeline.stats.effects.means import difference_in_proportions
+from exp_pipeline.stats.looks.always_valid import (
     AlwaysValidInterval,
     Mixture,
     always_valid_interval,
     best_information,
 )
+from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.stats.golden import golden
 
 PLAIN = Effect(

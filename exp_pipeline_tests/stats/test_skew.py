@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.effects.skew import LOPSIDED, ThirdMoments, bent, lopsidedness, straightened
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import two_sided_critical
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.skew import LOPSIDED, ThirdMoments, bent, lopsidedness, straightened
 
 
 def means(control: object, treatment: object, shapes: bool = True, level: float = 0.95) -> Effect:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.spending import Family, Sides, Spending, boundaries, crossing
+from exp_pipeline.stats.looks.spending import Family, Sides, Spending, boundaries, crossing
 from exp_pipeline_tests.stats.golden import golden
 
 FAMILIES: tuple[Family, ...] = ("obrien-fleming", "pocock", "kim-demets")

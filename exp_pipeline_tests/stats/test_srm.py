@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.srm import (
+from exp_pipeline.stats.gates.srm import (
     PRIOR,
     log_bayes_factors,
     sample_ratio,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.adjustment import adjusted_difference
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.means import difference_in_means
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.adjustment import adjusted_difference
+from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.stats.effects.strata import StratumArms, Weighting, stratified_difference
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.strata import StratumArms, Weighting, stratified_difference
 from exp_pipeline_tests.stats.golden import golden
 
 CASES = golden("strata")

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exp_pipeline.stats.adjustment import adjusted_ratio
-from exp_pipeline.stats.clusters import clustered_difference
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.effects.adjustment import adjusted_ratio
+from exp_pipeline.stats.effects.ratios import difference_in_ratios
+from exp_pipeline.stats.effects.strata import StratumArms
+from exp_pipeline.stats.effects.strata_ratios import stratified_ratio
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.ratios import difference_in_ratios
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.strata import StratumArms
-from exp_pipeline.stats.strata_ratios import stratified_ratio
 
 NAMES = ["taken", "shown", "x"]
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.clusters import clustered_difference
-from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.switchback import (
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.designs.switchback import (
     RandomisationTest,
     SwitchbackEffect,
     _horvitz_thompson,
@@ -19,6 +18,7 @@ from exp_pipeline.stats.switchback import (
     switchback_effect,
     switchback_randomisation_test,
 )
+from exp_pipeline.stats.results import Effect, NotEstimable
 
 
 def estimated(result: SwitchbackEffect | NotEstimable) -> SwitchbackEffect:

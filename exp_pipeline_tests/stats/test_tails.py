@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from exp_pipeline.stats.relative import hedges_correction
+from exp_pipeline.stats.effects.relative import hedges_correction
 from exp_pipeline.stats.tails import (
     MANY_DF,
     chi_square_tails,
@@ -90,7 +90,7 @@ def test_the_correction_of_effect_sizes_is_the_gamma_ratio() -> None:
 def test_no_library_is_loaded_for_tails() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from exp_pipeline.stats.many import many_means\n"
+        "from exp_pipeline.stats.many.effects import many_means\n"
         "from exp_pipeline.stats.moments_table import MomentsTable\n"
         "n = np.array([9_000, 30, 2])\n"
         "table = MomentsTable.of_sums(n, np.ones((3, 1)), np.full((3, 1, 1), 5e3), ('y',))\n"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.cluster_design import cluster_design, regress
-from exp_pipeline.stats.clusters import clustered_difference
+from exp_pipeline.stats.clusters.design import cluster_design, regress
+from exp_pipeline.stats.clusters.effects import clustered_difference
+from exp_pipeline.stats.clusters.wild import WildBootstrap, bootstrap_statistics, wild_cluster_bootstrap
 from exp_pipeline.stats.inversion import DrawnStatistics
 from exp_pipeline.stats.results import Effect, NotEstimable
-from exp_pipeline.stats.wild import WildBootstrap, bootstrap_statistics, wild_cluster_bootstrap
 from exp_pipeline_tests.stats.golden import golden
 
 CASES = golden("wild")

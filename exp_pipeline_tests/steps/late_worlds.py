@@ -13,9 +13,15 @@ from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.sources import Source
 from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
-from exp_pipeline.steps import behaviour, daily, exposure, facts, ingest, landing, quality, sessions
-from exp_pipeline.steps.backfill_needs import windows_of
+from exp_pipeline.steps.again.backfill_needs import windows_of
+from exp_pipeline.steps.assignment import exposure
+from exp_pipeline.steps.behaviour import facts, sessions
+from exp_pipeline.steps.behaviour import learner_days as behaviour
 from exp_pipeline.steps.context import DAY, Workbench
+from exp_pipeline.steps.ingest import conform as ingest
+from exp_pipeline.steps.ingest import landing
+from exp_pipeline.steps.operating import daily
+from exp_pipeline.steps.quality import days as quality
 from exp_pipeline.store.landing import received_days
 
 START, DAYS = date(2026, 3, 2), 3

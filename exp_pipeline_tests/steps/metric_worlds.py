@@ -11,11 +11,11 @@ from typing import Any
 from exp_pipeline.model.brief import Arm, Brief, Hypothesis, VarianceReduction
 from exp_pipeline.model.brief import Effect as Size
 from exp_pipeline.model.metrics import Bins, Measure, Metric, Part, Score
-from exp_pipeline.steps.behaviour import build_learner_days
+from exp_pipeline.steps.assignment.exposure import build_assignments, build_enrollments, build_exposures
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.exposure import build_assignments, build_enrollments, build_exposures
-from exp_pipeline.steps.facts import build_unit_days
-from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline_tests.steps.conftest import commit_events, with_catalog
 
 FIRST = date(2026, 3, 2)

@@ -13,12 +13,12 @@ import polars as pl
 from exp_pipeline.simulate.events import simulate_day
 from exp_pipeline.simulate.landing import ndjson_lines
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
-from exp_pipeline.steps.behaviour import build_learner_days, build_turns
+from exp_pipeline.steps.assignment.exposure import build_assignments
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days, build_turns
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.exposure import build_assignments
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land_days
-from exp_pipeline.steps.sessions import build_sessions
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land_days
 
 START = date(2026, 3, 2)
 # A Tuesday with the Monday before it, and the two Tuesdays before that volume is compared with.

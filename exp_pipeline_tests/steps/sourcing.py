@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from exp_pipeline.steps import landing
+from exp_pipeline.steps.ingest import landing
 from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.home import Home
 

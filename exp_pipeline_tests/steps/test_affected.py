@@ -13,8 +13,8 @@ import duckdb
 import pytest
 
 from exp_pipeline.catalog import Catalog
-from exp_pipeline.steps.affected import affected_days
-from exp_pipeline.steps.catch_up import catch_up, pieces_of, runner
+from exp_pipeline.steps.again.affected import affected_days
+from exp_pipeline.steps.again.catch_up import catch_up, pieces_of, runner
 from exp_pipeline.steps.context import DAY, Window, Workbench, event_day
 from exp_pipeline.steps.opening import workbench
 from exp_pipeline.store.home import Home

@@ -12,14 +12,14 @@ import pytest
 
 from exp_pipeline.model.brief import Arm, Brief
 from exp_pipeline.model.errors import ExpError
-from exp_pipeline.steps.assignment_table import (
+from exp_pipeline.steps.assignment.assignment_table import (
     COLUMNS,
     assignment_table,
     path_of,
     write_assignment_table,
 )
+from exp_pipeline.steps.assignment.fidelity import fidelity_of, with_hash
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.fidelity import fidelity_of, with_hash
 from exp_pipeline.transform.assignment import arm_of
 from exp_pipeline.transform.hashing import SCHEMES, bucket_columns, hash_of_scheme
 from exp_pipeline_tests.analysis.builders import brief_of

@@ -16,13 +16,13 @@ from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Guardrail, VarianceReduction
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.metrics import Measure, Metric
-from exp_pipeline.steps.backfill_needs import backfill_needs, backfill_windows, windows_of
-from exp_pipeline.steps.behaviour import build_learner_days
+from exp_pipeline.steps.again.backfill_needs import backfill_needs, backfill_windows, windows_of
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.daily import judge_guardrails
-from exp_pipeline.steps.experiment import take_snapshot
-from exp_pipeline.steps.facts import build_unit_days
+from exp_pipeline.steps.experiments.chain import take_snapshot
 from exp_pipeline.steps.opening import workbench
+from exp_pipeline.steps.operating.daily import judge_guardrails
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.steps import metric_worlds as world
 from exp_pipeline_tests.steps.conftest import SECRET, rows_of

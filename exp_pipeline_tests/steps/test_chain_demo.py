@@ -12,16 +12,21 @@ from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
-from exp_pipeline.steps import facts
-from exp_pipeline.steps.behaviour import build_learner_days, build_turns
+from exp_pipeline.steps.assignment.exposure import (
+    build_assignments,
+    build_content,
+    build_enrollments,
+    build_exposures,
+)
+from exp_pipeline.steps.behaviour import facts
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days, build_turns
+from exp_pipeline.steps.behaviour.sessions import build_sessions, check_sorted
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.daily import judge_guardrails, judge_sample_ratios
-from exp_pipeline.steps.exposure import build_assignments, build_content, build_enrollments, build_exposures
-from exp_pipeline.steps.facts import build_unit_days
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land_days
-from exp_pipeline.steps.quality import judge_quality
-from exp_pipeline.steps.sessions import build_sessions, check_sorted
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land_days
+from exp_pipeline.steps.operating.daily import judge_guardrails, judge_sample_ratios
+from exp_pipeline.steps.quality.days import judge_quality
 from exp_pipeline.store.landing import received_days
 from exp_pipeline_tests.steps.conftest import Opened, lake_bytes, rows_of, with_catalog
 

@@ -17,13 +17,13 @@ import pytest
 
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import EventRule, Source
-from exp_pipeline.steps.behaviour import build_learner_days, build_turns
+from exp_pipeline.steps.assignment.exposure import build_assignments, build_enrollments, build_exposures
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days, build_turns
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.exposure import build_assignments, build_enrollments, build_exposures
-from exp_pipeline.steps.facts import build_unit_days
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land, land_days
-from exp_pipeline.steps.sessions import build_sessions
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land, land_days
 from exp_pipeline.transform.identity import IdentityKey
 from exp_pipeline_tests.steps.conftest import SECRET, rows_of, with_catalog
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exp_pipeline.model.policies import ExclusionPolicy
 from exp_pipeline.steps.context import DAY, Window, Workbench, event_day
-from exp_pipeline.steps.ingest import conform
+from exp_pipeline.steps.ingest.conform import conform
 from exp_pipeline_tests.steps.conftest import digests, land_rows, landed_row, rows_of, with_catalog
 
 FIRST = date(2026, 3, 2)

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from exp_pipeline.contracts.table_columns import table_columns
-from exp_pipeline.steps import sessions
-from exp_pipeline.steps.behaviour import build_learner_days, build_turns
+from exp_pipeline.steps.behaviour import sessions
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days, build_turns
+from exp_pipeline.steps.behaviour.sessions import build_sessions, check_sorted
 from exp_pipeline.steps.context import DAY, Window, Workbench, midnight
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.sessions import build_sessions, check_sorted
+from exp_pipeline.steps.ingest.conform import conform
 from exp_pipeline.store.sorted_runs import Learners
 from exp_pipeline.transform import queries
 from exp_pipeline_tests.steps.conftest import commit_events, digests, land_rows, landed_row, rows_of

@@ -7,9 +7,9 @@ from datetime import date, datetime
 
 from exp_pipeline.contracts.validation import validate_table
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.deprecated import deprecated_in_use, newest_days
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.deprecated import deprecated_in_use, newest_days
+from exp_pipeline.steps.ingest.landing import land
 from exp_pipeline_tests.steps.conftest import rows_of
 
 DAY = date(2026, 3, 10)

@@ -13,9 +13,9 @@ from sqlglot import exp
 
 from exp_pipeline.contracts.predicates import read_expressions
 from exp_pipeline.model.sources import Source
-from exp_pipeline.steps import event_files
 from exp_pipeline.steps.context import DAY, Window, Workbench, door_shape, event_day
-from exp_pipeline.steps.ingest import conform, event_columns, judge
+from exp_pipeline.steps.ingest import event_files
+from exp_pipeline.steps.ingest.conform import conform, event_columns, judge
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.door import landed_columns
 from exp_pipeline_tests.steps.conftest import digests, land_rows, landed_row, rows_of, with_catalog

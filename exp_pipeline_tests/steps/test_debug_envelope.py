@@ -17,17 +17,17 @@ import pytest
 from exp_pipeline.contracts.fields import raw_text
 from exp_pipeline.model.errors import ExpError, StoreError
 from exp_pipeline.model.policies import DebugEnvelopePolicy, RawText
-from exp_pipeline.steps import debug_envelope
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.debug_envelope import (
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land
+from exp_pipeline.steps.people import debug_envelope
+from exp_pipeline.steps.people.debug_envelope import (
     entries_of,
     envelope_days,
     expire_debug_envelopes,
     read_debug_envelope,
 )
-from exp_pipeline.steps.erasure import erase
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land
+from exp_pipeline.steps.people.erasure import erase
 from exp_pipeline.store.envelope import entries_in, envelope_files
 from exp_pipeline.store.state import StateLog
 from exp_pipeline_tests.steps.conftest import SECRET, Opened, digests, with_catalog

@@ -17,12 +17,12 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.draws import DrawDesign
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.layers import Layer, Limits
-from exp_pipeline.steps.assignment_table import assignment_table
+from exp_pipeline.steps.assignment.assignment_table import assignment_table
+from exp_pipeline.steps.assignment.drawn import TABLE, arms_by_id, draw_of, drawn_arms, partition_of
+from exp_pipeline.steps.assignment.draws import Drawn, draw_table
+from exp_pipeline.steps.assignment.fidelity import fidelity_of
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.drawn import TABLE, arms_by_id, draw_of, drawn_arms, partition_of
-from exp_pipeline.steps.draws import Drawn, draw_table
-from exp_pipeline.steps.erasure import erase
-from exp_pipeline.steps.fidelity import fidelity_of
+from exp_pipeline.steps.people.erasure import erase
 from exp_pipeline.store.unit_lists import read_unit_list
 from exp_pipeline.transform.assignment import arm_of
 from exp_pipeline.transform.identity import identity_key

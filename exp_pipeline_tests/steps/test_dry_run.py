@@ -13,18 +13,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.methods import compare
-from exp_pipeline.analysis.planning import Baseline, DurationPlan, power_plan
+from exp_pipeline.analysis.effects.methods import compare
+from exp_pipeline.analysis.planning.readiness import Baseline, DurationPlan, power_plan
 from exp_pipeline.model.brief import Arm, Brief
 from exp_pipeline.model.brief import Effect as Size
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.simulate.units import UnitArm, UnitPlan, draw_units
-from exp_pipeline.stats.intraclass import intraclass_correlation
-from exp_pipeline.steps import dry_run as steps
+from exp_pipeline.stats.clusters.intraclass import intraclass_correlation
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.dry_run import DryRun, dry_run, write_dry_run
-from exp_pipeline.steps.monte_carlo import ALARM, latent_icc, rate_of
-from exp_pipeline.steps.planning import History, shares_of_strata
+from exp_pipeline.steps.experiments import dry_run as steps
+from exp_pipeline.steps.experiments.dry_run import DryRun, dry_run, write_dry_run
+from exp_pipeline.steps.experiments.monte_carlo import ALARM, latent_icc, rate_of
+from exp_pipeline.steps.experiments.planning import History, shares_of_strata
 from exp_pipeline_tests.analysis.builders import brief_of
 from exp_pipeline_tests.steps.benches import bench_in
 

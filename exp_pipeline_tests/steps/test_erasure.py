@@ -19,20 +19,25 @@ from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.simulate.landing import write_landing
 from exp_pipeline.simulate.plan import ArmTruth, Faults, SimulatedExperiment, SimulationPlan
-from exp_pipeline.steps import erasure
-from exp_pipeline.steps.assignment_table import write_assignment_table
-from exp_pipeline.steps.behaviour import build_learner_days, build_turns
+from exp_pipeline.steps.assignment.assignment_table import write_assignment_table
+from exp_pipeline.steps.assignment.exposure import (
+    build_assignments,
+    build_content,
+    build_enrollments,
+    build_exposures,
+)
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days, build_turns
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.erasure import erase, receipts
-from exp_pipeline.steps.experiment import take_snapshot
-from exp_pipeline.steps.exposure import build_assignments, build_content, build_enrollments, build_exposures
-from exp_pipeline.steps.facts import build_unit_days
-from exp_pipeline.steps.identity import ERASED, identity_rows
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land, land_days
+from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.experiments.readouts import write_memo
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land, land_days
 from exp_pipeline.steps.opening import workbench
-from exp_pipeline.steps.readouts import write_memo
-from exp_pipeline.steps.sessions import build_sessions
+from exp_pipeline.steps.people import erasure
+from exp_pipeline.steps.people.erasure import erase, receipts
+from exp_pipeline.steps.people.identity import ERASED, identity_rows
 from exp_pipeline.steps.warehouse import build_warehouse
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import received_days

@@ -11,12 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.balance import exposure_check
+from exp_pipeline.analysis.integrity.balance import exposure_check
 from exp_pipeline.analysis.units import frame_of_units
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.steps.assignment.exposure import build_assignments, build_exposures, build_units
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.evidence import DOSE, EXPOSED, Evidence, read_evidence, write_evidence
-from exp_pipeline.steps.exposure import build_assignments, build_exposures, build_units
+from exp_pipeline.steps.experiments.evidence import DOSE, EXPOSED, Evidence, read_evidence, write_evidence
 from exp_pipeline.transform.hashing import buckets_of
 from exp_pipeline_tests.analysis.builders import brief_of
 from exp_pipeline_tests.steps.benches import assigned, bench_in, commit_rows, later

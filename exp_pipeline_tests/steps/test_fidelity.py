@@ -10,13 +10,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.integrity import fidelity_check
+from exp_pipeline.analysis.integrity.checks import fidelity_check
 from exp_pipeline.model.brief import Arm, Brief, RampStage
 from exp_pipeline.model.evidence import Fidelity
 from exp_pipeline.model.layers import Layer, Limits
-from exp_pipeline.steps.assignment_table import assignment_table
-from exp_pipeline.steps.fidelity import COLUMNS, fidelity_of, traffic_of_stage
-from exp_pipeline.steps.unit_buckets import SCHEMA, unit_buckets
+from exp_pipeline.steps.assignment.assignment_table import assignment_table
+from exp_pipeline.steps.assignment.fidelity import COLUMNS, fidelity_of, traffic_of_stage
+from exp_pipeline.steps.ingest.unit_buckets import SCHEMA, unit_buckets
 from exp_pipeline.transform.assignment import arm_of
 from exp_pipeline.transform.layers import placed
 from exp_pipeline_tests.analysis.builders import brief_of

@@ -17,10 +17,10 @@ from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.identity import LINKS, identity_rows, pseudonyms_of
-from exp_pipeline.steps.identity_keys import known_keys, note_key
-from exp_pipeline.steps.landing import land
+from exp_pipeline.steps.ingest.landing import land
 from exp_pipeline.steps.opening import keys_from, workbench
+from exp_pipeline.steps.people.identity import LINKS, identity_rows, pseudonyms_of
+from exp_pipeline.steps.people.identity_keys import known_keys, note_key
 from exp_pipeline.store.home import Home
 from exp_pipeline.transform.identity import identity_key
 from exp_pipeline_tests.steps.conftest import lake_bytes, rows_of, with_catalog

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.incidents import Finding, Message
 from exp_pipeline.notify.channels import ChannelError, FileChannel
-from exp_pipeline.steps.incidents import (
+from exp_pipeline.steps.operating.incidents import (
     acknowledge,
     deliver,
     incidents,
@@ -218,7 +218,7 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from exp_pipeline.notify.channels import FileChannel
-from exp_pipeline.steps.incidents import deliver, record_findings
+from exp_pipeline.steps.operating.incidents import deliver, record_findings
 from exp_pipeline.store.state import StateLog
 from exp_pipeline_tests.notify.incident_samples import NOON, finding
 

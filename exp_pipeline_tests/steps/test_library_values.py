@@ -14,13 +14,13 @@ import pytest
 
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import VarianceReduction
-from exp_pipeline.steps.behaviour import build_learner_days
+from exp_pipeline.steps.assignment.exposure import build_assignments, build_enrollments, build_exposures
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.experiment import take_snapshot
-from exp_pipeline.steps.exposure import build_assignments, build_enrollments, build_exposures
-from exp_pipeline.steps.facts import build_unit_days
+from exp_pipeline.steps.experiments.chain import take_snapshot
 from exp_pipeline.steps.opening import workbench
-from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.steps import metric_worlds as world
 from exp_pipeline_tests.steps.conftest import SECRET, commit_events, with_catalog

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from exp_pipeline.analysis.integrity import brief_stands, lock_check
+from exp_pipeline.analysis.integrity.checks import brief_stands, lock_check
 from exp_pipeline.catalog import lock_record, lock_state
 from exp_pipeline.model.readout import LOCK_DAYS_ALLOWED
 from exp_pipeline_tests.analysis.builders import brief_of

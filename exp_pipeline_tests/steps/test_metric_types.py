@@ -13,21 +13,21 @@ import duckdb
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.cumulative import effects_by_day
-from exp_pipeline.analysis.estimates import Setting, estimates_of, roles_of
-from exp_pipeline.analysis.methods import compare
-from exp_pipeline.analysis.novelty import novelty_of
+from exp_pipeline.analysis.effects.cumulative import effects_by_day
+from exp_pipeline.analysis.effects.estimates import Setting, estimates_of, roles_of
+from exp_pipeline.analysis.effects.methods import compare
+from exp_pipeline.analysis.effects.novelty import novelty_of
 from exp_pipeline.analysis.readout import read_out
 from exp_pipeline.analysis.units import frame_of_units, units_of_metric
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief, Guardrail
 from exp_pipeline.stats.results import Effect
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.daily import judge_guardrails
-from exp_pipeline.steps.dataset import fill_snapshot
-from exp_pipeline.steps.dictionary import read_dictionary
-from exp_pipeline.steps.experiment import days_of, readout_inputs, take_snapshot
+from exp_pipeline.steps.experiments.chain import days_of, readout_inputs, take_snapshot
+from exp_pipeline.steps.experiments.dataset import fill_snapshot
+from exp_pipeline.steps.experiments.dictionary import read_dictionary
 from exp_pipeline.steps.opening import workbench
+from exp_pipeline.steps.operating.daily import judge_guardrails
 from exp_pipeline.steps.warehouse import build_warehouse
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.warehouse import open_warehouse

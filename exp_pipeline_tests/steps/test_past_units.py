@@ -12,16 +12,16 @@ import duckdb
 import numpy as np
 import pytest
 
-from exp_pipeline.analysis.baselines import Baseline
+from exp_pipeline.analysis.planning.baselines import Baseline
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.cli import plans
 from exp_pipeline.model.brief import Brief, Guardrail
-from exp_pipeline.steps.behaviour import build_learner_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.experiments.past_units import past_days, past_units
+from exp_pipeline.steps.experiments.planning import WholePlan, history_of, plan_of
 from exp_pipeline.steps.opening import open_catalog, workbench
-from exp_pipeline.steps.past_units import past_days, past_units
-from exp_pipeline.steps.planning import WholePlan, history_of, plan_of
-from exp_pipeline.steps.sessions import build_sessions
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.steps import metric_worlds as world
 from exp_pipeline_tests.steps.conftest import CATALOG, SECRET, commit_events, with_catalog

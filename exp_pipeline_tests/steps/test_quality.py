@@ -15,10 +15,12 @@ from exp_pipeline.contracts.deprecations import Deprecation
 from exp_pipeline.contracts.validation import validate_table
 from exp_pipeline.model.quality import GatewayTotals
 from exp_pipeline.model.quality_rules import QUALITY_RULES
-from exp_pipeline.steps import quality, quality_counts, quality_groups
 from exp_pipeline.steps.context import Window, Workbench, event_day
 from exp_pipeline.steps.opening import workbench
-from exp_pipeline.steps.quality import judge_quality
+from exp_pipeline.steps.quality import counts as quality_counts
+from exp_pipeline.steps.quality import days as quality
+from exp_pipeline.steps.quality import groups as quality_groups
+from exp_pipeline.steps.quality.days import judge_quality
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.steps import quality_worlds as worlds
 from exp_pipeline_tests.steps.conftest import SECRET, Opened, with_catalog

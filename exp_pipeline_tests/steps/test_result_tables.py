@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from exp_pipeline.model.readout import Estimate, IntegrityCheck
-from exp_pipeline.steps.readouts import RESULTS, result_frame
+from exp_pipeline.steps.experiments.readouts import RESULTS, result_frame
 
 ROW = Estimate(
     experiment="e", snapshot="s", metric="m", title="M", role="primary", display="share",

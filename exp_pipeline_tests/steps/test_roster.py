@@ -13,12 +13,12 @@ from exp_pipeline.contracts.published.behaviour import ROSTER_REASONS
 from exp_pipeline.contracts.validation import validate_table
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.sources import Source
+from exp_pipeline.steps.assignment.exposure import build_assignments, build_enrollments
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.exposure import build_assignments, build_enrollments
-from exp_pipeline.steps.identity import add_erased
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land
-from exp_pipeline.steps.roster import COLUMNS, REFUSED, ROSTER, WHOLE, land_roster
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land
+from exp_pipeline.steps.people.identity import add_erased
+from exp_pipeline.steps.people.roster import COLUMNS, REFUSED, ROSTER, WHOLE, land_roster
 from exp_pipeline.store.engine import Rows
 from exp_pipeline_tests.steps.conftest import commit_rows, rows_of, with_catalog
 

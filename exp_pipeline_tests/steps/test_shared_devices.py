@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from exp_pipeline.steps.behaviour import build_learner_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days
+from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.sessions import build_sessions
+from exp_pipeline.steps.ingest.conform import conform
 from exp_pipeline_tests.steps.benches import bench_in
 from exp_pipeline_tests.steps.conftest import digests, land_rows, landed_row
 from exp_pipeline_tests.steps.test_chain_sessions import FIRST, days_of, found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exp_pipeline.steps.opening import open_catalog
-from exp_pipeline.steps.source_claims import by_claim
+from exp_pipeline.steps.sources.claims import by_claim
 from exp_pipeline.transform.identity import identity_key
 from exp_pipeline_tests.steps.sourcing import KEY, SHIPPED, landed, lines, shipped_home
 

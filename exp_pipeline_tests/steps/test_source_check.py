@@ -11,7 +11,7 @@ import pytest
 from exp_pipeline.model.errors import SpecError
 from exp_pipeline.model.sources import CsvFormat, EventRule, IgnoreRule, Source, SourceSessions
 from exp_pipeline.steps.opening import open_catalog
-from exp_pipeline.steps.source_check import event_fields, read_source
+from exp_pipeline.steps.sources.check import event_fields, read_source
 from exp_pipeline_tests.steps.sourcing import landed, lines
 
 GUIDE = Path(__file__).parents[2] / "docs" / "sources.md"

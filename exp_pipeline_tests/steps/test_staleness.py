@@ -13,16 +13,16 @@ import duckdb
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.movement import changed_inputs, movements
+from exp_pipeline.analysis.deciding.movement import changed_inputs, movements
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.readout import InputChange, SinceLast
 from exp_pipeline.report import render_memo
-from exp_pipeline.steps.catch_up import catch_up
+from exp_pipeline.steps.again.catch_up import catch_up
+from exp_pipeline.steps.again.staleness import stale_readouts, staleness
 from exp_pipeline.steps.context import DAY, Workbench
-from exp_pipeline.steps.experiment import take_snapshot
+from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.experiments.readouts import mark_stale, readout_of, write_memo
 from exp_pipeline.steps.opening import workbench
-from exp_pipeline.steps.readouts import mark_stale, readout_of, write_memo
-from exp_pipeline.steps.staleness import stale_readouts, staleness
 from exp_pipeline.store.home import Home
 from exp_pipeline_tests.report.sample_two_arms import two_arms
 from exp_pipeline_tests.report.samples import blinded

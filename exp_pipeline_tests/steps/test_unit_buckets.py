@@ -15,11 +15,11 @@ import pytest
 
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.layers import Layer
+from exp_pipeline.steps.assignment.exposure import build_assignments
 from exp_pipeline.steps.context import Window, Workbench
-from exp_pipeline.steps.exposure import build_assignments
-from exp_pipeline.steps.ingest import conform
-from exp_pipeline.steps.landing import land
-from exp_pipeline.steps.unit_buckets import SCHEMA, unit_buckets
+from exp_pipeline.steps.ingest.conform import conform
+from exp_pipeline.steps.ingest.landing import land
+from exp_pipeline.steps.ingest.unit_buckets import SCHEMA, unit_buckets
 from exp_pipeline.transform.hashing import bucket_columns
 from exp_pipeline_tests.analysis.builders import brief_of
 from exp_pipeline_tests.steps.conftest import rows_of

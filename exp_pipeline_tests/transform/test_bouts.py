@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlglot import exp
 
 from exp_pipeline.contracts.table_columns import table_columns
-from exp_pipeline.steps.bout_tables import read_bouts
-from exp_pipeline.steps.sessions import bouts_query
+from exp_pipeline.steps.behaviour.bout_tables import read_bouts
+from exp_pipeline.steps.behaviour.sessions import bouts_query
 from exp_pipeline.store.engine import Engine, quote
 from exp_pipeline.transform.bouts import SessionRules
 from exp_pipeline.transform.queries import query_text, used_in

@@ -9,8 +9,8 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from exp_pipeline.analysis.grouped import DENOMINATOR, NUMERATOR, Outcome, cells_of
-from exp_pipeline.analysis.table_source import FrameSource
+from exp_pipeline.analysis.tables.grouped import DENOMINATOR, NUMERATOR, Outcome, cells_of
+from exp_pipeline.analysis.tables.source import FrameSource
 from exp_pipeline.stats.moments_table import MomentsTable
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.grouped_moments import Summed, moments_query

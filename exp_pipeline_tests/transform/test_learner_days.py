@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.metrics import Bins, Measure
-from exp_pipeline.steps.behaviour import learner_days_query
-from exp_pipeline.steps.stretch_files import Summing, write_stretches
+from exp_pipeline.steps.behaviour.learner_days import learner_days_query
+from exp_pipeline.steps.behaviour.stretch_files import Summing, write_stretches
 from exp_pipeline.store.engine import Engine, text_literal
 from exp_pipeline.transform.measures import column_types
 from exp_pipeline.transform.queries import query_text

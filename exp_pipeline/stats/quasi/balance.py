@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import arm_values, covariate_rows, finite_values
+from exp_pipeline.stats.clusters.design import arm_values, covariate_rows, finite_values
 
 FloatArray = NDArray[np.float64]
 

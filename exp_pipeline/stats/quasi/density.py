@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import finite_values
+from exp_pipeline.stats.clusters.design import finite_values
 from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
 from exp_pipeline.stats.results import NotEstimable
 

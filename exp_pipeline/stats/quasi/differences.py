@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import arm_values, covariate_rows, group_codes
+from exp_pipeline.stats.clusters.design import arm_values, covariate_rows, group_codes
 from exp_pipeline.stats.quasi.outcome import QuasiEffect
 from exp_pipeline.stats.quasi.panel import (
     DESIGN,

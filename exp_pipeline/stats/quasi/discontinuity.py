@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import covariate_rows, finite_values
+from exp_pipeline.stats.clusters.design import covariate_rows, finite_values
 from exp_pipeline.stats.multiplicity import holm
 from exp_pipeline.stats.quasi.local_polynomial import (
     Bandwidths,

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import covariate_rows, group_codes
+from exp_pipeline.stats.clusters.design import covariate_rows, group_codes
 from exp_pipeline.stats.quasi.outcome import NOT_RANDOMISED, Point, QuasiEffect, WaldTest, hotelling, point
 from exp_pipeline.stats.quasi.panel import (
     DESIGN,

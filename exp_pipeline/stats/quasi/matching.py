@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import arm_values, covariate_rows, finite_values
+from exp_pipeline.stats.clusters.design import arm_values, covariate_rows, finite_values
 from exp_pipeline.stats.quasi.outcome import QuasiEffect
 from exp_pipeline.stats.quasi.propensity import SCORE_MODEL, UNCONFOUNDED, propensity_scores
 from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p

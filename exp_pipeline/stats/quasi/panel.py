@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import Method, finite_values, group_codes, method_for
-from exp_pipeline.stats.clusters import SHAKY_DF
+from exp_pipeline.stats.clusters.design import Method, finite_values, group_codes, method_for
+from exp_pipeline.stats.clusters.effects import SHAKY_DF
 from exp_pipeline.stats.quasi.outcome import QuasiEffect
 from exp_pipeline.stats.quasi.regression import ClusteredFit, degrees, influence
 from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.cluster_design import arm_values, covariate_rows
-from exp_pipeline.stats.contrast import independent_columns
+from exp_pipeline.stats.clusters.design import arm_values, covariate_rows
+from exp_pipeline.stats.effects.contrast import independent_columns
 from exp_pipeline.stats.results import NotEstimable
 
 FloatArray = NDArray[np.float64]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exp_pipeline.stats.cluster_design import Method
-from exp_pipeline.stats.contrast import independent_columns
+from exp_pipeline.stats.clusters.design import Method
+from exp_pipeline.stats.effects.contrast import independent_columns
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.clusters import SHAKY_DF
+from exp_pipeline.stats.clusters.effects import SHAKY_DF
 from exp_pipeline.stats.quasi.event_study import EventStudy
 from exp_pipeline.stats.quasi.outcome import NOT_RANDOMISED, QuasiEffect, hotelling, point
 from exp_pipeline.stats.quasi.panel import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exp_pipeline.stats.clusters import clustered_difference
+from exp_pipeline.stats.clusters.effects import clustered_difference
 from exp_pipeline.stats.quasi.differences import panel_difference, two_period_difference
 from exp_pipeline.stats.quasi.event_study import EventStudy, event_study
 from exp_pipeline.stats.quasi.outcome import NOT_RANDOMISED, QuasiEffect

@@ -1,0 +1,1 @@
+"""Facts in, decisions out; and what may not be seen yet."""

@@ -1,0 +1,1 @@
+"""From metrics and arms to rows of estimates."""

@@ -1,0 +1,1 @@
+"""May the effects be believed?"""

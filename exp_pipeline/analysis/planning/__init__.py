@@ -1,0 +1,1 @@
+"""Before the start: baselines, days needed, what could be found."""

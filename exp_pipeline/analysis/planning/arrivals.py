@@ -1,0 +1,54 @@
+"""When the units of an experiment come, and how many have had their window by a day."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.stats.power.enrolment import EnrolmentCurve
+
+# A search for the last day of enrolment ends here: nobody runs an experiment for ten years.
+_LONGEST_DAYS = 3650
+WEEK = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How many units the experiment has enrolled after so many days; `length` days are known."""
+
+    enrolled: Callable[[int], float]
+    length: int
+    window: int
+
+    def counted(self, days: int) -> float:
+        """How many have had their whole window when the experiment stops after so many days?"""
+        return self.enrolled(days - self.window + 1)
+
+    def days_for(self, units: float) -> int | None:
+        """Whole weeks, in days, until so many units have had their window; None where they never come."""
+        if self.enrolled(self.length) < units:
+            return None
+        low, high = 0, self.length
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.enrolled(middle) >= units else (middle, high)
+        return WEEK * math.ceil((high + self.window - 1) / WEEK)
+
+
+def arrivals_of(
+    brief: Brief, units_per_day: float | None, curve: EnrolmentCurve | None, window: int
+) -> Arrivals | None:
+    """How many units has the experiment enrolled by each day? None where nobody knows."""
+    if curve is not None:
+        return Arrivals(lambda days: brief.traffic * curve.units(days), len(curve.cumulative), window)
+    rate = brief.expected_units_per_day if units_per_day is None else units_per_day
+    if rate is None or rate <= 0.0:
+        return None
+    shut = sorted((day - brief.start).days for day in set(brief.blackout_days))
+
+    def enrolled(days: int) -> float:
+        return rate * brief.traffic * max(days - sum(1 for closed in shut if 0 <= closed < days), 0)
+
+    return Arrivals(enrolled, _LONGEST_DAYS, window)

@@ -1,0 +1,1 @@
+"""Counts of days in, findings of data quality out."""

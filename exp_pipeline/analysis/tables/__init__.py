@@ -1,0 +1,1 @@
+"""Unit tables from elsewhere: questions, checks and estimates without a brief."""

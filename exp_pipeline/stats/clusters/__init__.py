@@ -1,0 +1,1 @@
+"""What whole clusters do to effects and to their errors."""

@@ -1,0 +1,1 @@
+"""Designs beyond parallel arms: allocation that learns, interleaving, switchbacks, units that touch."""

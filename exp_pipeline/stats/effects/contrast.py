@@ -1,0 +1,239 @@
+"""Treatment against control for any smooth arm value, with or without covariates: the common core."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exp_pipeline.stats.effects.relative import RelativeEffect, hedges_correction, relative_effect
+from exp_pipeline.stats.moments import Moments
+from exp_pipeline.stats.reference import two_sided_critical, two_sided_p
+from exp_pipeline.stats.results import Effect, NotEstimable
+
+FloatArray = NDArray[np.float64]
+
+# A covariate of which less than this share of variance is left beside the others only repeats them.
+COLLINEAR = 1e-9
+# A residual share below this is rounding: the covariates then explain the outcome fully.
+_NO_RESIDUAL = 1e-13
+_OUTCOME = "outcome"
+
+
+@dataclass(frozen=True, slots=True)
+class ArmValue:
+    """What is one arm's value, and how do its units move it?
+
+    value: the mean or ratio. moments: of the linearised outcome, named "outcome" (one number a unit whose
+    variance over n is the variance of `value`), and of the covariates under their own names.
+    """
+
+    value: float
+    moments: Moments
+
+    @classmethod
+    def of_mean(cls, moments: Moments, outcome: str, covariates: Sequence[str] = ()) -> ArmValue:
+        """Which arm value is the mean of `outcome`?"""
+        combinations = {_OUTCOME: {outcome: 1.0}, **{name: {name: 1.0} for name in covariates}}
+        return cls(moments.mean(outcome), moments.linear(combinations))
+
+    @classmethod
+    def of_ratio(
+        cls, moments: Moments, numerator: str, denominator: str, covariates: Sequence[str] = ()
+    ) -> ArmValue:
+        """Which arm value is the ratio of two means? Linearised by the delta method at unit level."""
+        base = moments.mean(denominator)
+        ratio = moments.mean(numerator) / base
+        terms = {numerator: 1.0 / base}
+        terms[denominator] = terms.get(denominator, 0.0) - ratio / base
+        combinations = {_OUTCOME: terms, **{name: {name: 1.0} for name in covariates}}
+        return cls(ratio, moments.linear(combinations))
+
+
+def too_few_units(method: str, n_control: int, n_treatment: int) -> NotEstimable | None:
+    """Is an arm too small for any variance? Then the answer is the refusal, else None."""
+    for arm, n in (("control", n_control), ("treatment", n_treatment)):
+        if n == 0:
+            return NotEstimable(method, f"the {arm} arm is empty", n_control, n_treatment)
+        if n == 1:
+            reason = f"the {arm} arm has one unit; a spread needs at least two"
+            return NotEstimable(method, reason, n_control, n_treatment)
+    return None
+
+
+def welch_df(
+    variance_control: float, df_control: float, variance_treatment: float, df_treatment: float
+) -> float:
+    """How many degrees of freedom has a sum of two estimated variances? Welch (1947)."""
+    share = variance_control / (variance_control + variance_treatment)
+    return 1.0 / (share**2 / df_control + (1.0 - share) ** 2 / df_treatment)
+
+
+def standardised_difference(
+    absolute: float, variance_control: float, n_control: int, variance_treatment: float, n_treatment: int
+) -> float | None:
+    """How many pooled standard deviations of units is the effect? Hedges' g; None without spread or df."""
+    df = n_control + n_treatment - 2
+    if df < 2:
+        return None
+    pooled = ((n_control - 1) * variance_control + (n_treatment - 1) * variance_treatment) / df
+    if pooled <= 0.0:
+        return None
+    return absolute / math.sqrt(pooled) * hedges_correction(df)
+
+
+def independent_columns(gram: FloatArray) -> list[int]:
+    """Which variables, taken in order, are not a sum of those before? gram: (k, k) centred products."""
+    kept: list[int] = []
+    scale = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    for column in range(gram.shape[0]):
+        if scale[column] == 0.0:
+            continue
+        if kept:
+            inner = gram[np.ix_(kept, kept)] / np.outer(scale[kept], scale[kept])
+            beside = gram[kept, column] / (scale[kept] * scale[column])
+            left = 1.0 - float(beside @ np.linalg.solve(inner, beside))
+            if left < COLLINEAR:
+                continue
+        kept.append(column)
+    return kept
+
+
+def contrast(
+    method: str,
+    control: ArmValue,
+    treatment: ArmValue,
+    *,
+    level: float,
+    covariates: Sequence[str] = (),
+    standardise: bool = False,
+    flags: tuple[str, ...] = (),
+) -> Effect | NotEstimable:
+    """By how much do the arm values differ, after taking out what the covariates tell?
+
+    With slopes theta pooled within the arms, the effect is the difference of values less theta times the
+    difference of covariate means. Its variance is that of the residuals, arm by arm (Welch), with one
+    degree of freedom taken for each covariate, plus what not knowing theta adds. With arms of one size it
+    is exactly that of the analysis of covariance by least squares; without covariates it is Welch's.
+    """
+    n_c, n_t = control.moments.n, treatment.moments.n
+    kept, dropped = _usable(control.moments, treatment.moments, covariates)
+    names = [_OUTCOME, *kept]
+    m_c, m_t = control.moments.select(names), treatment.moments.select(names)
+    k = len(kept)
+    pooled = m_c.products + m_t.products
+    theta = np.linalg.solve(pooled[1:, 1:], pooled[1:, 0]) if k else np.zeros(0)
+    gap = m_t.means[1:] - m_c.means[1:]
+    residual = np.concatenate(([1.0], -theta))
+    ss_c = max(float(residual @ m_c.products @ residual), 0.0)
+    ss_t = max(float(residual @ m_t.products @ residual), 0.0)
+    if ss_c + ss_t <= _NO_RESIDUAL * float(pooled[0, 0]):
+        return NotEstimable(method, "the covariates explain the outcome fully: no spread is left", n_c, n_t)
+    df_all = n_c + n_t - 2
+    spent = df_all / (df_all - k)
+    variance_c = ss_c / (n_c - 1) / n_c * spent
+    variance_t = ss_t / (n_t - 1) / n_t * spent
+    slope_part = (
+        float(gap @ np.linalg.solve(pooled[1:, 1:], gap)) * (ss_c + ss_t) / (df_all - k) if k else 0.0
+    )
+    se = math.sqrt(variance_c + variance_t + slope_part)
+    df = max(welch_df(variance_c, n_c - 1, variance_t, n_t - 1) - k, 1.0)
+    absolute = treatment.value - control.value - float(theta @ gap)
+
+    # Adjusted arm values stand at the mean of all units' covariates, which is itself random.
+    n = n_c + n_t
+    adjusted_c = control.value + float(theta @ gap) * n_t / n
+    adjusted_t = treatment.value - float(theta @ gap) * n_c / n
+    cross_c = float(residual @ m_c.products[:, 1:] @ theta) / (n_c - 1) / n if k else 0.0
+    cross_t = float(residual @ m_t.products[:, 1:] @ theta) / (n_t - 1) / n if k else 0.0
+    spread_c = float(theta @ m_c.products[1:, 1:] @ theta) / (n_c - 1) * n_c if k else 0.0
+    spread_t = float(theta @ m_t.products[1:, 1:] @ theta) / (n_t - 1) * n_t if k else 0.0
+    shared = (spread_c + spread_t) / n**2
+    relative = relative_effect(
+        adjusted_c,
+        adjusted_t,
+        variance_control=variance_c + 2.0 * cross_c + shared,
+        variance_treatment=variance_t + 2.0 * cross_t + shared,
+        covariance=cross_c + cross_t + shared,
+        df=df,
+        level=level,
+    )
+    return effect_of_arms(
+        method,
+        control,
+        treatment,
+        absolute,
+        se,
+        df,
+        relative,
+        level=level,
+        adjusted=bool(covariates),
+        standardise=standardise,
+        flags=flags + dropped,
+    )
+
+
+def effect_of_arms(
+    method: str,
+    control: ArmValue,
+    treatment: ArmValue,
+    absolute: float,
+    se: float,
+    df: float,
+    relative: RelativeEffect,
+    *,
+    level: float,
+    adjusted: bool,
+    standardise: bool,
+    flags: tuple[str, ...],
+) -> Effect:
+    """How is a difference of arms with a t reference written down, beside the plain values of its arms?"""
+    n_c, n_t = control.moments.n, treatment.moments.n
+    raw_c, raw_t = control.moments.variance(_OUTCOME), treatment.moments.variance(_OUTCOME)
+    reach = two_sided_critical(level, df) * se
+    return Effect(
+        method=method,
+        n_control=n_c,
+        n_treatment=n_t,
+        mean_control=control.value,
+        mean_treatment=treatment.value,
+        absolute=absolute,
+        se=se,
+        df=df,
+        ci_lower=absolute - reach,
+        ci_upper=absolute + reach,
+        p_value=two_sided_p(absolute / se, df),
+        level=level,
+        relative=relative.relative,
+        relative_ci_lower=relative.lower,
+        relative_ci_upper=relative.upper,
+        relative_method=relative.method,
+        standardised=standardised_difference(absolute, raw_c, n_c, raw_t, n_t) if standardise else None,
+        variance_reduction=1.0 - se**2 / (raw_c / n_c + raw_t / n_t) if adjusted else None,
+        flags=flags + relative.flags,
+    )
+
+
+def _usable(
+    control: Moments, treatment: Moments, covariates: Sequence[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Which covariates vary within the arms and do not repeat one another, and what is said of the others?"""
+    flags: list[str] = []
+    varying: list[str] = []
+    for name in covariates:
+        if control.variance(name) == 0.0 and treatment.variance(name) == 0.0:
+            flags.append(f"covariate {name} dropped: it does not vary within the arms")
+        else:
+            varying.append(name)
+    gram = control.select(varying).products + treatment.select(varying).products
+    positions = independent_columns(gram)
+    kept = [varying[position] for position in positions]
+    flags += [f"covariate {name} dropped: it repeats the others" for name in varying if name not in kept]
+    most = control.n + treatment.n - 4
+    if len(kept) > most:
+        flags += [f"covariate {name} dropped: too few units" for name in kept[max(most, 0) :]]
+        kept = kept[: max(most, 0)]
+    return kept, tuple(flags)

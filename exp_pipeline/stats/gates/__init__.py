@@ -1,0 +1,1 @@
+"""Tests that come before effects, or stop them: sample ratio and guardrails."""

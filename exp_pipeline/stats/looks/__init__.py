@@ -1,0 +1,1 @@
+"""Looking more than once: spending plans, always-valid intervals, posteriors."""

@@ -1,0 +1,1 @@
+"""The same estimators over arrays: thousands of effects in one call."""

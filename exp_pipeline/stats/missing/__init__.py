@@ -1,0 +1,1 @@
+"""Units whose outcome is missing: who they are, what bounds hold, how weights can help."""

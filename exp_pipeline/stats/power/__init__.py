@@ -1,0 +1,1 @@
+"""How many units, clusters and looks a question needs."""

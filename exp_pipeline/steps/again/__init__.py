@@ -1,0 +1,1 @@
+"""What must be made again, and making it: late data, catch-up, stale readouts."""

@@ -1,0 +1,1 @@
+"""Who was assigned to what, by draw or by hash, and whether it was kept."""

@@ -1,0 +1,1 @@
+"""From events to sessions, learner-days and unit-days."""

@@ -1,0 +1,1 @@
+"""One experiment from plan to memo: readiness, dataset, readout."""

@@ -1,0 +1,266 @@
+"""The analysis chain of one experiment: a snapshot of the dataset, then the readout made from it alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from exp_pipeline.analysis.readout import ReadoutInputs, read_out
+from exp_pipeline.catalog import LockedBrief, lock_record, lock_state
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.errors import ExpError
+from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
+from exp_pipeline.steps.again.backfill_needs import require_definitions
+from exp_pipeline.steps.assignment.exposure import WHOLE
+from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
+from exp_pipeline.steps.experiments.dataset import MAD_FILES, WEEKS, fill_snapshot, pre_days
+from exp_pipeline.steps.experiments.evidence import inputs_of_assignment, read_evidence, write_evidence
+from exp_pipeline.store.marts import Marts
+from exp_pipeline.store.state import StateLog
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot of one experiment's dataset and what it was made from."""
+
+    experiment: str
+    snapshot: str
+    as_of: date
+    folder: Path
+    rows: int
+    made_now: bool
+    written: Written
+
+
+def brief_of(bench: Workbench, experiment: str) -> Brief:
+    """The brief of an experiment. Raises ExpError naming those that exist."""
+    brief = bench.catalog.briefs.get(experiment)
+    if brief is None:
+        known = ", ".join(sorted(bench.catalog.briefs)) or "none"
+        broken = [str(problem) for problem in bench.catalog.problems if experiment in problem.file]
+        detail = ("\n" + "\n".join(broken)) if broken else ""
+        raise ExpError(f"no usable brief for experiment {experiment!r}; there are: {known}{detail}")
+    return brief
+
+
+def last_day(bench: Workbench) -> date | None:
+    """The newest event day whose facts are there."""
+    days = bench.lake.partitions("unit_days")
+    return day_of(days[-1]) if days else None
+
+
+def lock_of(bench: Workbench, brief: Brief) -> LockState:
+    """How the brief stands against its lock; unlocked where it has not started."""
+    entries = StateLog(bench.home.state / "state.sqlite").entries("lock", _lock_subject(brief))
+    locked = LockedBrief.model_validate(dict(entries[0].content)) if entries else None
+    return lock_state(brief, locked)
+
+
+def lock_if_started(bench: Workbench, brief: Brief, now: datetime) -> LockState:
+    """Lock the brief's analysis fields when its experiment has started by the data; once for each version."""
+    newest = last_day(bench)
+    if newest is not None and newest >= brief.start:
+        record = lock_record(brief, now.astimezone(UTC), newest)
+        StateLog(bench.home.state / "state.sqlite").append(
+            "lock",
+            _lock_subject(brief),
+            key=_lock_subject(brief),
+            at=now.isoformat(),
+            content=record.model_dump(mode="json"),
+        )
+    return lock_of(bench, brief)
+
+
+def _lock_subject(brief: Brief) -> str:
+    return f"{brief.name}:v{brief.version}"
+
+
+def days_of(brief: Brief, newest: date) -> Window | None:
+    """The days of an experiment that are in the data, or None before its first day."""
+    last = min(newest, brief.end - DAY)
+    return Window.of(brief.start, last) if last >= brief.start else None
+
+
+def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
+    """Make (or find again) the snapshot of the dataset that today's inputs give.
+
+    Its name is the digest of everything it is made from, so the same inputs give the same name and the same
+    bytes, and a snapshot is never written twice. Raises ExpError where no day of facts is there yet, and
+    where days were made before a measure was added or defined anew: it names them.
+    """
+    started = time.monotonic()
+    brief = brief_of(bench, experiment)
+    newest = last_day(bench)
+    if newest is None:
+        raise ExpError("no unit_days yet: materialize the daily assets first (`exp run`)")
+    require_definitions(bench, experiment)
+    newest = min(newest, brief.end - DAY)
+    inputs = input_digests(bench, brief, newest)
+    snapshot = digest_of(inputs)[:16]
+    marts = Marts(bench.home.marts)
+    record = {
+        "experiment": experiment,
+        "snapshot": snapshot,
+        "as_of": newest.isoformat(),
+        "run_id": bench.run_id,
+        "code_version": bench.code_version,
+        "brief_digest": brief.digest(),
+        "metrics_digest": bench.catalog.metrics_digest(brief),
+        "late_share": _late_share(bench, brief, newest),
+        "exclusions": [count.model_dump() for count in _exclusions(bench, brief, newest)],
+        "inputs": inputs,
+    }
+
+    def fill(folder: Path) -> None:
+        fill_snapshot(bench, brief, days_of(brief, newest), newest, folder)
+        write_evidence(bench, brief, newest, folder)
+
+    made = marts.add(experiment, snapshot, record, fill)
+    marts.point(experiment, snapshot)
+    folder = marts.folder(experiment, snapshot)
+    rows = pl.scan_parquet(folder / "mad.parquet").select(pl.len()).collect().item()
+    size = sum((folder / f"{name}.parquet").stat().st_size for name in MAD_FILES)
+    written = Written(
+        "mad", f"experiment={experiment}", rows, size, round(time.monotonic() - started, 3), snapshot
+    )
+    return Snapshot(experiment, snapshot, newest, folder, rows, made, written)
+
+
+def input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
+    """Everything that a snapshot of data up to a day is made from, each input by its digest."""
+    lake = bench.lake
+    window = days_of(brief, newest)
+    tables: dict[str, object] = {}
+    if window is not None:
+        before = window.widened(pre_days(bench.catalog, brief), 0)
+        for table, days in (
+            ("unit_days", window),
+            ("assignments", window),
+            ("exposures", window),
+            ("events", window),
+            ("learner_days", before),
+            ("sessions", before),
+            ("quarantine", window),
+            ("exclusions", window),
+        ):
+            manifests = lake.manifests(table, [event_day(day) for day in days.days()])
+            tables[table] = {manifest.partition: manifest.content_digest[:16] for manifest in manifests}
+        enrollments = lake.manifest("enrollments", WHOLE)
+        tables["enrollments"] = enrollments.content_digest[:16] if enrollments else None
+    return {
+        "brief": brief.digest(),
+        **inputs_of_assignment(bench, brief),
+        "metrics": bench.catalog.metrics_digest(brief),
+        "code": bench.code_version,
+        "as_of": newest.isoformat(),
+        "tables": tables,
+    }
+
+
+def _late_share(bench: Workbench, brief: Brief, newest: date) -> float | None:
+    """Share of the window's landed rows that arrived more than a day after their event day."""
+    window = days_of(brief, newest)
+    if window is None:
+        return None
+    days = {day.isoformat(): day for day in window.days()}
+    late = total = 0
+    earliest = received_day(window.first - DAY)
+    for manifest in bench.lake.manifests(
+        "landed", [name for name in bench.lake.partitions("landed") if name >= earliest]
+    ):
+        for file in manifest.files:
+            if file.tag in days:
+                total += file.rows
+                late += file.rows if day_of(manifest.partition) - days[file.tag] > timedelta(days=1) else 0
+    return round(late / total, 6) if total else None
+
+
+def _exclusions(bench: Workbench, brief: Brief, newest: date) -> tuple[ExclusionCount, ...]:
+    window = days_of(brief, newest)
+    if window is None:
+        return ()
+    found = []
+    for kind, table in (("excluded", "exclusions"), ("quarantined", "quarantine")):
+        bench.read_days("refused_rows", table, window)
+        for reason, rows in bench.engine.connection.execute(
+            "select reason, count(*) from refused_rows group by reason order by reason"
+        ).fetchall():
+            found.append(
+                ExclusionCount.model_validate({"kind": kind, "reason": str(reason), "rows": int(rows)})
+            )
+    return tuple(found)
+
+
+def readout_inputs(
+    bench: Workbench, experiment: str, snapshot: str | None = None, *, unblinded_because: str = ""
+) -> ReadoutInputs:
+    """What the readout of a snapshot (the current one, unless named) is computed from: its files alone.
+
+    Raises ExpError where the snapshot does not exist.
+    """
+    brief = brief_of(bench, experiment)
+    marts = Marts(bench.home.marts)
+    name = snapshot or marts.current(experiment)
+    record = marts.record(experiment, name) if name else None
+    if name is None or record is None:
+        known = ", ".join(marts.snapshots(experiment)) or "none"
+        raise ExpError(
+            f"no snapshot {name or ''} of {experiment}; there are: {known} (materialize `mad` first)"
+        )
+    folder = marts.folder(experiment, name)
+    frames = {part: pl.read_parquet(folder / f"{part}.parquet") for part in MAD_FILES}
+    weeks = folder / f"{WEEKS}.parquet"
+    evidence = read_evidence(brief, folder)
+    compared = evidence.fidelity
+    late = record["late_share"]
+    tables = json.dumps(record["inputs"], sort_keys=True)
+    exclusions = record["exclusions"]
+    return ReadoutInputs(
+        brief=brief,
+        metrics=bench.catalog.metrics_of(brief),
+        mad=frames["mad"],
+        days=frames["days"],
+        measures=bench.catalog.measures_of(brief),
+        weeks=pl.read_parquet(weeks) if weeks.is_file() else None,
+        as_of=date.fromisoformat(str(record["as_of"])),
+        lock=lock_of(bench, brief),
+        provenance=Provenance(
+            snapshot=name,
+            brief_digest=brief.digest(),
+            metrics_digest=str(record["metrics_digest"]),
+            code_version=str(record["code_version"]),
+            run_id=str(record["run_id"]),
+            as_of=date.fromisoformat(str(record["as_of"])),
+            source="minimal analytic dataset",
+            inputs={"inputs_digest": digest_of([tables])[:16]},
+        ),
+        fidelity_checked=None if compared is None else compared.checked,
+        fidelity_mismatched=None if compared is None else compared.mismatched,
+        fidelity=compared,
+        exposures=evidence.exposures,
+        receipts=frames["receipts"],
+        completeness=frames["completeness"],
+        late_share=late if isinstance(late, float) else None,
+        exclusions=tuple(ExclusionCount.model_validate(count) for count in exclusions)
+        if isinstance(exclusions, list)
+        else (),
+        unblinded_because=unblinded_because,
+    )
+
+
+def compute_readout(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
+    """The readout of an experiment's snapshot."""
+    because = unblinded_because(bench, experiment)
+    return read_out(readout_inputs(bench, experiment, snapshot, unblinded_because=because))
+
+
+def unblinded_because(bench: Workbench, experiment: str) -> str:
+    """The recorded reason for showing effects early; empty where there is none."""
+    entries = StateLog(bench.home.state / "state.sqlite").entries("unblinding", experiment)
+    return str(entries[-1].content.get("reason", "")) if entries else ""

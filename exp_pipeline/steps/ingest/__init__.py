@@ -1,0 +1,1 @@
+"""From landed files to events: door, typing, contracts, duplicates, every row accounted for."""

@@ -1,0 +1,1 @@
+"""What is judged every day, and what follows from it: locks, incidents, messages."""

@@ -1,0 +1,75 @@
+"""What follows from verdicts: briefs of started experiments are locked, incidents opened, pages sent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from exp_pipeline.notify.channels import FileChannel
+from exp_pipeline.steps.context import Window, Workbench, event_day
+from exp_pipeline.steps.experiments.chain import lock_if_started
+from exp_pipeline.steps.operating.incidents import deliver, findings_of_day, open_incidents, record_findings
+from exp_pipeline.store.state import StateLog
+
+TABLES = ("srm_daily", "guardrails_daily")
+
+
+def lock_started(bench: Workbench, now: datetime) -> list[str]:
+    """Lock the brief of every experiment that the data have reached; gives the names of those locked."""
+    locked = []
+    for name, brief in sorted(bench.catalog.briefs.items()):
+        if brief.table is None and lock_if_started(bench, brief, now).locked_digest is not None:
+            locked.append(name)
+    return locked
+
+
+def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str, int]:
+    """Turn the verdicts of the newest judged day of the window into incidents and messages.
+
+    Older days of a range change nothing: nobody is woken for each of them. Done twice, nothing is sent
+    twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
+    """
+    frames = {table: _newest(bench, table, window) for table in TABLES}
+    frames["data_quality"] = newest_judged(bench, window)
+    briefs = bench.catalog.briefs
+    findings = findings_of_day(
+        frames["srm_daily"],
+        frames["guardrails_daily"],
+        frames["data_quality"],
+        owners={name: brief.on_call for name, brief in briefs.items()} | {"*": "data-platform"},
+        srm_alpha={name: brief.srm_alpha for name, brief in briefs.items()},
+    )
+    state = StateLog(bench.home.state / "state.sqlite")
+    transitions = record_findings(state, findings, now)
+    done = deliver(state, FileChannel(bench.home.state / "notifications.jsonl"), now)
+    return {
+        "transitions": len(transitions),
+        "sent": len(done.sent),
+        "failed": len(done.failed),
+        "waiting": done.waiting,
+        "open": len(open_incidents(state)),
+    }
+
+
+def newest_judged(bench: Workbench, window: Window) -> pl.DataFrame:
+    """Of each data-quality rule and subject, the row of the newest day of the window that could be told.
+
+    Rules on late data judge a day only when it is ripe; their newest verdict is some days older than others'.
+    """
+    bench.read_days("quality_of_days", "data_quality", window)
+    frame = bench.engine.frame("select * from quality_of_days order by event_date, rule, subject")
+    told = pl.col("verdict") != "cannot_tell"
+    return (
+        frame.sort(told, "event_date")
+        .unique(["rule", "subject"], keep="last", maintain_order=True)
+        .sort("rule", "subject")
+    )
+
+
+def _newest(bench: Workbench, table: str, window: Window) -> pl.DataFrame:
+    """The rows of the newest day of the window that has any; an empty table where none has."""
+    manifests = bench.lake.manifests(table, [event_day(day) for day in window.days()])
+    filled = [manifest for manifest in manifests if manifest.rows]
+    bench.read("verdicts_of_day", table, filled[-1:])
+    return bench.engine.frame("select * from verdicts_of_day order by all")

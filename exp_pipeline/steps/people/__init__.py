@@ -1,0 +1,1 @@
+"""Who is who, who sat in which class, and who must be forgotten."""

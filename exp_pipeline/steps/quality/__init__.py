@@ -1,0 +1,1 @@
+"""Data quality of days: counted, judged, shown."""

@@ -1,0 +1,1 @@
+"""Sources of events: tried, guessed, drafted and written by the command line."""
