@@ -1,1 +1,1 @@
-"""Effects of two arms from values of units: means, shares, ratios, quantiles; adjusted, stratified, paired."""
+"""Effects of two arms from unit values: means, shares, ratios, quantiles, adjusted, stratified, paired."""
