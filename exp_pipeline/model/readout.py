@@ -117,14 +117,32 @@ class SampleRatioDay(Noun):
     sequential_p_value: float | None
 
 
+class Cause(Noun):
+    """Where to look first when an integrity check did not pass: one place, what it shows, what to do there.
+
+    rank: 1 is the likeliest. where: the place in words ("platform android", "2026-03-12 on ios").
+    evidence: what was counted there, and a first action. share: the part of the fault that this place holds,
+    from 0 to 1; None where that cannot be told.
+    """
+
+    rank: int = Field(ge=1)
+    where: str
+    evidence: str
+    share: float | None = Field(default=None, ge=0.0, le=1.0)
+
+
 class IntegrityCheck(Noun):
-    """One integrity check: what was looked at, what was found, and whether effects may be believed."""
+    """One integrity check: what was looked at, what was found, and whether effects may be believed.
+
+    `causes` says where a fault sits, the likeliest place first; empty where the check passed.
+    """
 
     name: str
     title: str
     verdict: Verdict
     evidence: str
     numbers: dict[str, float | int | str] = Field(default_factory=dict)
+    causes: tuple[Cause, ...] = ()
 
 
 class CumulativePoint(Noun):
