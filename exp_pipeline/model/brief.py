@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.intake import Intake, Review
 from exp_pipeline.model.names import Identifier, Slug
+from exp_pipeline.model.populations import Condition, Exclusion
 
 
 class Hypothesis(Noun):
@@ -131,6 +133,26 @@ class Stopping(Noun):
     gamma: float = Field(default=1.0, gt=0, le=10)
 
 
+class NoveltyPlan(Noun):
+    """How newness is told from a lasting effect.
+
+    The first `split_days` days since a unit's assignment are held against the days after them.
+    `steady_from_week` (1 is the first week since assignment) says from when on the effect counts as settled;
+    without it, the readout says what it takes.
+    """
+
+    split_days: int = Field(default=7, ge=1, le=180)
+    steady_from_week: int | None = Field(default=None, ge=1, le=52)
+
+
+class Family(Noun):
+    """Metrics that are tested together, and the family that must have succeeded before these may be."""
+
+    name: Slug
+    metrics: tuple[Identifier, ...] = Field(min_length=1)
+    after: Slug | None = None
+
+
 class ValueModel(Noun):
     """What one unit of the primary metric is worth, and to how many it would apply."""
 
@@ -176,11 +198,10 @@ class TableMapping(Noun):
 # Changing one of these after the start changes what the readout may claim; the rest is description.
 ANALYSIS_FIELDS = (
     "version", "hash_scheme", "assignment", "layer", "holdout", "randomisation_unit", "analysis_unit",
-    "arms", "control", "traffic", "strata", "eligible_roles", "start", "end", "looks", "stopping", "primary",
-    "secondary",
-    "guardrails", "segments", "mde", "alpha",
-    "power", "practical_threshold", "variance_reduction", "multiplicity", "contamination_limit", "srm_alpha",
-    "receipt", "decision",
+    "arms", "control", "traffic", "strata", "eligible_roles", "eligibility", "exclusions", "start", "end",
+    "looks", "stopping", "primary", "secondary", "guardrails", "counter_metrics", "segments", "mde", "alpha",
+    "power", "practical_threshold", "variance_reduction", "multiplicity", "families", "comparisons",
+    "novelty", "missing_data", "contamination_limit", "srm_alpha", "new_logging", "receipt", "decision",
 )  # fmt: skip
 
 
@@ -190,6 +211,11 @@ class Brief(Noun):
     `assignment`: `hash` computes a unit's arm from its id by `hash_scheme`; `table` takes it from the table
     drawn once with `exp assign --units`, and by the hash for units that came after the draw. `holdout`:
     `respect` keeps the units of the global holdout out; `exempt` says on purpose that it does not.
+    `eligibility` and `exclusions`: only units that fulfil every condition and no exclusion are analysed.
+    `counter_metrics`: watched against gaming; they never decide. `missing_data`: what is done about units
+    without an outcome: `observed` counts those that have one, `bounds` adds the worst and best case,
+    `weights` lets those seen stand for those lost. `comparisons`: each arm with `control`, or `all` with each
+    other. `new_logging`: events or bucketing are new, so that an A/A result is asked for first.
     """
 
     name: Slug
@@ -212,6 +238,8 @@ class Brief(Noun):
     layer: Slug | None = None
     holdout: Literal["respect", "exempt"] = "respect"
     eligible_roles: tuple[Literal["student", "teacher"], ...] = ("student",)
+    eligibility: tuple[Condition, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
 
     start: date
     end: date
@@ -223,6 +251,7 @@ class Brief(Noun):
     primary: Identifier
     secondary: tuple[Identifier, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
+    counter_metrics: tuple[Identifier, ...] = ()
     segments: tuple[Segment, ...] = ()
     mde: Effect
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -233,13 +262,20 @@ class Brief(Noun):
     practical_threshold: Effect | None = None
     variance_reduction: VarianceReduction = VarianceReduction()
     multiplicity: Literal["holm", "benjamini-hochberg"] = "holm"
+    families: tuple[Family, ...] = ()
+    comparisons: Literal["control", "all"] = "control"
+    novelty: NoveltyPlan = NoveltyPlan()
+    missing_data: Literal["observed", "bounds", "weights"] = "observed"
     contamination_limit: float = Field(default=0.01, ge=0, le=1)
     srm_alpha: float = Field(default=0.001, gt=0, lt=0.5)
+    new_logging: bool = False
     receipt: Receipt = Receipt()
     ramp: tuple[RampStage, ...] = ()
     decision: DecisionRules = DecisionRules()
     value: ValueModel = ValueModel()
     minimum_cell: int = Field(default=10, ge=1)
+    reviews: tuple[Review, ...] = ()
+    intake: Intake | None = None
     table: TableMapping | None = None
 
     @model_validator(mode="after")
@@ -266,10 +302,12 @@ class Brief(Noun):
                 f"stopping rule {self.stopping.rule} shares alpha out by planned units: "
                 "give expected_units_per_day, or take always_valid"
             )
-        everything = [self.primary, *self.secondary, *(guardrail.metric for guardrail in self.guardrails)]
+        everything = self.metric_names()
         twice = sorted({metric for metric in everything if everything.count(metric) > 1})
         if twice:
             raise ValueError(f"each metric has one role; named twice: {', '.join(twice)}")
+        _check_families(self.families, (self.primary, *self.secondary))
+        _check_population(self.eligibility, self.exclusions)
         return self
 
     def treatments(self) -> tuple[Arm, ...]:
@@ -281,10 +319,46 @@ class Brief(Noun):
         return {arm.name: arm.share for arm in self.arms}
 
     def metric_names(self) -> tuple[str, ...]:
-        """Every metric that the readout shows: primary, secondary, guardrails, in that order."""
-        return (self.primary, *self.secondary, *(guardrail.metric for guardrail in self.guardrails))
+        """Every metric that the readout shows: primary, secondary, guardrails, counter-metrics, in order."""
+        guardrails = (guardrail.metric for guardrail in self.guardrails)
+        return (self.primary, *self.secondary, *guardrails, *self.counter_metrics)
 
     def analysis_digest(self) -> str:
         """Digest of the fields that the lock protects."""
         whole = self.model_dump(mode="json")
         return digest_of({field: whole[field] for field in ANALYSIS_FIELDS})
+
+
+def _check_families(families: tuple[Family, ...], tested: tuple[str, ...]) -> None:
+    """Families name metrics that are tested, each once, and wait only for families that stand before them."""
+    before: dict[str, Family] = {}
+    taken: dict[str, str] = {}
+    for family in families:
+        if family.name in before:
+            raise ValueError(f"families must have different names: {family.name}")
+        if family.after is not None and family.after not in before:
+            raise ValueError(
+                f"families: {family.name} comes after {family.after}, which must be a family above it: "
+                f"{', '.join(before) or 'there is none'}"
+            )
+        for metric in family.metrics:
+            if metric not in tested:
+                raise ValueError(
+                    f"families hold the primary and secondary metrics ({', '.join(tested)}), not: {metric}"
+                )
+            if metric in taken:
+                raise ValueError(f"families {taken[metric]} and {family.name} both hold: {metric}")
+            taken[metric] = family.name
+        before[family.name] = family
+
+
+def _check_population(eligibility: tuple[Condition, ...], exclusions: tuple[Exclusion, ...]) -> None:
+    """A column has one condition; what is asked for is not left out by an exclusion as well."""
+    asked = [condition.column for condition in eligibility]
+    twice = sorted({column for column in asked if asked.count(column) > 1})
+    if twice:
+        raise ValueError(f"eligibility has one condition a column, with all its values: {', '.join(twice)}")
+    for condition in eligibility:
+        out = {value for one in exclusions if one.column == condition.column for value in one.values}
+        if set(condition.values) <= out:
+            raise ValueError(f"exclusions leave out everything that eligibility asks of: {condition.column}")
