@@ -9,7 +9,62 @@ from pydantic import Field
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.effects import (
+    ArmsDifference,
+    ComplierEffect,
+    CumulativePoint,
+    FamilyResult,
+    Impact,
+    NoveltyContrast,
+    NoveltyDay,
+    NoveltyPoint,
+    NoveltySplit,
+    NoveltyTrend,
+    RobustnessRow,
+    SegmentDifference,
+    ShrunkenEffect,
+)
 from exp_pipeline.model.metrics import Display
+
+__all__ = [
+    "LOCK_DAYS_ALLOWED",
+    "ArmCount",
+    "ArmDecision",
+    "ArmsDifference",
+    "BriefChange",
+    "Cause",
+    "ComplierEffect",
+    "CumulativePoint",
+    "Decision",
+    "Estimate",
+    "ExclusionCount",
+    "FamilyResult",
+    "GuardrailResult",
+    "GuardrailStatus",
+    "Impact",
+    "InputCause",
+    "InputChange",
+    "IntegrityCheck",
+    "LockState",
+    "Movement",
+    "NoveltyContrast",
+    "NoveltyDay",
+    "NoveltyPoint",
+    "NoveltySplit",
+    "NoveltyTrend",
+    "Outcome",
+    "PowerAchieved",
+    "Provenance",
+    "Readout",
+    "RobustnessRow",
+    "Role",
+    "RuleResult",
+    "SampleRatioDay",
+    "SegmentDifference",
+    "ShrunkenEffect",
+    "SinceLast",
+    "Verdict",
+]
 
 # A daily run may be late by a weekend; more days of data than these could have shaped the brief.
 LOCK_DAYS_ALLOWED = 3
@@ -24,6 +79,7 @@ class Estimate(Noun):
 
     Where `estimable` is false, every number after `n_treatment` is None and `reason` says why.
     Values are in the metric's own unit times its `per`; shares are fractions (0.02 is 2 percentage points).
+    `why` says in one clause why this estimator: the entry of the table that chose it.
     """
 
     experiment: str
@@ -39,6 +95,7 @@ class Estimate(Noun):
     segment_value: str | None = None
     window_days: int | None = None
     method: str
+    why: str = ""
     n_control: int
     n_treatment: int
     clusters: int | None = None
@@ -79,7 +136,13 @@ class Estimate(Noun):
 
 
 class GuardrailResult(Noun):
-    """One guardrail in one arm: the harm, its one-sided bound, the margin, and what follows."""
+    """One guardrail in one arm: the harm, its one-sided bound, the margin, and what follows.
+
+    `needed_units`: with so many units in the larger arm an underpowered verdict would be settled with the
+    brief's power, if harm is as estimated; None where nothing is open, or where no affordable number would
+    do. `detectable_harm`: the smallest margin that these data could have shown to hold with the brief's power
+    were there no harm (margin's unit). Guardrails are shown while the readout is blinded too.
+    """
 
     metric: str
     title: str
@@ -95,6 +158,8 @@ class GuardrailResult(Noun):
     kill_action: Literal["pause", "roll_back"] | None = None
     kill_triggered: bool = False
     reason: str
+    needed_units: int | None = None
+    detectable_harm: float | None = None
 
 
 class ArmCount(Noun):
@@ -145,58 +210,6 @@ class IntegrityCheck(Noun):
     causes: tuple[Cause, ...] = ()
 
 
-class CumulativePoint(Noun):
-    """The primary effect of one arm on all data up to the end of one day."""
-
-    day: date
-    arm: str
-    n_control: int
-    n_treatment: int
-    absolute: float | None
-    ci_lower: float | None
-    ci_upper: float | None
-    always_valid_lower: float | None
-    always_valid_upper: float | None
-
-
-class NoveltyPoint(Noun):
-    """The primary effect of one arm in one week since each unit's own assignment (week 0 is the first).
-
-    Only units that have had that whole week. Where `estimable` is false, `reason` says why.
-    """
-
-    week: int
-    arm: str
-    n_control: int
-    n_treatment: int
-    absolute: float | None
-    ci_lower: float | None
-    ci_upper: float | None
-    estimable: bool = True
-    reason: str = ""
-
-
-class NoveltyContrast(Noun):
-    """The primary effect of one arm in its last complete week less that in its first, on the same units.
-
-    `absolute` below zero for a metric that is to increase means that the effect wears off.
-    """
-
-    arm: str
-    early_week: int
-    late_week: int | None
-    n_control: int
-    n_treatment: int
-    early: float | None
-    late: float | None
-    absolute: float | None
-    ci_lower: float | None
-    ci_upper: float | None
-    p_value: float | None
-    estimable: bool = True
-    reason: str = ""
-
-
 class RuleResult(Noun):
     """One decision rule: what it asks, the evidence it saw, and what it said."""
 
@@ -223,54 +236,22 @@ class Decision(Noun):
     arms: tuple[ArmDecision, ...]
 
 
-class SegmentDifference(Noun):
-    """Whether one arm's effect on the primary differs between the values of a declared segment.
-
-    p_value is of all values together. `opposite_p_value` asks whether the arm helps some and harms others.
-    `spread` is the standard deviation of true effects (metric's unit). None where `reason` says why.
-    """
-
-    segment: str
-    arm: str
-    p_value: float | None = None
-    opposite_p_value: float | None = None
-    spread: float | None = None
-    reason: str = ""
-    flags: tuple[str, ...] = ()
-
-
-class RobustnessRow(Noun):
-    """The primary effect estimated another way."""
-
-    arm: str
-    variant: str
-    absolute: float | None
-    ci_lower: float | None
-    ci_upper: float | None
-    p_value: float | None
-    n: int
-    note: str = ""
-
-
 class PowerAchieved(Noun):
-    """What was planned and what the data could have found."""
+    """What was planned and what the data could have found.
+
+    Effects are in the primary's unit times its `per`. `achieved_mde`: found with the brief's power by these
+    data; `achieved_power`: of these data for the planned effect; `mde_at_horizon`: what the planned end would
+    find, should units come as they did. While the readout is blinded all of it rests on the control arm's
+    spread alone, since that of the treatment arms tells of the effect.
+    """
 
     planned_mde: float
     planned_units_per_arm: int | None
     observed_units_per_arm: int
     achieved_mde: float | None
+    achieved_power: float | None = None
+    mde_at_horizon: float | None = None
     note: str = ""
-
-
-class Impact(Noun):
-    """What full rollout would be worth, with its interval and assumptions."""
-
-    arm: str
-    value: float | None
-    value_lower: float | None
-    value_upper: float | None
-    currency: str
-    assumptions: tuple[str, ...]
 
 
 class BriefChange(Noun):
@@ -365,8 +346,10 @@ class SinceLast(Noun):
 class Readout(Noun):
     """Everything a memo shows about one experiment at one snapshot.
 
-    While `blinded` is true, `estimates` holds guardrails only, and `cumulative`, `novelty`,
-    `novelty_contrasts`, `robustness`, `impact` are empty.
+    While `blinded` is true, `estimates` and `unadjusted` hold guardrails only, and `segments`,
+    `segment_differences`, `shrunken`, `compliance`, `arms_compared`, `arms_difference`, `families`,
+    `cumulative`, `novelty`, `novelty_days`, `novelty_contrasts`, `novelty_splits`, `novelty_trend`,
+    `robustness`, `impact` are empty.
     """
 
     schema_version: Literal["1.0"] = "1.0"
@@ -386,10 +369,18 @@ class Readout(Noun):
     unadjusted: tuple[Estimate, ...] = ()
     segments: tuple[Estimate, ...] = ()
     segment_differences: tuple[SegmentDifference, ...] = ()
+    shrunken: tuple[ShrunkenEffect, ...] = ()
+    compliance: tuple[ComplierEffect, ...] = ()
+    arms_compared: tuple[Estimate, ...] = ()
+    arms_difference: ArmsDifference | None = None
+    families: tuple[FamilyResult, ...] = ()
     guardrails: tuple[GuardrailResult, ...]
     cumulative: tuple[CumulativePoint, ...]
     novelty: tuple[NoveltyPoint, ...] = ()
+    novelty_days: tuple[NoveltyDay, ...] = ()
     novelty_contrasts: tuple[NoveltyContrast, ...] = ()
+    novelty_splits: tuple[NoveltySplit, ...] = ()
+    novelty_trend: tuple[NoveltyTrend, ...] = ()
     robustness: tuple[RobustnessRow, ...] = ()
     power: PowerAchieved | None = None
     impact: tuple[Impact, ...] = ()
