@@ -211,29 +211,53 @@ class IntegrityCheck(Noun):
 
 
 class RuleResult(Noun):
-    """One decision rule: what it asks, the evidence it saw, and what it said."""
+    """One decision rule: what it asks, the evidence it saw, and what it said.
+
+    `forces` is the outcome that the rule would bring about by itself; None lets the next rule speak. The
+    first rule that forces one decides; the rules after it are shown, and `reached` is false for them.
+    """
 
     rule: str
+    asks: str = ""
     evidence: str
     verdict: Verdict
+    forces: Outcome | None = None
+    reached: bool = True
+
+
+class SegmentValue(Noun):
+    """One value of a declared segment."""
+
+    column: str
+    value: str
 
 
 class ArmDecision(Noun):
-    """What to do with one treatment arm, and the rules that decided it, in their order."""
+    """What to do with one treatment arm, and the rules that decided it, in their order.
+
+    `decided_by` names the rule that decided. `segments` are those to ship to where the outcome is
+    `ship_scoped`.
+    """
 
     arm: str
     outcome: Outcome
     because: str
     rules: tuple[RuleResult, ...]
+    decided_by: str = ""
+    segments: tuple[SegmentValue, ...] = ()
 
 
 class Decision(Noun):
-    """The decision asked of the readout: one outcome for the experiment, one for each arm."""
+    """The decision asked of the readout: one outcome for the experiment, one for each arm.
+
+    `choice` says why this arm and no other, where more than one could be shipped.
+    """
 
     outcome: Outcome
     arm: str | None
     summary: str
     arms: tuple[ArmDecision, ...]
+    choice: str = ""
 
 
 class PowerAchieved(Noun):
