@@ -14,6 +14,9 @@ from exp_pipeline.model.names import Identifier, Slug
 from exp_pipeline.model.populations import Condition, Exclusion
 
 
+HashScheme = Literal["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook", "none"]
+
+
 class Hypothesis(Noun):
     """If we change X for population Y in context Z, metric M moves by D because R, without harming G."""
 
@@ -104,13 +107,24 @@ class Receipt(Noun):
     ] = ()
 
 
+RampCheck = Literal["srm", "guardrails", "guardrails_powered", "data_quality", "fidelity"]
+
+
 class RampStage(Noun):
-    """One stage of a ramp: share of traffic, shortest stay and least number of units before the next."""
+    """One stage of a ramp: share of traffic, and what must hold before the next one begins.
+
+    `dwell_days` is the shortest stay, `minimum_units` counts those in the experiment by then. `checks` must
+    have been judged on the newest day and found good (`guardrails`: none fails; `guardrails_powered`: each one
+    passes). `approval`: a person must let the experiment *into* this stage. No stage is entered while the
+    newest complete day ended more than `freshness_hours` ago.
+    """
 
     traffic: float = Field(gt=0, le=1)
     dwell_days: int = Field(default=1, ge=0)
     minimum_units: int = Field(default=0, ge=0)
     approval: bool = False
+    checks: tuple[RampCheck, ...] = ("srm", "guardrails")
+    freshness_hours: int = Field(default=36, ge=1, le=336)
 
 
 class DecisionRules(Noun):
@@ -216,6 +230,8 @@ class Brief(Noun):
     without an outcome: `observed` counts those that have one, `bounds` adds the worst and best case,
     `weights` lets those seen stand for those lost. `comparisons`: each arm with `control`, or `all` with each
     other. `new_logging`: events or bucketing are new, so that an A/A result is asked for first.
+    `ramp`: stages of the experiment's own traffic; `rollout`: those of the winner after a decision to ship.
+    `calendar`: the school calendar (`data/catalog/calendars`) outside whose hours no stage is entered.
     """
 
     name: Slug
@@ -229,7 +245,7 @@ class Brief(Noun):
 
     randomisation_unit: Literal["learner", "class"] = "learner"
     analysis_unit: Literal["learner"] = "learner"
-    hash_scheme: Literal["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "none"] = "sha256-v1"
+    hash_scheme: HashScheme = "sha256-v1"
     assignment: Literal["hash", "table"] = "hash"
     arms: tuple[Arm, ...] = Field(min_length=2)
     control: Slug
@@ -271,6 +287,8 @@ class Brief(Noun):
     new_logging: bool = False
     receipt: Receipt = Receipt()
     ramp: tuple[RampStage, ...] = ()
+    rollout: tuple[RampStage, ...] = ()
+    calendar: Slug | None = None
     decision: DecisionRules = DecisionRules()
     value: ValueModel = ValueModel()
     minimum_cell: int = Field(default=10, ge=1)
