@@ -71,7 +71,7 @@ LOCK_DAYS_ALLOWED = 3
 Verdict = Literal["pass", "warn", "fail", "cannot_tell"]
 GuardrailStatus = Literal["pass", "fail", "underpowered", "cannot_tell"]
 Outcome = Literal["ship", "ship_scoped", "extend", "iterate", "pause", "stop", "roll_back", "investigate"]
-Role = Literal["primary", "secondary", "guardrail"]
+Role = Literal["primary", "secondary", "guardrail", "counter"]
 
 
 class Estimate(Noun):
@@ -327,7 +327,17 @@ class ExclusionCount(Noun):
 
 
 InputCause = Literal[
-    "late data", "correction", "made anew", "new days", "brief", "metrics", "code", "limits", "unknown"
+    "late data",
+    "correction",
+    "made anew",
+    "new days",
+    "brief",
+    "metrics",
+    "code",
+    "limits",
+    "lock",
+    "unblinding",
+    "unknown",
 ]
 
 
@@ -358,6 +368,17 @@ class Movement(Noun):
     in_old_errors: float | None
 
 
+class Unblinding(Noun):
+    """Who recorded when, and why, that effects were to be seen before a planned look or the horizon.
+
+    by: a team, not a person; empty in records that were made before it was asked for.
+    """
+
+    at: datetime
+    by: str = ""
+    reason: str
+
+
 class SinceLast(Noun):
     """What changed since the readout before: its snapshot, which inputs are others, which estimates moved."""
 
@@ -384,6 +405,7 @@ class Readout(Noun):
     blinded: bool
     blinding_reason: str
     unblinded_because: str = ""
+    unblindings: tuple[Unblinding, ...] = ()
     method: tuple[str, ...]
     lock: LockState
     counts: tuple[ArmCount, ...]

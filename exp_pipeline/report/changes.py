@@ -20,6 +20,8 @@ _CAUSES: dict[InputCause, str] = {
     "metrics": "Metric definitions changed",
     "code": "Code changed",
     "limits": "Layer or holdout changed",
+    "lock": "Lock of the brief changed",
+    "unblinding": "Unblinded early",
     "unknown": "Inputs not known any more",
 }
 

@@ -15,6 +15,8 @@ _DEFINITIONS: Mapping[str, InputCause] = {
     "code": "code",
     "layer": "limits",
     "holdout": "limits",
+    "lock": "lock",
+    "unblinding": "unblinding",
 }
 
 
@@ -29,7 +31,7 @@ def movements(before: Readout, now: Readout) -> tuple[Movement, ...]:
     found = []
     for one in now.estimates:
         old = known.get((one.metric, one.arm, one.role))
-        if old is None or one.segment is not None or one.role == "secondary":
+        if old is None or one.segment is not None or one.role in ("secondary", "counter"):
             continue
         if one.role == "primary" and hidden:
             continue

@@ -28,6 +28,8 @@ _WORDS: Mapping[str, str] = {
     "metrics": "a metric's definition was changed",
     "code": "the code was changed",
     "limits": "the experiment's layer or holdout was changed",
+    "lock": "the brief's lock is another",
+    "unblinding": "a reason to show effects early was recorded",
     "unknown": "inputs that are not known any more",
 }
 
