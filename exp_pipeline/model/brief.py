@@ -8,11 +8,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from exp_pipeline.model.base import Noun
+from exp_pipeline.model.decision_rules import DecisionRules as DecisionRules
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.intake import Intake, Review
 from exp_pipeline.model.names import Identifier, Slug
 from exp_pipeline.model.populations import Condition, Exclusion
-
 
 HashScheme = Literal["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook", "none"]
 
@@ -125,14 +125,6 @@ class RampStage(Noun):
     approval: bool = False
     checks: tuple[RampCheck, ...] = ("srm", "guardrails")
     freshness_hours: int = Field(default=36, ge=1, le=336)
-
-
-class DecisionRules(Noun):
-    """What the primary must beat, and whether a declared segment may be shipped alone."""
-
-    primary_must_beat: Literal["zero", "threshold"] = "zero"
-    threshold_basis: Literal["point", "interval"] = "point"
-    scoped_shipping: bool = False
 
 
 class Stopping(Noun):

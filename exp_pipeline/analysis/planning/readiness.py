@@ -150,7 +150,7 @@ def _rule_gaps(brief: Brief, metrics: Mapping[str, Metric]) -> list[Gap]:
     gaps = []
     if not (brief.mde.absolute or brief.mde.relative):
         gaps.append(Gap("mde", "the smallest effect worth finding is 0", "give an effect other than 0"))
-    if brief.decision.primary_must_beat == "threshold" and brief.practical_threshold is None:
+    if brief.decision.primary.must_beat == "threshold" and brief.practical_threshold is None:
         gaps.append(
             Gap(
                 "practical_threshold",
