@@ -114,8 +114,8 @@ class RampStage(Noun):
     """One stage of a ramp: share of traffic, and what must hold before the next one begins.
 
     `dwell_days` is the shortest stay, `minimum_units` counts those in the experiment by then. `checks` must
-    have been judged on the newest day and found good (`guardrails`: none fails; `guardrails_powered`: each one
-    passes). `approval`: a person must let the experiment *into* this stage. No stage is entered while the
+    have been judged on the newest day and found good (`guardrails`: none fails; `guardrails_powered`: each
+    one passes). `approval`: a person must let the experiment *into* this stage. No stage is entered while the
     newest complete day ended more than `freshness_hours` ago.
     """
 
