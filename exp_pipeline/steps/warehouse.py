@@ -103,7 +103,7 @@ ESTIMATES = _columns(
     *_OF,
     ("metric", "VARCHAR", "Metric."),
     ("title", "VARCHAR", "What the metric is called."),
-    ("role", "VARCHAR", "primary, secondary or guardrail."),
+    ("role", "VARCHAR", "primary, secondary, guardrail or counter (watched against gaming)."),
     (
         "display",
         "VARCHAR",

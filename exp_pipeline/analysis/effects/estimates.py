@@ -25,6 +25,7 @@ _TOUCHES: dict[str, tuple[str, ...]] = {
     "primary": ("primary", "segment"),
     "secondary": ("secondary",),
     "guardrails": ("guardrail",),
+    "counter_metrics": ("counter",),
     "segments": ("segment",),
     "decision": (),
     "practical_threshold": (),
@@ -142,7 +143,7 @@ def exploratory_because(lock: LockState, what: str) -> tuple[str, ...]:
         return ("exploratory: the brief was never locked",)
     if lock.late:
         return (f"exploratory: the brief was locked after {lock.days_seen} days of data",)
-    everything = ("primary", "secondary", "guardrail", "segment")
+    everything = ("primary", "secondary", "guardrail", "counter", "segment")
     touched = [change.field for change in lock.changes if what in _TOUCHES.get(change.field, everything)]
     return tuple(f"exploratory: {field} was changed after the start" for field in touched)
 
@@ -172,6 +173,7 @@ def roles_of(brief: Brief) -> tuple[tuple[Role, str], ...]:
         ("primary", brief.primary),
         *(("secondary", name) for name in brief.secondary),
         *(("guardrail", guardrail.metric) for guardrail in brief.guardrails),
+        *(("counter", name) for name in brief.counter_metrics),
     )
 
 
@@ -241,7 +243,7 @@ def with_families(rows: Sequence[Estimate], brief: Brief) -> tuple[Estimate, ...
 
     Primary: Holm over the treatment arms. Secondary: the brief's correction over all metrics and arms, and
     confirmatory only in arms whose primary passes (gatekeeping). Guardrails are judged one by one, since
-    every one of them must hold.
+    every one of them must hold. Counter-metrics are never confirmatory: they say where to look.
     """
     primary = with_family([row for row in rows if row.role == "primary"], "primary", holm)
     passed = {row.arm for row in primary if row.p_adjusted is not None and row.p_adjusted < brief.alpha}
@@ -258,4 +260,11 @@ def with_families(rows: Sequence[Estimate], brief: Brief) -> tuple[Estimate, ...
         )
         for row in secondary
     )
-    return (*primary, *gated, *(row for row in rows if row.role == "guardrail"))
+    watched = tuple(
+        row.model_copy(
+            update={"confirmatory": False, "flags": (*row.flags, "watched against gaming: decides nothing")}
+        )
+        for row in rows
+        if row.role == "counter"
+    )
+    return (*primary, *gated, *(row for row in rows if row.role == "guardrail"), *watched)

@@ -119,6 +119,8 @@ def role_of(catalog: Catalog, experiment: str, name: str) -> str | None:
         return "secondary"
     if name in (one.metric for one in brief.guardrails):
         return "guardrail"
+    if name in brief.counter_metrics:
+        return "counter"
     shown = catalog.metrics_of(brief)
     if name in shown:
         return "shown"
