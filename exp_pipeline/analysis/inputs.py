@@ -11,7 +11,7 @@ import polars as pl
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.evidence import Exposures, Fidelity
 from exp_pipeline.model.metrics import Measure, Metric
-from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance
+from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Unblinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class ReadoutInputs:
     late_share: float | None = None
     exclusions: tuple[ExclusionCount, ...] = ()
     unblinded_because: str = ""
+    unblindings: tuple[Unblinding, ...] = ()
     history_units_per_day: float | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
     weeks: pl.DataFrame | None = None

@@ -112,6 +112,7 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         blinded=blinding.blinded,
         blinding_reason=blinding.reason,
         unblinded_because=inputs.unblinded_because,
+        unblindings=inputs.unblindings,
         method=method_sentences(
             brief,
             {key: found for key, (_, found) in adjusted.items()},

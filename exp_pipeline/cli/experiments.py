@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -48,28 +47,28 @@ def readout(
 def unblind(
     name: Name,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why effects must be seen early.")],
+    by: Annotated[str, typer.Option("--by", metavar="TEAM", help="The team that asks for it.")],
     home: HomeDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record a reason for showing effects before the horizon; the memo will say it."""
+    """Record a reason for showing effects before the horizon; the memo will say it, and which team asked."""
+    from exp_pipeline.steps.experiments.unblinding import record_unblinding
     from exp_pipeline.steps.opening import open_catalog
-    from exp_pipeline.store.state import StateLog
 
-    because = " ".join(reason.split())
+    because, team = " ".join(reason.split()), " ".join(by.split())
     if not because:
         raise ExpError("--reason is empty: say why effects must be seen before the horizon")
+    if not team:
+        raise ExpError("--by is empty: name the team that asks to see effects before the horizon")
     place = home_of(home)
-    brief_named(open_catalog(place.catalog), name)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    key = hashlib.sha256(f"{name}\0{because}".encode()).hexdigest()
-    new = StateLog(place.state / "state.sqlite").append(
-        "unblinding", name, key=key, at=at, content={"reason": because}
-    )
+    brief = brief_named(open_catalog(place.catalog), name)
+    at = datetime.now(UTC)
+    new = record_unblinding(place, brief, because, team, at)
     if as_json:
-        print_json({"experiment": name, "reason": because, "recorded": new})
+        print_json({"experiment": name, "reason": because, "by": team, "recorded": new})
         return
     say(
-        f"Recorded at {at} UTC: {name} is unblinded, because: {because}"
+        f"Recorded at {at:%Y-%m-%d %H:%M} UTC: {name} is unblinded for {team}, because: {because}"
         if new
         else "This reason was recorded before."
     )

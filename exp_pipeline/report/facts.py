@@ -270,8 +270,18 @@ def _blinding(readout: Readout, shield: Screen) -> BlindingView:
         reason=shield.hidden_because,
         next_look=look if shield.hidden_because else None,
         next_look_sentence=sentence,
-        unblinded_because=readout.unblinded_because,
+        unblinded_because=_unblinded(readout),
     )
+
+
+def _unblinded(readout: Readout) -> str:
+    """Every record of a look before its time: when, which team, why."""
+    if not readout.unblindings:
+        return readout.unblinded_because
+    told = (
+        f"{one.at:%Y-%m-%d}, {one.by or 'team not recorded'}: {one.reason}" for one in readout.unblindings
+    )
+    return " · ".join(told)
 
 
 def _impact(row: Impact) -> ImpactView:

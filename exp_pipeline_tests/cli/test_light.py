@@ -81,7 +81,9 @@ def test_a_home_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "exp init" in said
 
 
-@pytest.mark.parametrize("command", [["plan"], ["readout"], ["unblind", "--reason", "why"], ["assign", "u1"]])
+@pytest.mark.parametrize(
+    "command", [["plan"], ["readout"], ["unblind", "--reason", "why", "--by", "maths"], ["assign", "u1"]]
+)
 def test_an_unknown_experiment_is_answered_with_those_that_exist(home: Path, command: list[str]) -> None:
     name, *rest = command
     said = refused(call(name, "other", *rest, "--home", home))
@@ -159,13 +161,16 @@ def test_a_traceback_is_shown_only_on_request(home: Path, monkeypatch: pytest.Mo
 
 
 def test_unblinding_is_recorded_once_and_only_with_a_reason(home: Path) -> None:
-    assert "--reason is empty" in refused(call("unblind", "my-experiment", "--reason", "  ", "--home", home))
-    assert call("unblind", "my-experiment", "--home", home).exit_code == 2
-    first = call("unblind", "my-experiment", "--reason", "a safety\nquestion", "--home", home, "--json")
-    again = call("unblind", "my-experiment", "--reason", "a safety question", "--home", home, "--json")
+    asked = ("unblind", "my-experiment", "--home", home)
+    assert "--reason is empty" in refused(call(*asked, "--by", "maths", "--reason", "  "))
+    assert "--by is empty" in refused(call(*asked, "--by", " ", "--reason", "why"))
+    assert call(*asked, "--by", "maths").exit_code == 2
+    assert call(*asked, "--reason", "why").exit_code == 2
+    first = call(*asked, "--by", "maths", "--reason", "a safety\nquestion", "--json")
+    again = call(*asked, "--by", "maths", "--reason", "a safety question", "--json")
     assert [json.loads(one.stdout)["recorded"] for one in (first, again)] == [True, False]
     (entry,) = StateLog(home / "state" / "state.sqlite").entries("unblinding", "my-experiment")
-    assert entry.content == {"reason": "a safety question"}
+    assert entry.content == {"reason": "a safety question", "by": "maths", "version": 1}
 
 
 def test_units_are_assigned_by_the_briefs_own_hash(home: Path, tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from datetime import date, timedelta
 
 from exp_pipeline.analysis.wording import listed
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.readout import IntegrityCheck, LockState
+from exp_pipeline.model.readout import IntegrityCheck, LockState, Readout
+
+# Columns of a unit's row that say, or from which a scheme computes, in which arm it is.
+ARM_COLUMNS = ("arm", "arm_bucket", "hash_arm", "drawn_arm", "exposed_arm", "other_arm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +67,20 @@ def blinding_of(
         )
     blinded = bool(failed) or not (planned or unblinded_because)
     return Blinding(blinded, reason, reached, planned, many)
+
+
+def rows_blinded_because(brief: Brief | None, readout: Readout | None) -> str | None:
+    """Why must rows of units be shown without their arm? None where nothing is to be hidden any more.
+
+    brief: as it stands now, None where it is gone. readout: of the newest snapshot, None where there is none.
+    A planned look opens the readout of its own snapshot only: rows of later days would show what came after.
+    """
+    if readout is None:
+        return "No readout says yet that effects may be seen."
+    if readout.blinded:
+        return readout.blinding_reason
+    if brief is None or readout.brief.analysis_digest() != brief.analysis_digest():
+        return "The newest readout was made from another brief than the one that stands."
+    if readout.horizon_reached or readout.unblinded_because:
+        return None
+    return f"A planned look opens its own readout, of data to the end of {readout.as_of}, and not later rows."

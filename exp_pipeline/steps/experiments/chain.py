@@ -15,12 +15,13 @@ from exp_pipeline.catalog import LockedBrief, lock_record, lock_state
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
-from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
+from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout, Unblinding
 from exp_pipeline.steps.again.backfill_needs import require_definitions
 from exp_pipeline.steps.assignment.exposure import WHOLE
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
 from exp_pipeline.steps.experiments.dataset import MAD_FILES, WEEKS, fill_snapshot, pre_days
 from exp_pipeline.steps.experiments.evidence import inputs_of_assignment, read_evidence, write_evidence
+from exp_pipeline.steps.experiments.unblinding import unblindings_of
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.state import StateLog
 
@@ -198,7 +199,11 @@ def _exclusions(bench: Workbench, brief: Brief, newest: date) -> tuple[Exclusion
 
 
 def readout_inputs(
-    bench: Workbench, experiment: str, snapshot: str | None = None, *, unblinded_because: str = ""
+    bench: Workbench,
+    experiment: str,
+    snapshot: str | None = None,
+    *,
+    unblindings: tuple[Unblinding, ...] = (),
 ) -> ReadoutInputs:
     """What the readout of a snapshot (the current one, unless named) is computed from: its files alone.
 
@@ -250,17 +255,12 @@ def readout_inputs(
         exclusions=tuple(ExclusionCount.model_validate(count) for count in exclusions)
         if isinstance(exclusions, list)
         else (),
-        unblinded_because=unblinded_because,
+        unblinded_because=unblindings[-1].reason if unblindings else "",
+        unblindings=unblindings,
     )
 
 
 def compute_readout(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
     """The readout of an experiment's snapshot."""
-    because = unblinded_because(bench, experiment)
-    return read_out(readout_inputs(bench, experiment, snapshot, unblinded_because=because))
-
-
-def unblinded_because(bench: Workbench, experiment: str) -> str:
-    """The recorded reason for showing effects early; empty where there is none."""
-    entries = StateLog(bench.home.state / "state.sqlite").entries("unblinding", experiment)
-    return str(entries[-1].content.get("reason", "")) if entries else ""
+    asked = unblindings_of(bench.home, brief_of(bench, experiment))
+    return read_out(readout_inputs(bench, experiment, snapshot, unblindings=asked))

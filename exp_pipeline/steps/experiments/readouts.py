@@ -28,7 +28,8 @@ from exp_pipeline.model.readout import (
 from exp_pipeline.report import index_entry, index_html, render_memo
 from exp_pipeline.steps.again.staleness import Staleness, since_last, stale_readouts, staleness
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.experiments.chain import brief_of, compute_readout, lock_of, unblinded_because
+from exp_pipeline.steps.experiments.chain import brief_of, compute_readout, lock_of
+from exp_pipeline.steps.experiments.unblinding import unblindings_of
 from exp_pipeline.store.files import write_text
 from exp_pipeline.store.marts import Marts
 
@@ -93,7 +94,7 @@ def readout_of(bench: Workbench, experiment: str, snapshot: str | None = None) -
             brief.digest(),
             lock.model_dump(mode="json"),
             bench.code_version,
-            unblinded_because(bench, experiment),
+            [one.model_dump(mode="json") for one in unblindings_of(bench.home, brief)],
             *([before.provenance.snapshot] if before is not None else []),
         ]
     )
