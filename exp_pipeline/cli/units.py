@@ -22,7 +22,7 @@ def assign(
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Ids, one a line.")] = None,
     scheme: Annotated[
-        Literal["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1"] | None,
+        Literal["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook"] | None,
         typer.Option("--scheme", help="Hash scheme, instead of a brief's. Needs --arms."),
     ] = None,
     arms: Annotated[

@@ -49,7 +49,7 @@ class Layer(Noun):
     kind: Literal["exclusive", "holdout"] = "exclusive"
     unit: Literal["learner", "class"] = "learner"
     salt: str = Field(default="", max_length=200, pattern=r"^[^|]*$")
-    hash_scheme: Literal["sha256-v1", "flagd", "flagd-v2", "flagd-v1"] = "sha256-v1"
+    hash_scheme: Literal["sha256-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook"] = "sha256-v1"
     share: float | None = Field(default=None, gt=0, lt=1)
     experiments: tuple[LayerPlace, ...] = ()
 

@@ -96,6 +96,26 @@ def _scrambled(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return _turned(values * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
 
 
+def fnv1a(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+    """FNV-1a 32-bit of each text's UTF-16 code units; shape `(texts,)`, unsigned.
+
+    Units of 16 bits, not bytes, because GrowthBook's SDKs follow JavaScript's `charCodeAt`. Texts of one
+    length are hashed together. Source: Fowler, Noll and Vo, draft-eastlake-fnv, section 2.
+    """
+    encoded = [text.encode("utf-16-le", "surrogatepass") for text in texts]
+    found = np.zeros(len(texts), dtype=np.uint32)
+    lengths = np.fromiter((len(text) for text in encoded), dtype=np.int64, count=len(texts))
+    for length in np.unique(lengths).tolist():
+        places = np.flatnonzero(lengths == length)
+        joined = b"".join(encoded[place] for place in places.tolist())
+        units = np.frombuffer(joined, dtype="<u2").reshape(len(places), length // 2).astype(np.uint32)
+        state = np.full(len(places), 0x811C9DC5, dtype=np.uint32)
+        for place in range(length // 2):
+            state = (state ^ units[:, place]) * np.uint32(0x01000193)
+        found[places] = state
+    return found
+
+
 def _cbor_text(text: str) -> bytes:
     """A text in canonical CBOR (RFC 8949, section 4.2): the shortest header of major type 3, then UTF-8."""
     body = text.encode()
@@ -133,14 +153,21 @@ def _encoded(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
     return murmur3([_cbor_text(text) for text in texts])
 
 
+def _growthbook(texts: Sequence[str]) -> Buckets64:
+    """Bucket of a text as GrowthBook draws it since its second hash version: FNV-1a twice, modulo 10,000."""
+    again = fnv1a([str(number) for number in fnv1a(texts).tolist()])
+    return (again % np.uint32(BUCKETS)).astype(np.int64)
+
+
 # Of one text, which bucket is it in? percent-v1 draws as sha256-v1 and only reads the number modulo 100.
 _BUCKETS_OF_TEXTS: Mapping[str, Callable[[Sequence[str]], Buckets64]] = {
     "sha256-v1": _of_sha256,
     "flagd": lambda texts: _share_of_unsigned(_encoded(texts)),
     "flagd-v2": lambda texts: _share_of_unsigned(_plain(texts)),
     "flagd-v1": lambda texts: _share_of_signed(_plain(texts)),
+    "growthbook": _growthbook,
 }
-SCHEMES = ("sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1")
+SCHEMES = ("sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook")
 
 
 def hash_of_scheme(scheme: str) -> str:
@@ -160,7 +187,8 @@ def bucket_columns(scheme: str, experiment: str, version: int, unit_ids: Sequenc
     flagd: MurmurHash3 of the canonical CBOR of `[flagKey, targetingKey]` (the third version of `fractional`);
     flagd-v2 and flagd-v1: of the text `flagKey` + `targetingKey` (its second and first). Traffic is drawn
     from the text `flagKey:traffic:targetingKey`, as a flag does with an explicit value to bucket by. The flag
-    is `flag_key`. Raises ValueError for an unknown scheme.
+    is `flag_key`. growthbook: the texts of flagd-v2, by GrowthBook's hash version 2 with `flagKey` and
+    `flagKey:traffic:` as seeds. Raises ValueError for an unknown scheme.
     """
     drawn = hash_of_scheme(scheme)
     of_texts = _BUCKETS_OF_TEXTS[drawn]

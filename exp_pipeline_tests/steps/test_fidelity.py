@@ -72,7 +72,7 @@ def test_a_stage_tells_its_share_of_traffic(stage: str | None, share: float | No
     assert traffic_of_stage(brief(traffic=0.5, ramp=RAMP), stage) == share
 
 
-@pytest.mark.parametrize("scheme", ["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1"])
+@pytest.mark.parametrize("scheme", ["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook"])
 def test_traffic_is_checked_at_the_stage_in_force(tmp_path: Path, scheme: str) -> None:
     one = brief(hash_scheme=scheme, traffic=1.0, ramp=RAMP)
     units = [f"unit-{number}" for number in range(400)]

@@ -25,7 +25,7 @@ def layer_of(*places: tuple[str, int, int], **more: object) -> Layer:
 @given(
     edges=st.lists(st.integers(1, 9_999), min_size=1, max_size=6, unique=True).map(sorted),
     salt=st.text(st.characters(codec="utf-8", exclude_characters="|"), max_size=10),
-    scheme=st.sampled_from(["sha256-v1", "flagd", "flagd-v2", "flagd-v1"]),
+    scheme=st.sampled_from(["sha256-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook"]),
 )
 @settings(max_examples=25, deadline=None)
 def test_every_unit_is_in_exactly_one_part_of_a_divided_layer(
@@ -75,7 +75,7 @@ def test_the_same_salt_draws_the_same_whatever_the_layer_is_called() -> None:
     assert (buckets_in(named, UNITS[:99]) != buckets_in(Layer(name="x"), UNITS[:99])).any()
 
 
-@pytest.mark.parametrize("scheme", ["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1"])
+@pytest.mark.parametrize("scheme", ["sha256-v1", "percent-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook"])
 def test_a_ramp_within_layer_and_holdout_only_adds_units(scheme: str) -> None:
     brief = brief_of(hash_scheme=scheme, layer="tutor")
     limits = Limits(layer_of((brief.name, 0, 6_000)), HOLDOUT)
