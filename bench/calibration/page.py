@@ -28,11 +28,10 @@ DOMAINS: dict[str, tuple[str, str]] = {
         "It answers for capped values only.",
     ),
     "relative effect of means": (
-        "As Welch, and both means three standard errors from zero, and 3 (b² - a²) / √(a² + b²) within ± "
-        "0.4, "
-        "where a and b are the relative standard errors of treatment and control.",
-        "An arm far noisier than the other: the log of its mean is skewed, and one end errs more. Read the "
-        "absolute effect.",
+        "As Welch, and both means three standard errors from zero. Where one arm is far less sure than the "
+        "other (3 (b² - a²) / √(a² + b²) beyond ± 0.3, where a and b are the relative standard errors of "
+        "treatment and control) the log-ratio gives way to Fieller's interval.",
+        "As Welch: skewed values in unequal arms make one end err more.",
     ),
     "relative effect of means, third moments": (
         "As Welch with third moments.",
@@ -56,9 +55,9 @@ DOMAINS: dict[str, tuple[str, str]] = {
         "tails are uneven.",
     ),
     "relative effect of shares": (
-        "Ten successes and ten failures expected in each arm, and the log ratio's skewness (as for means) "
-        "within ± 0.4.",
-        "A small arm beside a large one, or a handful of events: coverage falls and one end errs more. "
+        "Ten successes and ten failures expected in each arm. The log-ratio gives way to Newcombe's interval "
+        "of a ratio as for means.",
+        "A handful of events: one end errs more, and the code flags it. "
         "With less than about four events in control there is no relative effect at all.",
     ),
     "ratios (delta)": ("Thirty units in the smaller arm.", "Fewer: up to two points too narrow."),

@@ -13,9 +13,6 @@ from exp_pipeline.stats.moments_table import MomentsTable
 
 Ints = NDArray[np.int64]
 
-# Skewness of a log ratio up to which its tails err alike.
-CALM_LOG = 0.4
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -83,12 +80,6 @@ EXPONENTIAL = Shape("exponential")
 LOGNORMAL = Shape("lognormal")
 ZEROS = Shape("exponential", zeros=0.8)
 HEAVY = Shape("lognormal", sigma=1.5)
-
-
-def log_lopsidedness(signal_control: float, signal_treatment: float) -> float:
-    """Skewness that taking logs gives a ratio of two normal values, so many standard errors from zero."""
-    a, b = 1.0 / signal_treatment, 1.0 / signal_control
-    return 3.0 * (b * b - a * a) / math.hypot(a, b)
 
 
 def table_of(values: Array, names: tuple[str, ...]) -> MomentsTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from exp_pipeline.stats.effects.means import newcombe_interval
+from exp_pipeline.stats.effects.means import newcombe_interval, newcombe_ratio
 from exp_pipeline.stats.reference import one_sided_critical, two_sided_critical, upper_tail
 from exp_pipeline.stats.results import Effect
 
@@ -66,6 +66,8 @@ def relative_distance_from(effect: Effect, value: float) -> float | None:
         if sign * value <= -1.0:
             return math.copysign(_BEYOND_ALL, sign)
         middle, at, low, high = (sign * math.log1p(sign * end) for end in (middle, at, low, high))
+    elif effect.relative_method == "newcombe-ratio":
+        return _newcombe_statistic(effect, value, relative=True)
     else:
         variances = _fieller_variances(effect, own)
         if variances is not None:
@@ -98,8 +100,9 @@ def relative_bounds_at(effect: Effect, tail: float) -> tuple[float, float] | Non
 def relative_stretched(effect: Effect, critical: float) -> tuple[float, float] | None:
     """Which relative effects lie `critical` standard errors away? None where there is no relative effect.
 
-    A log-ratio interval is stretched on the log scale, exactly; Fieller's is solved again from the arms'
-    variances where they can be had from the effect, else each side is stretched by the ratio of quantiles.
+    A log-ratio interval is stretched on the log scale, exactly, and Newcombe's made anew; Fieller's is
+    solved again from the arms' variances where they can be had from the effect, else each side is stretched
+    by the ratio of quantiles.
     """
     relative = _relative_ends(effect)
     if relative is None or effect.relative is None:
@@ -116,6 +119,8 @@ def relative_stretched(effect: Effect, critical: float) -> tuple[float, float] |
         )
         changes = sorted(sign * _expm1(end) for end in reached)
         return changes[0], changes[1]
+    if effect.relative_method == "newcombe-ratio":
+        return _newcombe(effect, critical, relative=True)
     solved = _fieller(effect, own, critical)
     if solved is not None:
         return solved
@@ -167,35 +172,37 @@ def _sides(effect: Effect) -> tuple[float, float]:
     return below, above
 
 
-def _newcombe(effect: Effect, critical: float) -> tuple[float, float]:
-    return newcombe_interval(
+def _newcombe(effect: Effect, critical: float, *, relative: bool = False) -> tuple[float, float]:
+    x_c, x_t = (
         round(effect.mean_control * effect.n_control),
-        effect.n_control,
         round(effect.mean_treatment * effect.n_treatment),
-        effect.n_treatment,
-        critical,
     )
+    if relative:
+        low, high = newcombe_ratio(x_c, effect.n_control, x_t, effect.n_treatment, critical)
+        return low - 1.0, high - 1.0
+    return newcombe_interval(x_c, effect.n_control, x_t, effect.n_treatment, critical)
 
 
-def _newcombe_statistic(effect: Effect, value: float) -> float:
-    above = effect.absolute >= value
-    if effect.absolute == value:
+def _newcombe_statistic(effect: Effect, value: float, *, relative: bool = False) -> float:
+    estimate = effect.relative if relative and effect.relative is not None else effect.absolute
+    above = estimate >= value
+    if estimate == value:
         return 0.0
 
     def reaches(z: float) -> bool:
-        low, high = _newcombe(effect, z)
+        low, high = _newcombe(effect, z, relative=relative)
         return low <= value if above else high >= value
 
     inside, outside = 0.0, _FARTHEST
     if not reaches(outside):
-        return math.copysign(_FARTHEST, effect.absolute - value)
+        return math.copysign(_FARTHEST, estimate - value)
     for _ in range(80):
         middle = 0.5 * (inside + outside)
         if reaches(middle):
             outside = middle
         else:
             inside = middle
-    return math.copysign(inside, effect.absolute - value)
+    return math.copysign(inside, estimate - value)
 
 
 def _fieller_variances(effect: Effect, own: float) -> tuple[float, float] | None:

@@ -151,7 +151,7 @@ def _numbers_of_many(many: ManyEffects) -> dict[str, list[Any]]:
     for holds, text in many.flags:
         for place in np.flatnonzero(holds).tolist():
             flags[place].append(text)
-    methods = np.where(many.by_log, "log-ratio", "fieller").tolist()
+    methods = many.relative_methods.tolist()
     nothing: list[Any] = [None] * count
     return found | {
         "method": [many.method] * count,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from exp_pipeline.stats.effects.contrast import ArmValue, contrast, standardised_difference, too_few_units
-from exp_pipeline.stats.effects.relative import relative_effect
+from exp_pipeline.stats.effects.relative import RelativeEffect, relative_effect
 from exp_pipeline.stats.effects.skew import ThirdMoments, corrected_for_skewness
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 _Z_FAR = 1e6
+
+# Successes and failures in each arm below which the intervals of shares leave 93.5-96.5 % in some worlds.
+FEWEST_OF_A_KIND = 10
+FEW_OF_A_KIND = "fewer than ten successes or failures in an arm: p-value and intervals are rough"
 
 
 def difference_in_means(
@@ -83,6 +88,45 @@ def newcombe_interval(
     )
 
 
+def newcombe_ratio(
+    control_successes: float, control_n: float, treatment_successes: float, treatment_n: float, z: float
+) -> tuple[float, float]:
+    """Between which ratios of treatment to control do two counts speak? Infinite above without successes.
+
+    Newcombe's interval of treatment - r control, solved for the r at which it just reaches zero (Donner and
+    Zou 2012, equation 9, "MOVER"): so it holds 1 exactly where Newcombe's interval of the difference holds 0.
+    """
+    share_c, share_t = control_successes / control_n, treatment_successes / treatment_n
+    low_c, high_c = wilson_interval(control_successes, control_n, z)
+    low_t, high_t = wilson_interval(treatment_successes, treatment_n, z)
+    both = share_c * share_t
+    near_t, far_t = low_t * (2.0 * share_t - low_t), high_t * (2.0 * share_t - high_t)
+    near_c, far_c = low_c * (2.0 * share_c - low_c), high_c * (2.0 * share_c - high_c)
+    below = both + math.sqrt(max(both**2 - near_t * far_c, 0.0))
+    above = both + math.sqrt(max(both**2 - far_t * near_c, 0.0))
+    return near_t / below if below > 0.0 else 0.0, above / near_c if near_c > 0.0 else math.inf
+
+
+def _relative_share(x_c: int, n_c: int, x_t: int, n_t: int, level: float) -> RelativeEffect:
+    """The relative effect of shares: by logs for large counts of arms equally sure, else by Newcombe's."""
+    share_c, share_t = x_c / n_c, x_t / n_t
+    variance_c, variance_t = share_c * (1.0 - share_c) / n_c, share_t * (1.0 - share_t) / n_t
+    found = relative_effect(
+        share_c,
+        share_t,
+        variance_control=variance_c,
+        variance_treatment=variance_t,
+        df=math.inf,
+        level=level,
+    )
+    if found.relative is None:
+        return found
+    if found.method == "log-ratio" and min(x_c, n_c - x_c, x_t, n_t - x_t) >= FEWEST_OF_A_KIND:
+        return found
+    low, high = newcombe_ratio(x_c, n_c, x_t, n_t, two_sided_critical(level, math.inf))
+    return replace(found, lower=low - 1.0, upper=high - 1.0, method="newcombe-ratio")
+
+
 def difference_in_proportions(
     control_successes: int, control_n: int, treatment_successes: int, treatment_n: int, *, level: float = 0.95
 ) -> Effect | NotEstimable:
@@ -91,6 +135,8 @@ def difference_in_proportions(
     `se` is Wald's with each arm's own share. The interval is Newcombe's (1998, method 10), which keeps its
     coverage for small counts and never leaves [-1, 1], where Wald's fails; at thousands of units they
     agree. The p-value is the one at which that interval just reaches zero, so that the two never disagree.
+    The relative interval is the log-ratio's for ten successes and failures in each arm and arms about
+    equally sure (`relative.log_lopsidedness`), else `newcombe_ratio`. Fewer than ten of a kind are flagged.
     NotEstimable for an empty arm and where neither arm has both outcomes. Raises ValueError for counts that
     are negative or larger than n.
     """
@@ -117,6 +163,14 @@ def difference_in_proportions(
     flags: tuple[str, ...] = ()
     if spread_c == 0.0 or spread_t == 0.0:
         flags = ("one arm has only one outcome: its standard error is zero, read the interval",)
+    rarest = min(
+        control_successes,
+        control_n - control_successes,
+        treatment_successes,
+        treatment_n - treatment_successes,
+    )
+    if rarest < FEWEST_OF_A_KIND:
+        flags = (*flags, FEW_OF_A_KIND)
     absolute = share_t - share_c
     variance_c, variance_t = spread_c / control_n, spread_t / treatment_n
     low, high = newcombe_interval(
@@ -126,14 +180,7 @@ def difference_in_proportions(
         treatment_n,
         two_sided_critical(level, math.inf),
     )
-    relative = relative_effect(
-        share_c,
-        share_t,
-        variance_control=variance_c,
-        variance_treatment=variance_t,
-        df=math.inf,
-        level=level,
-    )
+    relative = _relative_share(control_successes, control_n, treatment_successes, treatment_n, level)
     return Effect(
         method=method,
         n_control=control_n,

@@ -18,7 +18,7 @@ from exp_pipeline.stats.effects.adjustment import adjusted_difference, adjusted_
 from exp_pipeline.stats.effects.contrast import COLLINEAR
 from exp_pipeline.stats.effects.means import difference_in_means
 from exp_pipeline.stats.effects.ratios import WEAK_DENOMINATOR, difference_in_ratios
-from exp_pipeline.stats.effects.relative import NO_WIDTH, SECURE_SIGNAL
+from exp_pipeline.stats.effects.relative import CALM_LOG, NO_WIDTH, SECURE_SIGNAL
 from exp_pipeline.stats.effects.skew import HEAVY_TAILED, LOPSIDED
 from exp_pipeline.stats.moments import ROUNDING
 from exp_pipeline.stats.moments_table import MomentsTable
@@ -43,7 +43,7 @@ class ManyEffects:
 
     A number that an `Effect` would hold as None is NaN here. flags: (cells for which it holds, text), in the
     order in which an `Effect` lists them. special: cells that the scalar estimator answered, by place; their
-    numbers in the arrays mean nothing.
+    numbers in the arrays mean nothing. relative_by: (cells whose relative interval is of a method, its name).
     """
 
     method: str
@@ -61,7 +61,7 @@ class ManyEffects:
     relative: FloatArray
     relative_ci_lower: FloatArray
     relative_ci_upper: FloatArray
-    by_log: Mask
+    relative_by: tuple[tuple[Mask, str], ...]
     standardised: FloatArray
     variance_reduction: FloatArray
     flags: tuple[tuple[Mask, str], ...] = ()
@@ -70,12 +70,19 @@ class ManyEffects:
     def __len__(self) -> int:
         return int(self.n_control.shape[0])
 
+    @property
+    def relative_methods(self) -> NDArray[np.str_]:
+        """By which method is each cell's relative interval made, where it has one? (cells,)"""
+        names = np.array([name for _, name in self.relative_by])
+        found: NDArray[np.str_] = names[np.argmax([holds for holds, _ in self.relative_by], axis=0)]
+        return found
+
     def at(self, place: int) -> Answer:
         """What is the answer of one cell?"""
         if place in self.special:
             return self.special[place]
         relative = _or_none(self.relative[place])
-        method = "log-ratio" if self.by_log[place] else "fieller"
+        method = next(name for holds, name in self.relative_by if holds[place])
         return Effect(
             method=self.method,
             n_control=int(self.n_control[place]),
@@ -307,7 +314,7 @@ def _contrasts(
         relative.relative,
         relative.lower,
         relative.upper,
-        relative.by_log,
+        relative.by,
         many_standardised(absolute, pooled_variance, df_all) if standardise else nothing,
         1.0 - se**2 / unadjusted if k else nothing,
         (*flags, *relative.flags),
@@ -322,7 +329,7 @@ class ManyRelative:
     relative: FloatArray
     lower: FloatArray
     upper: FloatArray
-    by_log: Mask
+    by: tuple[tuple[Mask, str], ...]
     flags: tuple[tuple[Mask, str], ...]
 
 
@@ -345,7 +352,10 @@ def many_relative(
         & (np.abs(value_t) >= SECURE_SIGNAL * np.sqrt(variance_t))
     )
     other = np.where(by_log, value_t, base)
-    variance_log = variance_t / other**2 + variance_c / base**2 - 2.0 * covariance / (other * base)
+    part_t, part_c = variance_t / other**2, variance_c / base**2
+    variance_log = part_t + part_c - 2.0 * covariance / (other * base)
+    spread = np.sqrt(np.where(variance_log > 0.0, variance_log, np.inf))
+    by_log &= np.abs(3.0 * (part_c - part_t) / spread) <= CALM_LOG
     reach = critical * np.sqrt(np.maximum(variance_log, 0.0))
     log_ratio = np.log1p(np.where(by_log, change, 0.0))
     a = np.where(defined, base**2 - critical**2 * variance_c, 1.0)
@@ -361,7 +371,7 @@ def many_relative(
         np.where(known, sign * change, np.nan),
         np.where(known, np.minimum(first, second), np.nan),
         np.where(known, np.maximum(first, second), np.nan),
-        by_log,
+        ((by_log, "log-ratio"), (~by_log, "fieller")),
         (
             (
                 defined & (base < 0.0),

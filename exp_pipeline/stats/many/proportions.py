@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from exp_pipeline.stats.effects.means import difference_in_proportions
-from exp_pipeline.stats.many.effects import ManyEffects, many_relative, many_standardised
+from exp_pipeline.stats.effects.means import (
+    FEW_OF_A_KIND,
+    FEWEST_OF_A_KIND,
+    difference_in_proportions,
+)
+from exp_pipeline.stats.many.effects import ManyEffects, ManyRelative, many_relative, many_standardised
 from exp_pipeline.stats.reference import SMALLEST_P, require_level
 from exp_pipeline.stats.tails import normal_critical, normal_tails
 
@@ -48,9 +52,9 @@ def many_proportions(
     z = normal_critical((1.0 - level) / 2.0)
     low, high = _newcombe(share_c, safe_c, share_t, safe_t, np.full(absolute.shape, z))
     infinite = np.full(absolute.shape, np.inf)
-    relative = many_relative(
-        share_c, share_t, variance_c, variance_t, 0.0 * absolute, np.full(absolute.shape, z)
-    )
+    rarest = np.minimum(np.minimum(x_c, n_c - x_c), np.minimum(x_t, n_t - x_t))
+    few = rarest < FEWEST_OF_A_KIND
+    relative = _relative(share_c, safe_c, share_t, safe_t, few, z)
     pooled = (
         (n_c - 1) * spread_c * safe_c / (safe_c - 1) + (n_t - 1) * spread_t * safe_t / (safe_t - 1)
     ) / np.maximum(n_c + n_t - 2, 1.0)
@@ -78,10 +82,10 @@ def many_proportions(
         relative.relative,
         relative.lower,
         relative.upper,
-        relative.by_log,
+        relative.by,
         many_standardised(absolute, pooled, n_c + n_t - 2),
         np.full(absolute.shape, np.nan),
-        ((one_sided, flag), *relative.flags),
+        ((one_sided, flag), (few, FEW_OF_A_KIND), *relative.flags),
         special_cells,
     )
 
@@ -95,6 +99,34 @@ def _newcombe(
     return (
         gap - np.hypot(share_t - low_t, high_c - share_c),
         gap + np.hypot(high_t - share_t, share_c - low_c),
+    )
+
+
+def _relative(
+    share_c: FloatArray, n_c: FloatArray, share_t: FloatArray, n_t: FloatArray, few: Mask, z: float
+) -> ManyRelative:
+    """`means._relative_share`, on arrays: by logs where counts are many and arms equally sure."""
+    variance_c, variance_t = share_c * (1.0 - share_c) / n_c, share_t * (1.0 - share_t) / n_t
+    critical = np.full(share_c.shape, z)
+    found = many_relative(share_c, share_t, variance_c, variance_t, 0.0 * share_c, critical)
+    by_log = found.by[0][0] & ~few
+    low_c, high_c = _wilson(share_c, n_c, critical)
+    low_t, high_t = _wilson(share_t, n_t, critical)
+    both = share_c * share_t
+    near_t, far_t = low_t * (2.0 * share_t - low_t), high_t * (2.0 * share_t - high_t)
+    near_c, far_c = low_c * (2.0 * share_c - low_c), high_c * (2.0 * share_c - high_c)
+    below = both + np.sqrt(np.maximum(both**2 - near_t * far_c, 0.0))
+    above = both + np.sqrt(np.maximum(both**2 - far_t * near_c, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = np.where(below > 0.0, near_t / below, 0.0) - 1.0
+        high = np.where(near_c > 0.0, above / near_c, np.inf) - 1.0
+    known = ~np.isnan(found.relative)
+    return ManyRelative(
+        found.relative,
+        np.where(by_log | ~known, found.lower, low),
+        np.where(by_log | ~known, found.upper, high),
+        ((by_log, "log-ratio"), (~by_log, "newcombe-ratio")),
+        found.flags,
     )
 
 
