@@ -1,0 +1,266 @@
+"""The decision rules one by one: what each asks, the evidence it sees, and the outcome it forces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exp_pipeline.analysis.deciding.blinding import Blinding
+from exp_pipeline.analysis.integrity.checks import brief_stands
+from exp_pipeline.analysis.wording import difference_in_words, interval_in_words, listed, margin_in_words
+from exp_pipeline.model.decision_rules import GuardrailsRule, IntegrityRule, LastingRule, ValueRule
+from exp_pipeline.model.readout import (
+    Estimate,
+    GuardrailResult,
+    Impact,
+    IntegrityCheck,
+    LockState,
+    NoveltyContrast,
+    NoveltyPoint,
+    NoveltyTrend,
+    Outcome,
+    RuleResult,
+    SegmentValue,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one rule says, which outcome it forces (None lets the next rule speak), and where it would ship.
+
+    segments: of a rule that forces `ship_scoped`.
+    """
+
+    rule: RuleResult
+    because: str = ""
+    segments: tuple[SegmentValue, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.rule.forces
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A rule's name and what it asks: the two that stand beside every answer of it."""
+
+    rule: str
+    asks: str
+
+    def passes(self, evidence: str, verdict: Verdict = "pass") -> Step:
+        """The next rule may speak."""
+        return Step(RuleResult(rule=self.rule, asks=self.asks, evidence=evidence, verdict=verdict))
+
+    def forces(
+        self,
+        outcome: Outcome,
+        evidence: str,
+        because: str,
+        verdict: Verdict = "fail",
+        segments: tuple[SegmentValue, ...] = (),
+    ) -> Step:
+        """This rule decides, unless one before it did."""
+        result = RuleResult(
+            rule=self.rule, asks=self.asks, evidence=evidence, verdict=verdict, forces=outcome
+        )
+        return Step(result, because, segments)
+
+
+def gain_of(row: Estimate, value: float | None) -> float | None:
+    """A difference counted so that more is better."""
+    return None if value is None else value if row.direction == "increase" else -value
+
+
+def integrity_step(rule: IntegrityRule, integrity: Sequence[IntegrityCheck]) -> Step:
+    """May the effects be believed?"""
+    beside = [f"no warning of {listed(rule.stop_on_warnings)}"] if rule.stop_on_warnings else []
+    beside += [f"{listed(rule.must_be_known)} known"] if rule.must_be_known else []
+    question = Question("Integrity", f"Does every integrity check pass{_with(beside)}?")
+    failed = [check for check in integrity if check.verdict == "fail"]
+    warned = [check for check in integrity if check.verdict == "warn"]
+    unknown = [check for check in integrity if check.verdict == "cannot_tell"]
+    if failed:
+        names = listed(check.title for check in failed)
+        because = f"Integrity fails, so no effect is interpreted: {names}. {failed[0].evidence}"
+        return question.forces("investigate", f"failed: {names}", because)
+    stopping = [check for check in warned if check.name in rule.stop_on_warnings]
+    stopping += [check for check in unknown if check.name in rule.must_be_known]
+    if stopping:
+        names = listed(check.title for check in stopping)
+        because = f"The brief asks for more than warnings: {names}. {stopping[0].evidence}"
+        return question.forces("investigate", f"not as the brief asks: {names}", because)
+    held = {check.name for check in integrity}
+    absent = [name for name in (*rule.stop_on_warnings, *rule.must_be_known) if name not in held]
+    if absent:
+        what = f"no check is called {listed(dict.fromkeys(absent))}"
+        return question.forces(
+            "investigate", what, f"The brief's integrity rule cannot be judged: {what}.", "cannot_tell"
+        )
+    parts = [f"{len(integrity) - len(warned) - len(unknown)} checks pass"]
+    parts += [f"warnings: {listed(check.title for check in warned)}"] if warned else []
+    parts += [f"not known: {listed(check.title for check in unknown)}"] if unknown else []
+    return question.passes("; ".join(parts), "warn" if warned else "pass")
+
+
+def breach_step(guardrails: Sequence[GuardrailResult]) -> Step:
+    """Is a guardrail breached?"""
+    question = Question("No guardrail breached", "Does no guardrail show harm beyond its margin?")
+    killed = [result for result in guardrails if result.kill_triggered]
+    failed = [result for result in guardrails if result.status == "fail"]
+    if not killed and not failed:
+        return question.passes(
+            f"{len(guardrails)} guardrails, none breached" if guardrails else "the brief names no guardrail"
+        )
+    breached = killed + [result for result in failed if not result.kill_triggered]
+    evidence = "; ".join(_breach(result) for result in breached)
+    only_pause = all(result.kill_action == "pause" and result.kill_triggered for result in breached)
+    because = f"A guardrail is breached, whatever the primary says: {evidence}."
+    return question.forces("pause" if only_pause else "roll_back", evidence, because)
+
+
+def _breach(result: GuardrailResult) -> str:
+    margin = margin_in_words(result.margin, result.margin_kind, result.display)
+    if result.harm is None:
+        harm = "harm"
+    elif result.margin_kind == "relative":
+        harm = f"harm of {100 * result.harm:.3g} %"
+    else:
+        harm = f"harm of {difference_in_words(result.harm, result.display).lstrip('+')}"
+    return f"{result.title}: {harm} against a margin of {margin}"
+
+
+def time_step(blinding: Blinding) -> Step:
+    """Do the data end where a decision was planned?"""
+    question = Question("Planned time", "Do the data end at a planned look or at the horizon?")
+    if blinding.planned:
+        return question.passes(blinding.reason)
+    return question.forces(
+        "extend", blinding.reason, f"Keep running. {blinding.reason}", verdict="cannot_tell"
+    )
+
+
+def shown_step(rule: GuardrailsRule, guardrails: Sequence[GuardrailResult]) -> Step:
+    """Is every guardrail shown to hold? One that is not is never said to have passed."""
+    question = Question(
+        "Guardrails shown to hold", "Is every guardrail shown to hold, not only not breached?"
+    )
+    open_ones = [result for result in guardrails if result.status in ("underpowered", "cannot_tell")]
+    if not open_ones:
+        return question.passes(
+            f"{len(guardrails)} of {len(guardrails)} hold" if guardrails else "the brief names no guardrail"
+        )
+    told = "; ".join(
+        f"{result.title} ({result.status.replace('_', ' ')}): {result.reason}" for result in open_ones
+    )
+    within = all(
+        result.status == "underpowered" and result.harm is not None and result.harm < result.margin
+        for result in open_ones
+    )
+    if rule.underpowered == "say" and within:
+        return question.passes(f"not shown, and the brief lets that be said only: {told}", "warn")
+    outcome: Outcome = "extend" if rule.underpowered == "say" else rule.underpowered
+    because = f"The primary passes, but not every guardrail is shown to hold: {told}."
+    return question.forces(outcome, told, because, verdict="cannot_tell")
+
+
+def lasting_step(
+    rule: LastingRule,
+    row: Estimate,
+    alpha: float,
+    contrast: NoveltyContrast | None,
+    late: NoveltyPoint | None,
+    trend: NoveltyTrend | None,
+) -> Step:
+    """Does the effect last? Judged by where it settles, or by the last complete week where that is not known.
+
+    contrast: the last complete week less the first. late: that last week by itself.
+    """
+    what = "Is a gain still shown in the end" if rule.must_be_shown else "Is the gain not shown to wear off"
+    question = Question("Lasting effect", f"{what}, by week since assignment?")
+    if rule.off:
+        return question.passes("the brief does not ask this", "cannot_tell")
+    ends = None
+    where = "in the end"
+    if trend is not None and trend.estimable and trend.steady_lower is not None:
+        ends = _ends(row, trend.steady_lower, trend.steady_upper)
+        where = "where it settles"
+    elif late is not None and late.estimable:
+        ends = _ends(row, late.ci_lower, late.ci_upper)
+        where = f"in week {late.week + 1}"
+    if ends is None:
+        reason = contrast.reason if contrast is not None and contrast.reason else "weeks are not known"
+        if rule.must_be_shown:
+            because = f"The brief asks for a gain that lasts, and that cannot be told: {reason}."
+            return question.forces("extend", reason, because, verdict="cannot_tell")
+        return question.passes(reason, "cannot_tell")
+    shown = f"{where} {interval_in_words(ends[0], ends[1], row.display)} (as gain)"
+    if ends[1] < 0.0:
+        because = f"The gain does not last: {shown}."
+        return question.forces(rule.fading, f"worse than control {shown}", because)
+    change = None if contrast is None or not contrast.estimable else gain_of(row, contrast.absolute)
+    p = None if contrast is None else contrast.p_value
+    fades = change is not None and change < 0.0 and p is not None and p < alpha
+    faded = difference_in_words(change, row.display)
+    if fades and ends[0] <= 0.0:
+        evidence = f"the last complete week differs from the first by {faded}; {shown}"
+        because = f"The gain wears off: {evidence}, which does not rule out zero."
+        return question.forces(rule.fading, evidence, because)
+    if rule.must_be_shown and ends[0] <= 0.0:
+        because = f"A gain that lasts is not shown yet: {shown}."
+        return question.forces("extend", shown, because, verdict="cannot_tell")
+    if fades:
+        return question.passes(f"it wears off by {faded}, and is still there {shown}", "warn")
+    return question.passes(f"not shown to wear off; {shown}")
+
+
+def _ends(row: Estimate, lower: float | None, upper: float | None) -> tuple[float, float] | None:
+    gains = sorted(gain for bound in (lower, upper) if (gain := gain_of(row, bound)) is not None)
+    return (gains[0], gains[1]) if len(gains) == 2 else None
+
+
+def value_step(rule: ValueRule, impact: Impact | None) -> Step:
+    """Is shipping worth what it costs?"""
+    least = f"at least {rule.at_least:,.0f}" if rule.at_least else "no loss"
+    whole = "Does the whole interval of value say" if rule.must == "surely_gain" else "Is the expected value"
+    question = Question("Value", f"{whole} {least} at full rollout?")
+    if rule.off:
+        return question.passes("the brief does not ask this", "cannot_tell")
+    asks_more = rule.must == "surely_gain" or rule.at_least > 0.0
+    if impact is None or impact.value is None:
+        evidence = "the brief declares no value model"
+        if asks_more:
+            because = f"The brief asks for a value and it cannot be told: {evidence}."
+            return question.forces("investigate", evidence, because, verdict="cannot_tell")
+        return question.passes(evidence)
+    shown = f"{impact.value:,.0f} {impact.currency} at full rollout"
+    if impact.value_lower is not None and impact.value_upper is not None:
+        shown += f" ({impact.value_lower:,.0f} to {impact.value_upper:,.0f})"
+    if impact.value < rule.at_least:
+        why = f"Shipping brings less than {rule.at_least:,.0f}" if rule.at_least else ""
+        why = why or "Shipping would cost more than it brings"
+        return question.forces("iterate", shown, f"{why}: {shown}.")
+    surely = impact.value_lower is not None and impact.value_lower >= rule.at_least
+    if rule.must == "surely_gain" and not surely:
+        because = f"That shipping is worth it is not shown yet: {shown}."
+        return question.forces("extend", shown, because, verdict="cannot_tell")
+    return question.passes(shown, "pass" if surely else "warn")
+
+
+def lock_step(lock: LockState) -> Step:
+    """Does the brief stand as it was locked?"""
+    question = Question("Brief as locked", "Was the brief locked in time, and is it unchanged since?")
+    if brief_stands(lock):
+        return question.passes("unchanged since the start")
+    if lock.locked_digest is None:
+        what = "was never locked"
+    elif lock.changes:
+        what = f"was changed after the start ({listed(change.field for change in lock.changes)})"
+    else:
+        what = f"was locked when {lock.days_seen} days of data were already there"
+    because = f"The rules would ship, but the brief {what}, so the result is exploratory."
+    return question.forces("investigate", f"the brief {what}", because)
+
+
+def _with(parts: Sequence[str]) -> str:
+    return f", with {listed(parts)}" if parts else ""
