@@ -22,6 +22,7 @@ from exp_pipeline.analysis.effects.novelty import Novelty, novelty_of
 from exp_pipeline.analysis.effects.repeated_looks import planned_look, with_looks
 from exp_pipeline.analysis.effects.robustness import robustness_rows
 from exp_pipeline.analysis.inputs import ReadoutInputs
+from exp_pipeline.analysis.integrity.attrition import ArmAttrition, attrition_of
 from exp_pipeline.analysis.integrity.checks import integrity_checks
 from exp_pipeline.analysis.integrity.sample_ratios import counts_by_arm, sample_ratio_days
 from exp_pipeline.analysis.planning.power_achieved import power_achieved
@@ -81,6 +82,16 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         if not blinding.blinded and (found := impact_of(brief, primary.metric, row)) is not None
     )
     power = power_achieved(brief, primary.metric, main, _cluster_size(units, primary))
+    cumulative: tuple[CumulativePoint, ...] = ()
+    novelty = Novelty()
+    if days is not None and not blinding.blinded:
+        cumulative = cumulative_points(by_day, brief)
+        novelty = novelty_of(setting, units, primary, days, upto=inputs.as_of, weeks=inputs.weeks)
+    contrasts = {one.arm: one for one in novelty.contrasts}
+    weeks = {(point.arm, point.week): point for point in novelty.points}
+    attrition: tuple[ArmAttrition, ...] = ()
+    if brief.missing_data == "bounds" and not blinding.blinded:
+        attrition = attrition_of(setting, units, primary)
     decision = decide(
         brief,
         lock=inputs.lock,
@@ -93,17 +104,16 @@ def read_out(inputs: ReadoutInputs) -> Readout:
                 primary=row,
                 segments=tuple(part for part in segments if part.arm == row.arm),
                 impact=next((found for found in impact if found.arm == row.arm), None),
+                contrast=(contrast := contrasts.get(row.arm)),
+                late=None if contrast is None else weeks.get((row.arm, contrast.late_week or 0)),
+                bounds=next((found.lee for found in attrition if found.arm == row.arm), None),
+                nobody_missing=not attrition,
             )
             for row in main
         ],
         power=power,
     )
     shown = [row for row in headline if row.role == "guardrail" or not blinding.blinded]
-    cumulative: tuple[CumulativePoint, ...] = ()
-    novelty = Novelty()
-    if days is not None and not blinding.blinded:
-        cumulative = cumulative_points(by_day, brief)
-        novelty = novelty_of(setting, units, primary, days, upto=inputs.as_of, weeks=inputs.weeks)
     return Readout(
         experiment=brief.name,
         brief=brief,
@@ -135,6 +145,7 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         power=power,
         impact=impact,
         exclusions=inputs.exclusions,
+        left_out=units.left_out,
         decision=decision,
         limits=limits_of(
             brief,
@@ -143,6 +154,7 @@ def read_out(inputs: ReadoutInputs) -> Readout:
             estimates=shown,
             power=power,
             exclusions=inputs.exclusions,
+            left_out=units.left_out,
             blinding=blinding,
         ),
         next_steps=next_steps_of(
