@@ -62,10 +62,11 @@ def daily_guardrails(
     """Do the guardrails hold on all data up to the end of one day, and does a kill rule act?
 
     units: unit_id, arm, assigned_date (and cluster_id where clusters were randomised, `<metric>__included`
-    where a metric speaks of some units only), one row a unit. days: unit_id, event_date and one column a
-    measure; a quantile's is a list of values or of bins. measures: the definitions behind those columns. The
-    whole of a metric's window is not waited for: harm that is seen early is harm. Metrics without daily parts
-    (a funnel, say) cannot be told before the readout. Raises ValueError for a metric not in `metrics`.
+    where a metric speaks of some units only, the context that eligibility reads), one row a unit.
+    days: unit_id, event_date and one column a measure; a quantile's is a list of values or of bins. measures:
+    the definitions behind those columns. The whole of a metric's window is not waited for: harm that is seen
+    early is harm. Metrics without daily parts (a funnel, say) cannot be told before the readout. Raises
+    ValueError for a metric not in `metrics`.
     """
     known = measures or {}
     roster = frame_of_units(units, brief)

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from exp_pipeline.analysis.deciding.blinding import Blinding
 from exp_pipeline.analysis.effects.methods import Comparison
 from exp_pipeline.analysis.effects.stopping import SPENDING, STOPPING_NAMES
+from exp_pipeline.analysis.population import left_out_sentence
 from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.analysis.wording import listed, margin_in_words
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.populations import UnitsLeftOut
 from exp_pipeline.model.readout import (
     Decision,
     Estimate,
@@ -63,6 +65,7 @@ def limits_of(
     estimates: Sequence[Estimate],
     power: PowerAchieved | None,
     exclusions: Sequence[ExclusionCount],
+    left_out: tuple[UnitsLeftOut, ...] = (),
     blinding: Blinding,
 ) -> tuple[str, ...]:
     """What can this readout not say?"""
@@ -71,6 +74,9 @@ def limits_of(
     if unknown:
         found.append(f"Could not be checked with these data: {listed(unknown)}.")
     found += [f"{check.title}: {check.evidence}" for check in integrity if check.verdict == "warn"]
+    kept_out = left_out_sentence(left_out)
+    if kept_out is not None:
+        found.append(kept_out)
     waiting = sum(primary.waiting.values())
     if waiting:
         found.append(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from exp_pipeline.analysis.population import CONTEXT, split_population
 from exp_pipeline.analysis.unit_sums import UnitSums, sums_of
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import (
@@ -19,9 +20,10 @@ from exp_pipeline.model.metrics import (
     score_column,
     values_column,
 )
+from exp_pipeline.model.populations import UnitsLeftOut
 from exp_pipeline.stats.effects.adjustment import fill_missing
 
-SEGMENT = "segment__"
+SEGMENT = CONTEXT
 COVARIATE = "covariate__"
 PRE = pre_column("")
 
@@ -45,13 +47,15 @@ class Units:
 
     frame: one row a unit of a declared arm, sorted by unit_id, with every column that `frame_of_units`
     names and `cluster` (the unit itself where no cluster was randomised). unassigned: units seen exposed
-    that no arm was logged for. foreign: units by arm, for arms that the brief does not know.
+    that no arm was logged for. foreign: units by arm, for arms that the brief does not know. left_out: units
+    that the brief's eligibility and exclusions keep out, by reason and arm; they are not in `frame`.
     """
 
     frame: pl.DataFrame
     unassigned: int
     foreign: tuple[tuple[str, int], ...]
     clustered: bool
+    left_out: tuple[UnitsLeftOut, ...] = ()
 
     def arm(self, name: str) -> pl.DataFrame:
         """Which units are in this arm?"""
@@ -100,7 +104,9 @@ def frame_of_units(mad: pl.DataFrame, brief: Brief) -> Units:
 
     mad: one row a unit: unit_id, arm, assigned_at, assigned_date, cluster_id, stratum, contaminated, exposed,
     first_exposed_at, exposures; of these only unit_id and arm must be there, the others count as unknown.
-    Raises ValueError when one of the two is missing from a table that has rows, or a unit has two rows.
+    Units that the brief's eligibility and exclusions keep out are counted and left out.
+    Raises ValueError when one of the two is missing from a table that has rows, or a unit has two rows, or a
+    column is missing that eligibility or exclusions read.
     """
     for name in ("unit_id", "arm"):
         if mad.height and name not in mad.columns:
@@ -127,7 +133,8 @@ def frame_of_units(mad: pl.DataFrame, brief: Brief) -> Units:
     unassigned = frame.filter(pl.col("arm").is_null()).height
     strange = frame.filter(pl.col("arm").is_not_null() & ~pl.col("arm").is_in(arms))
     foreign = tuple((name, count) for name, count in strange.group_by("arm").len().sort("arm").iter_rows())
-    return Units(frame.filter(pl.col("arm").is_in(arms)), unassigned, foreign, clustered)
+    analysed, left_out = split_population(frame.filter(pl.col("arm").is_in(arms)), brief)
+    return Units(analysed, unassigned, foreign, clustered, left_out)
 
 
 def covariate_columns(

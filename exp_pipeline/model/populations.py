@@ -28,3 +28,10 @@ class Exclusion(Noun):
     column: Identifier
     values: tuple[str, ...] = Field(min_length=1)
     reason: str = Field(min_length=1)
+
+
+class UnitsLeftOut(Noun):
+    """Units that were assigned and are not analysed, by arm, for one reason that the brief gave."""
+
+    reason: str
+    units: dict[str, int]

@@ -25,6 +25,7 @@ from exp_pipeline.model.effects import (
     ShrunkenEffect,
 )
 from exp_pipeline.model.metrics import Display
+from exp_pipeline.model.populations import UnitsLeftOut
 
 __all__ = [
     "LOCK_DAYS_ALLOWED",
@@ -431,6 +432,7 @@ class Readout(Noun):
     power: PowerAchieved | None = None
     impact: tuple[Impact, ...] = ()
     exclusions: tuple[ExclusionCount, ...] = ()
+    left_out: tuple[UnitsLeftOut, ...] = ()
     decision: Decision
     limits: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from exp_pipeline.analysis.planning.baselines import NO_COVARIATE, Baseline, NoB
 from exp_pipeline.analysis.planning.duration import DurationPlan, is_clustered, power_plan
 from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan, guardrail_plan
 from exp_pipeline.analysis.planning.readiness import Gap, Readiness, readiness
+from exp_pipeline.analysis.population import split_population
 from exp_pipeline.analysis.units import frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.stats.power.enrolment import EnrolmentCurve, enrolment_curve
@@ -28,12 +29,12 @@ _FORETOLD_DAYS = 366
 class History:
     """What the days before an experiment tell: baselines of its metrics, who comes when, what has data.
 
-    `units_per_day` is new units a day over `days` days that layer and holdout leave to the experiment, a
-    `share` of all; it and `facts_seen` are None where there is no history. `baseline` is the primary's, or
-    `no_baseline` says why there is none; `baselines` are those of all metrics by name. `curve` says how many
-    units have come by each day since the start, of that share. `lacking` days were not summed up with every
-    measure. `first_assigned`: from when on units were taken as if assigned. `strata` are the shares of units
-    in each stratum of the brief, none where it names no strata.
+    `units_per_day` is new units a day over `days` days that layer, holdout and eligibility leave to the
+    experiment, a `share` of all; it and `facts_seen` are None where there is no history. `baseline` is the
+    primary's, or `no_baseline` says why there is none; `baselines` are those of all metrics by name. `curve`
+    says how many units have come by each day since the start, of that share. `lacking` days were not summed
+    up with every measure. `first_assigned`: from when on units were taken as if assigned. `strata` are the
+    shares of units in each stratum of the brief, none where it names no strata.
     """
 
     days: int
@@ -62,7 +63,7 @@ def history_of(bench: Workbench, brief: Brief) -> History:
         baselines = _with_gain(bench, brief, found.window, baselines)
     primary = baselines[brief.primary]
     # New units a day: everybody seen in the history is met once when an experiment opens.
-    share = bench.catalog.limits_of(brief).share(brief.name)
+    share = bench.catalog.limits_of(brief).share(brief.name) * _eligible_share(past.mad, brief)
     expected = share * past.learners / found.days if past.learners and share else None
     return History(
         days=found.days,
@@ -79,6 +80,11 @@ def history_of(bench: Workbench, brief: Brief) -> History:
         first_assigned=past.first_assigned,
         strata=shares_of_strata(brief, past.mad),
     )
+
+
+def _eligible_share(mad: pl.DataFrame, brief: Brief) -> float:
+    """Which share of the history's units would the brief's eligibility and exclusions leave?"""
+    return split_population(mad, brief)[0].height / mad.height if mad.height else 1.0
 
 
 def shares_of_strata(brief: Brief, mad: pl.DataFrame) -> tuple[float, ...]:

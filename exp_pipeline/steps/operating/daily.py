@@ -9,6 +9,7 @@ from datetime import date
 import polars as pl
 
 from exp_pipeline.analysis.daily import daily_guardrails, daily_sample_ratio
+from exp_pipeline.analysis.population import CONTEXT, context_columns
 from exp_pipeline.contracts.table_columns import table_columns
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import Measure, definitions
@@ -121,6 +122,7 @@ def _guarded_units(bench: Workbench, brief: Brief) -> pl.DataFrame:
 
     query = (
         exp.select("u.unit_id", "u.arm", "u.assigned_date", "u.cluster_id")
+        .select(*(exp.column(name, "u").as_(f"{CONTEXT}{name}") for name in context_columns(brief)))
         .select(*metric_sql.included_columns(bench.catalog.dataset_metrics(brief)))
         .from_("units as u")
         .where("u.experiment = $experiment and u.version = $version", dialect=queries.DIALECT)
