@@ -12,6 +12,7 @@ from exp_pipeline.cli import (
     events,
     experiments,
     homes,
+    incidents,
     metrics,
     plans,
     privacy,
@@ -74,6 +75,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(incidents.app, name="incidents")
 app.add_typer(privacy.keys)
 app.add_typer(privacy.debug)
 app.add_typer(sources.app, name="source")

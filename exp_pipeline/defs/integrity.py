@@ -1,5 +1,6 @@
 """Daily verdicts: sample ratios, guardrails, data quality; a failed one is visible on its asset."""
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs import quality_checks
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import report, spec, window_of
+from exp_pipeline.notify.routing import channels_from
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
 from exp_pipeline.steps.operating import daily, watch
 from exp_pipeline.steps.quality import days as quality
@@ -78,7 +80,8 @@ def judged(
         checks = [one for name in wanted for one in _JUDGES[name][1](bench, window)]
         now = datetime.now(UTC)
         locked = watch.lock_started(bench, now)
-        followed = watch.follow_verdicts(bench, window, now)
+        channels = channels_from(os.environ, bench.home.notifications)
+        followed = watch.follow_verdicts(bench, window, now, channels)
     context.log.info("briefs that stand locked: %s", ", ".join(locked) or "none")
     context.log.info("incidents: %s", ", ".join(f"{count} {name}" for name, count in followed.items()))
     for name in wanted:

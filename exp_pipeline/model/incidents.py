@@ -12,10 +12,10 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.readout import Verdict
 
-RuleName = Literal["srm", "guardrail", "conservation", "contract", "data_quality", "freshness"]
+RuleName = Literal["srm", "guardrail", "conservation", "contract", "data_quality", "freshness", "run_failed"]
 Severity = Literal["warn", "page"]
 Status = Literal["open", "acknowledged", "resolved"]
-Change = Literal["opened", "worsened", "acknowledged", "resolved"]
+Change = Literal["opened", "worsened", "escalated", "acknowledged", "resolved"]
 
 # Subjects become keys and stand in messages: visible ASCII without spaces, so that no line can be forged.
 Subject = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
@@ -83,6 +83,12 @@ RULES: Mapping[RuleName, Rule] = MappingProxyType(
                 hurt="ramps and readouts, which wait",
                 first_action="see the newest landed file and run",
             ),
+            _rule(
+                "run_failed",
+                "runs fail",
+                hurt="all who wait for these tables",
+                first_action="read the run's last error, run it again",
+            ),
         )
     }
 )
@@ -118,6 +124,7 @@ class Incident(Noun):
 
     `since` and `last_day` are the first and newest failing days; `evidence`, `number`, `threshold` and
     `badness` are those of the newest. `severity` never falls. `revision` counts what has happened to it.
+    `told_at` is when people were last told, `escalations` how often since then in vain.
     """
 
     id: str
@@ -140,6 +147,8 @@ class Incident(Noun):
     revision: int = Field(ge=1)
     acknowledged_by: str | None = None
     resolved_at: AwareDatetime | None = None
+    told_at: AwareDatetime | None = None
+    escalations: int = Field(default=0, ge=0)
 
 
 class Transition(Noun):
@@ -170,3 +179,4 @@ class Message(Noun):
     at: datetime
     runbook: str
     text: str
+    escalations: int = 0

@@ -55,6 +55,18 @@ class DebugEnvelopePolicy(Noun):
         return self.share > 0
 
 
+class IncidentPolicy(Noun):
+    """When a page that nobody takes is told again, and how old the newest day may be.
+
+    Told again after `escalate_minutes`, then after twice that, and so on, `escalations` times at most.
+    `fresh_within_hours` counts from the end of the newest complete day.
+    """
+
+    escalate_minutes: int = Field(default=30, ge=5, le=1440)
+    escalations: int = Field(default=3, ge=0, le=10)
+    fresh_within_hours: int = Field(default=12, ge=1, le=240)
+
+
 class Policies(Noun):
     """Every policy in one noun, with the defaults that hold where nothing is written."""
 
@@ -63,4 +75,5 @@ class Policies(Noun):
     exclusion: ExclusionPolicy = ExclusionPolicy()
     quality: QualityPolicy = QualityPolicy()
     debug_envelope: DebugEnvelopePolicy = DebugEnvelopePolicy()
+    incidents: IncidentPolicy = IncidentPolicy()
     landing_line_limit_bytes: int = Field(default=4_000_000, ge=1_000)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,14 @@ from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.incidents import Message
 
 _LOG = logging.getLogger("exp_pipeline.notify")
+
+
+Takes = Callable[[Message], bool]
+
+
+def everything(message: Message) -> bool:
+    """Every message is for this channel."""
+    return True
 
 
 class ChannelError(ExpError):
@@ -31,6 +40,14 @@ class Channel(Protocol):
     def name(self) -> str:
         """The channel's name in the log of deliveries."""
 
+    @property
+    def takes(self) -> Takes:
+        """Which messages are for it."""
+
+    @property
+    def from_the_start(self) -> bool:
+        """Whether it gets all that ever was told, or only what is told since it is there (and is open)."""
+
     def send(self, message: Message) -> None:
         """Take one message."""
 
@@ -46,6 +63,8 @@ class FileChannel:
 
     path: Path
     name: str = "file"
+    takes: Takes = everything
+    from_the_start: bool = True
     _keys: set[str] = field(default_factory=set, init=False, repr=False)
     _read: tuple[int, int] = field(default=(0, 0), init=False, repr=False)
 

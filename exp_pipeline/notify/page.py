@@ -6,7 +6,13 @@ from exp_pipeline.model.incidents import RULES, Change, Incident, Message, Trans
 
 PAGE_LENGTH = 300
 
-_HEADS: dict[Change, str] = {"opened": "", "worsened": " WORSE", "acknowledged": " TAKEN", "resolved": ""}
+_HEADS: dict[Change, str] = {
+    "opened": "",
+    "worsened": " WORSE",
+    "escalated": " AGAIN, NOBODY HAS IT",
+    "acknowledged": " TAKEN",
+    "resolved": "",
+}
 # What gives way first when a text is too long, and the least that stays of it (characters).
 _SHORTEN = (
     ("evidence", 60),
@@ -56,6 +62,12 @@ def page_text(incident: Incident, change: Change = "opened") -> str:
     return text()
 
 
+def head_of(message: Message) -> str:
+    """The subject line of a mail, or the first line of a chat message: how urgent, what, where."""
+    urgency = "RESOLVED" if message.change == "resolved" else message.severity.upper()
+    return f"{urgency} {RULES[message.rule].title}: {one_line(message.subject)}"
+
+
 def message_of(transition: Transition) -> Message:
     """What leaves for the channels when an incident changes?"""
     incident = transition.incident
@@ -71,6 +83,7 @@ def message_of(transition: Transition) -> Message:
         at=transition.at,
         runbook=incident.runbook,
         text=page_text(incident, transition.change),
+        escalations=incident.escalations,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from exp_pipeline.model.incidents import RULES, Change, Finding, Incident, Severity, Transition
 
@@ -81,7 +81,9 @@ def after_finding(track: Track, finding: Finding, at: datetime) -> tuple[Track, 
     if quiet or (track.told is not None and not is_worse(track.told, severity, finding.badness)):
         return replace(track, incident=newest), None
     change: Change = "opened" if track.told is None else "worsened"
-    again = _changed(newest, status="open", acknowledged_by=None, revision=incident.revision + 1)
+    again = _changed(
+        newest, status="open", acknowledged_by=None, revision=incident.revision + 1, escalations=0
+    )
     return _moved(replace(track, told=Told(newest.severity, finding.badness)), again, change, at, notify=True)
 
 
@@ -94,6 +96,30 @@ def after_acknowledgement(
         return track, None
     taken = _changed(ongoing, status="acknowledged", acknowledged_by=who)
     return _moved(track, taken, "acknowledged", at, notify=False)
+
+
+def due_escalation(track: Track, after: timedelta, most: int, now: datetime) -> Incident | None:
+    """The incident that people must hear of again: a page, told of, which nobody has taken in time.
+
+    Told again `after` the first message, then after twice that, four times ...; at most `most` times.
+    """
+    ongoing = track.ongoing
+    if ongoing is None or ongoing.status != "open" or ongoing.severity != "page" or ongoing.told_at is None:
+        return None
+    if ongoing.escalations >= most or (track.quiet_until is not None and now < track.quiet_until):
+        return None
+    return ongoing if now >= ongoing.told_at + after * (1 << ongoing.escalations) else None
+
+
+def after_escalation(
+    track: Track, incident: str, revision: int, at: datetime
+) -> tuple[Track, Transition | None]:
+    """What follows when nobody took a page in time? Nothing where it has changed since."""
+    ongoing = track.ongoing
+    if ongoing is None or (ongoing.id, ongoing.revision) != (incident, revision) or ongoing.status != "open":
+        return track, None
+    again = _changed(ongoing, revision=ongoing.revision + 1, escalations=ongoing.escalations + 1)
+    return _moved(track, again, "escalated", at, notify=True)
 
 
 def after_silence(track: Track, until: datetime) -> Track:
@@ -134,6 +160,8 @@ def _moved(
 ) -> tuple[Track, Transition]:
     if change in ("acknowledged", "resolved"):
         incident = _changed(incident, revision=incident.revision + 1)
+    if notify:
+        incident = _changed(incident, told_at=at)
     return replace(track, incident=incident), Transition(
         change=change, at=at, incident=incident, notify=notify
     )

@@ -37,5 +37,9 @@ class Home:
         return self.root / "state"
 
     @property
+    def notifications(self) -> Path:
+        return self.state / "notifications.jsonl"
+
+    @property
     def warehouse(self) -> Path:
         return self.marts / "warehouse.duckdb"

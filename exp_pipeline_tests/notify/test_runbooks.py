@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
@@ -61,22 +62,26 @@ def test_a_quality_rule_s_page_has_its_parts(name: QualityRuleName) -> None:
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_the_silence_of_a_runbook_works_as_written(
-    rule: RuleName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_silence_of_a_runbook_works_as_written(rule: RuleName, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from exp_pipeline.cli.app import app
     from exp_pipeline.model.incidents import Finding
-    from exp_pipeline.steps.operating.incidents import pending_notifications, record_findings
+    from exp_pipeline.notify.channels import FileChannel
+    from exp_pipeline.steps.operating.delivery import pending_notifications
+    from exp_pipeline.steps.operating.incidents import record_findings
     from exp_pipeline.store.state import StateLog
 
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / RULES[rule].runbook).read_text(), flags=re.DOTALL)
-    (subject,) = re.findall(rf'"{rule}",\n    "(.*)",', code)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, RULES[rule].runbook, "exec"), {})
-    state = StateLog(Path("data/state/state.sqlite"))
+    (line,) = re.findall(r"```\n(exp incidents silence .*)\n```", (ROOT / RULES[rule].runbook).read_text())
+    words = shlex.split(line)[1:]
+    assert words[2] == rule
+    done = CliRunner().invoke(app, [*words, "--home", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    state, channel = StateLog(tmp_path / "state" / "state.sqlite"), FileChannel(tmp_path / "told")
     now = datetime.now(UTC)
-    failed = Finding(rule=rule, subject=subject, day=now.date(), verdict="fail", evidence="seen", owner="us")
+    failed = Finding(rule=rule, subject=words[3], day=now.date(), verdict="fail", evidence="seen", owner="us")
     assert [change.notify for change in record_findings(state, [failed], now)] == [False]
-    assert pending_notifications(state) == ()
+    assert pending_notifications(state, channel, now) == ()
     loud = failed.model_copy(update={"subject": "another"})
     record_findings(state, [loud], now)
-    assert [message.subject for message in pending_notifications(state)] == ["another"]
+    assert [message.subject for message in pending_notifications(state, channel, now)] == ["another"]

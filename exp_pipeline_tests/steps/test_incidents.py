@@ -20,13 +20,12 @@ from hypothesis import strategies as st
 
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.incidents import Finding, Message
-from exp_pipeline.notify.channels import ChannelError, FileChannel
+from exp_pipeline.notify.channels import ChannelError, FileChannel, everything
+from exp_pipeline.steps.operating.delivery import deliver, pending_notifications
 from exp_pipeline.steps.operating.incidents import (
     acknowledge,
-    deliver,
     incidents,
     open_incidents,
-    pending_notifications,
     record_findings,
     silence,
 )
@@ -44,6 +43,10 @@ FINDINGS = st.builds(
 )
 
 
+# Its messages are looked at, not sent.
+FILE = FileChannel(Path("never-written"))
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> StateLog:
     return StateLog(tmp_path / "state" / "state.sqlite")
@@ -54,6 +57,7 @@ class DeadChannel:
 
     def __init__(self) -> None:
         self.name, self.dead, self.taken = "chat", True, list[Message]()
+        self.takes, self.from_the_start = everything, False
 
     def send(self, message: Message) -> None:
         if self.dead:
@@ -126,7 +130,7 @@ def test_processes_that_record_at_once_open_one_incident(state: StateLog) -> Non
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(record, range(4)))
     assert len(incidents(state)) == 1
-    assert len(pending_notifications(state)) == 1
+    assert len(pending_notifications(state, FILE, NOON)) == 1
 
 
 def test_what_another_process_recorded_meanwhile_counts_once(
@@ -142,7 +146,7 @@ def test_what_another_process_recorded_meanwhile_counts_once(
     monkeypatch.setattr(StateLog, "append", overtaken)
     assert record_findings(state, [finding()], NOON) == ()
     assert open_incidents(state) == ()
-    assert len(pending_notifications(state)) == 2
+    assert len(pending_notifications(state, FILE, NOON)) == 2
 
 
 def test_acknowledged_then_worse(state: StateLog) -> None:
@@ -160,10 +164,10 @@ def test_a_silence_ends(state: StateLog) -> None:
     until = NOON + timedelta(hours=8)
     silence(state, "srm", "hint-ladder", until=until, who="on-call", reason="known", now=NOON)
     record_findings(state, [finding()], NOON + timedelta(hours=1))
-    assert pending_notifications(state) == ()
+    assert pending_notifications(state, FILE, NOON) == ()
     assert len(open_incidents(state)) == 1
     record_findings(state, [finding(day=1)], until)
-    assert [message.change for message in pending_notifications(state)] == ["opened"]
+    assert [message.change for message in pending_notifications(state, FILE, NOON)] == ["opened"]
 
 
 def test_mistakes_are_named(state: StateLog) -> None:
@@ -188,7 +192,7 @@ def test_a_dead_channel_loses_nothing_and_is_not_hammered(state: StateLog) -> No
     last = deliver(state, channel, NOON + timedelta(minutes=3))
     assert len(last.sent) == len(channel.taken) == 2
     assert deliver(state, channel, NOON + timedelta(days=1)).sent == ()
-    assert len(pending_notifications(state, "file")) == 2
+    assert len(pending_notifications(state, FILE, NOON)) == 2
 
 
 def test_the_longest_wait_is_an_hour(state: StateLog) -> None:
@@ -218,7 +222,8 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from exp_pipeline.notify.channels import FileChannel
-from exp_pipeline.steps.operating.incidents import deliver, record_findings
+from exp_pipeline.steps.operating.delivery import deliver
+from exp_pipeline.steps.operating.incidents import record_findings
 from exp_pipeline.store.state import StateLog
 from exp_pipeline_tests.notify.incident_samples import NOON, finding
 
@@ -241,10 +246,10 @@ def test_killed_anywhere_the_message_leaves_once(tmp_path: Path, point: str) -> 
     )
     assert done.returncode == (0 if point == "nowhere" else -signal.SIGKILL), done.stderr.decode()
     state, path = StateLog(tmp_path / "state.sqlite"), tmp_path / "notifications.jsonl"
-    for minute in range(2):
+    for minute in (0, 3):
         record_findings(state, [finding()], NOON)
         deliver(state, FileChannel(path), NOON + timedelta(minutes=minute))
     (line,) = lines(path)
     (incident,) = open_incidents(state)
     assert (line["incident"], line["change"]) == (incident.id, "opened")
-    assert pending_notifications(state) == ()
+    assert pending_notifications(state, FILE, NOON) == ()

@@ -1,4 +1,4 @@
-"""Incidents and their messages: findings in, an append-only log, each message out once.
+"""Incidents: findings in, an append-only log, what is open and what people did about it out.
 
 The log holds what was found and what people did, never what follows from it; incidents are read off by
 folding it. So two processes that record at once cannot open one trouble twice, and a crash leaves nothing
@@ -14,29 +14,32 @@ from heapq import merge
 
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
-from exp_pipeline.model.incidents import RULES, Finding, Incident, Message, RuleName, Transition
-from exp_pipeline.notify.channels import Channel, ChannelError
+from exp_pipeline.model.incidents import RULES, Finding, Incident, RuleName, Transition
+from exp_pipeline.model.policies import IncidentPolicy
 from exp_pipeline.notify.findings import findings_of_day
-from exp_pipeline.notify.page import message_of
-from exp_pipeline.notify.transitions import Track, after_acknowledgement, after_finding, after_silence
+from exp_pipeline.notify.transitions import (
+    Track,
+    after_acknowledgement,
+    after_escalation,
+    after_finding,
+    after_silence,
+    due_escalation,
+)
 from exp_pipeline.store.state import Entry, StateLog
 
 __all__ = [
-    "Delivery",
-    "FailedDelivery",
     "acknowledge",
-    "deliver",
+    "changes",
+    "escalate",
     "findings_of_day",
     "incidents",
     "open_incidents",
-    "pending_notifications",
     "record_findings",
     "silence",
+    "silences",
 ]
 
-FINDINGS, ACTIONS, DELIVERED, FAILED = "findings", "incident_action", "delivered", "delivery_failed"
-FIRST_RETRY = timedelta(minutes=1)
-LONGEST_RETRY = timedelta(hours=1)
+FINDINGS, ACTIONS = "findings", "incident_action"
 
 
 @dataclass(slots=True)
@@ -70,10 +73,11 @@ class _History:
         if content["action"] == "silence":
             self.tracks[place] = after_silence(track, datetime.fromisoformat(str(content["until"])))
             return
-        revision = int(str(content["revision"]))
-        track, change = after_acknowledgement(
-            track, str(content["incident"]), revision, str(content["who"]), at
-        )
+        incident, revision = str(content["incident"]), int(str(content["revision"]))
+        if content["action"] == "escalate":
+            track, change = after_escalation(track, incident, revision, at)
+        else:
+            track, change = after_acknowledgement(track, incident, revision, str(content["who"]), at)
         self._keep(place, track, change, entry.entry_id)
 
     def _keep(self, place: tuple[str, str], track: Track, change: Transition | None, entry_id: int) -> None:
@@ -169,61 +173,38 @@ def silence(
     state.append(ACTIONS, f"{rule}/{subject}", key=digest_of([at, content]), at=at, content=content)
 
 
-@dataclass(frozen=True, slots=True)
-class FailedDelivery:
-    """A message that the channel did not take: the why, how often it was tried, when it is due again."""
-
-    message: Message
-    error: str
-    attempts: int
-    retry_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What left in one round, what did not, and how many messages wait for their next try."""
-
-    sent: tuple[Message, ...]
-    failed: tuple[FailedDelivery, ...]
-    waiting: int
-
-
-def pending_notifications(state: StateLog, channel: str = "file") -> tuple[Message, ...]:
-    """Which messages has a channel not taken yet, oldest first?"""
-    done = {entry.subject for entry in state.entries(DELIVERED) if entry.content["channel"] == channel}
-    told = (change for _, change in _folded(state).changes if change.notify)
-    return tuple(message_of(change) for change in told if change.key not in done)
-
-
-def deliver(state: StateLog, channel: Channel, now: datetime) -> Delivery:
-    """Send what is due through a channel.
-
-    A message is noted as delivered after the channel has it. Killed in between, it is sent again with the
-    same key, which the channel refuses. One that was not taken is tried again after 1, 2, 4 ... minutes, at
-    most an hour; the others still leave.
-    """
+def escalate(state: StateLog, policy: IncidentPolicy, now: datetime) -> tuple[Transition, ...]:
+    """Which pages has nobody taken in time? Each is logged once for its turn, whoever looks first."""
     at = _moment("now", now)
-    failures = [entry for entry in state.entries(FAILED) if entry.content["channel"] == channel.name]
-    sent: list[Message] = []
-    failed: list[FailedDelivery] = []
-    waiting = 0
-    for message in pending_notifications(state, channel.name):
-        before = [entry for entry in failures if entry.subject == message.key]
-        if before and now < _retry_at(len(before), datetime.fromisoformat(before[-1].at)):
-            waiting += 1
-            continue
-        delivery = f"{channel.name}:{message.key}"
-        try:
-            channel.send(message)
-        except ChannelError as error:
-            content = {"channel": channel.name, "error": str(error)}
-            tries = len(before) + 1
-            state.append(FAILED, message.key, key=f"{delivery}#{tries}", at=at, content=content)
-            failed.append(FailedDelivery(message, str(error), tries, _retry_at(tries, now)))
-            continue
-        state.append(DELIVERED, message.key, key=delivery, at=at, content={"channel": channel.name})
-        sent.append(message)
-    return Delivery(tuple(sent), tuple(failed), waiting)
+    after = timedelta(minutes=policy.escalate_minutes)
+    tracks = _folded(state).tracks.values()
+    due = [one for track in tracks if (one := due_escalation(track, after, policy.escalations, now))]
+    keys = set()
+    for incident in due:
+        content = {
+            "action": "escalate",
+            "rule": incident.rule,
+            "subject": incident.subject,
+            "incident": incident.id,
+            "revision": incident.revision,
+        }
+        key = f"escalate:{incident.id}:{incident.revision}"
+        if state.append(ACTIONS, f"{incident.rule}/{incident.subject}", key=key, at=at, content=content):
+            keys.add((incident.id, incident.revision + 1))
+    if not keys:
+        return ()
+    return tuple(one for one in changes(state) if (one.incident.id, one.incident.revision) in keys)
+
+
+def changes(state: StateLog) -> tuple[Transition, ...]:
+    """Everything that ever happened to incidents, oldest first."""
+    return tuple(change for _, change in _folded(state).changes)
+
+
+def silences(state: StateLog, now: datetime) -> dict[tuple[str, str], datetime]:
+    """Which rules and subjects are silent now, and until when?"""
+    tracks = _folded(state).tracks.items()
+    return {place: one.quiet_until for place, one in tracks if one.quiet_until and now < one.quiet_until}
 
 
 def _folded(state: StateLog) -> _History:
@@ -243,10 +224,6 @@ def _the_ongoing(state: StateLog, rule: RuleName, subject: str) -> Incident:
     if track.ongoing is None:
         raise ExpError(f"no open incident of rule {rule} on {subject!r}")
     return track.ongoing
-
-
-def _retry_at(attempts: int, last: datetime) -> datetime:
-    return last + min(FIRST_RETRY * (1 << min(attempts - 1, 20)), LONGEST_RETRY)
 
 
 def _moment(name: str, value: datetime) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import polars as pl
 
-from exp_pipeline.notify.channels import FileChannel
+from exp_pipeline.model.policies import IncidentPolicy
+from exp_pipeline.notify.channels import Channel
 from exp_pipeline.steps.context import Window, Workbench, event_day
 from exp_pipeline.steps.experiments.chain import lock_if_started
-from exp_pipeline.steps.operating.incidents import deliver, findings_of_day, open_incidents, record_findings
+from exp_pipeline.steps.operating.delivery import deliver
+from exp_pipeline.steps.operating.incidents import escalate, findings_of_day, open_incidents, record_findings
 from exp_pipeline.store.state import StateLog
 
 TABLES = ("srm_daily", "guardrails_daily")
@@ -24,11 +27,31 @@ def lock_started(bench: Workbench, now: datetime) -> list[str]:
     return locked
 
 
-def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str, int]:
+def tell(
+    state: StateLog, channels: Sequence[Channel], policy: IncidentPolicy, now: datetime
+) -> dict[str, int]:
+    """Say again what nobody took in time, and send what every channel lacks.
+
+    Gives the numbers of escalations, messages sent, failed and waiting, and of open incidents.
+    """
+    escalated = escalate(state, policy, now)
+    rounds = [deliver(state, channel, now) for channel in channels]
+    return {
+        "escalated": len(escalated),
+        "sent": sum(len(done.sent) for done in rounds),
+        "failed": sum(len(done.failed) for done in rounds),
+        "waiting": sum(done.waiting for done in rounds),
+        "open": len(open_incidents(state)),
+    }
+
+
+def follow_verdicts(
+    bench: Workbench, window: Window, now: datetime, channels: Sequence[Channel]
+) -> dict[str, int]:
     """Turn the verdicts of the newest judged day of the window into incidents and messages.
 
     Older days of a range change nothing: nobody is woken for each of them. Done twice, nothing is sent
-    twice. Gives the numbers of transitions, messages sent, failed and waiting, and of open incidents.
+    twice. Gives the numbers of transitions and of what `tell` counts.
     """
     frames = {table: _newest(bench, table, window) for table in TABLES}
     frames["data_quality"] = newest_judged(bench, window)
@@ -42,14 +65,7 @@ def follow_verdicts(bench: Workbench, window: Window, now: datetime) -> dict[str
     )
     state = StateLog(bench.home.state / "state.sqlite")
     transitions = record_findings(state, findings, now)
-    done = deliver(state, FileChannel(bench.home.state / "notifications.jsonl"), now)
-    return {
-        "transitions": len(transitions),
-        "sent": len(done.sent),
-        "failed": len(done.failed),
-        "waiting": done.waiting,
-        "open": len(open_incidents(state)),
-    }
+    return {"transitions": len(transitions)} | tell(state, channels, bench.catalog.policies.incidents, now)
 
 
 def newest_judged(bench: Workbench, window: Window) -> pl.DataFrame:
