@@ -36,9 +36,9 @@ def test_every_function_of_the_table_exists() -> None:
         module = ""
         for name in re.findall(r"`([\w.]+)`", cell):
             if name.startswith("..."):
-                name = "prediction_powered" + name[3:]
+                name = "labels.prediction_powered" + name[3:]
             *parts, function = name.split(".")
-            module = parts[0] if parts else module
+            module = ".".join(parts) or module
             assert callable(getattr(importlib.import_module(f"exp_pipeline.stats.{module}"), function))
             found += 1
     assert found >= 18
