@@ -248,7 +248,7 @@ def _channels(home: Home) -> tuple[Channel, ...]:
 
 
 def _state_of(incident: Incident, quiet: datetime | None) -> str:
-    told = incident.status
+    told: str = incident.status
     if incident.acknowledged_by:
         told = f"taken by {incident.acknowledged_by}"
     return f"{told}, silent until {quiet:%m-%d %H:%M}" if quiet else told
