@@ -63,6 +63,30 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_once(path: Path, content: bytes) -> bool:
+    """Make a file that is never changed again; False, and nothing done, where one is there already.
+
+    Of two processes that write at the same time one wins; a reader sees no file, or the winner's whole.
+    """
+    if path.is_file():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        fsync_folder(path.parent)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits."""
     hasher = hashlib.sha256()

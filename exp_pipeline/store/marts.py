@@ -12,10 +12,11 @@ from pathlib import Path
 
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.names import SLUG
-from exp_pipeline.store.files import fsync_folder, temporary_beside, write_text
+from exp_pipeline.store.files import digest_of_file, fsync_folder, temporary_beside, write_text
 
 POINTER = "current.json"
 RECORD = "snapshot.json"
+DIGESTS = "digests.json"
 # What a killed run left of a snapshot it was making is removed after this long.
 ABANDONED_SECONDS = 86_400.0
 _FOLDER = "snapshot="
@@ -88,6 +89,8 @@ class Marts:
         aside.mkdir()
         try:
             fill(aside)
+            digests = {entry.name: digest_of_file(entry) for entry in sorted(aside.iterdir())}
+            (aside / DIGESTS).write_text(json.dumps(digests, indent=1) + "\n")
             (aside / RECORD).write_text(json.dumps(record, sort_keys=True, indent=1) + "\n")
             for entry in aside.iterdir():
                 with entry.open("rb+") as handle:
@@ -104,6 +107,19 @@ class Marts:
             return True
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def damaged(self, experiment: str, snapshot: str) -> tuple[str, ...]:
+        """The files of a snapshot that are not as they were written, by name; none where all are.
+
+        Of snapshots made before digests were kept nothing is known, and nothing is named.
+        """
+        folder = self.folder(experiment, snapshot)
+        digests = _json_object(folder / DIGESTS, "materialize mad again") or {}
+        return tuple(
+            name
+            for name, digest in sorted(digests.items())
+            if not (folder / name).is_file() or digest_of_file(folder / name) != digest
+        )
 
     def remove(self, experiment: str, snapshot: str) -> None:
         """Take a snapshot away for good; for erasure only."""

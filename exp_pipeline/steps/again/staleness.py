@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
 
-from exp_pipeline.analysis.deciding.movement import changed_inputs, movements
-from exp_pipeline.model.readout import InputChange, Readout, SinceLast
+from exp_pipeline.analysis.deciding.movement import changed_inputs
+from exp_pipeline.model.readout import InputChange
 from exp_pipeline.steps.again.backfill_needs import windows_of
 from exp_pipeline.steps.context import DAY, Workbench
 from exp_pipeline.steps.experiments.chain import brief_of, input_digests, last_day
+from exp_pipeline.steps.experiments.input_changes import (
+    changed_partitions,
+    corrected_by_day,
+    corrected_now,
+    inputs_of_record,
+)
 from exp_pipeline.store.marts import Marts
 
-if TYPE_CHECKING:
-    from exp_pipeline.store.lake import Manifest
-
 # A change of code alone makes a snapshot another one, but nobody's numbers are out of date by it.
-_OF_DATA = ("late data", "correction", "made anew", "brief", "metrics", "limits")
+_OF_DATA = (
+    "late data", "correction", "made anew", "brief", "metrics", "limits", "lock", "unblinding",
+)  # fmt: skip
 _WORDS: Mapping[str, str] = {
     "late data": "late data",
     "correction": "corrected data",
@@ -87,12 +91,13 @@ def staleness(bench: Workbench, experiment: str) -> Staleness | None:
     if snapshot is None or record is None or newest is None or brief.table is not None:
         return None
     as_of = date.fromisoformat(str(record["as_of"]))
-    before = _inputs(record)
+    before = inputs_of_record(record)
     now = input_digests(bench, brief, as_of)
     # Stays of later days change the list of stays, and nothing up to the snapshot's last day.
-    changes = changed_inputs(
-        before, now, corrected=_corrected(bench, record, before, now), whole_tables=newest == as_of
-    )
+    known = corrected_by_day(record)
+    there = corrected_now(bench, changed_partitions(before, now, "quarantine"))
+    corrected = {day for day, rows in there.items() if rows > known.get(day, 0)}
+    changes = changed_inputs(before, now, corrected=corrected, whole_tables=newest == as_of)
     newer = max((min(newest, brief.end - DAY) - as_of).days, 0)
     return Staleness(experiment, snapshot, as_of, changes, newer)
 
@@ -102,61 +107,3 @@ def stale_readouts(bench: Workbench, experiments: Sequence[str] | None = None) -
     names = sorted(bench.catalog.briefs) if experiments is None else sorted(experiments)
     found = (staleness(bench, name) for name in names)
     return tuple(one for one in found if one is not None and one.stale)
-
-
-def since_last(bench: Workbench, readout: Readout, before: Readout) -> SinceLast:
-    """What changed from one readout of an experiment to another; serves any two of its snapshots."""
-    marts, name = Marts(bench.home.marts), readout.experiment
-    old = marts.record(name, before.provenance.snapshot)
-    new = marts.record(name, readout.provenance.snapshot)
-    if old is None or new is None:
-        inputs: tuple[InputChange, ...] = (InputChange(why="unknown"),)
-    else:
-        a, b = _inputs(old), _inputs(new)
-        inputs = changed_inputs(a, b, corrected=_corrected(bench, old, a, b))
-    return SinceLast(
-        snapshot=before.provenance.snapshot,
-        as_of=before.as_of,
-        inputs=inputs,
-        movements=movements(before, readout),
-    )
-
-
-def _inputs(record: Mapping[str, object]) -> Mapping[str, object]:
-    inputs = record.get("inputs")
-    return inputs if isinstance(inputs, Mapping) else {}
-
-
-def _corrected(
-    bench: Workbench, record: Mapping[str, object], before: Mapping[str, object], now: Mapping[str, object]
-) -> frozenset[date]:
-    """The days whose refused rows changed and hold corrected ones, if more are corrected than had been."""
-    old, new = _partitions(before, "quarantine"), _partitions(now, "quarantine")
-    moved = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    manifests: tuple[Manifest, ...] = bench.lake.manifests("quarantine", moved)
-    if not manifests:
-        return frozenset()
-    bench.read("refused_now", "quarantine", manifests)
-    rows = bench.engine.connection.execute(
-        "select event_date, count(*) from refused_now where reason = 'corrected' group by all order by all"
-    ).fetchall()
-    known = record.get("exclusions")
-    had = sum(
-        int(one["rows"])
-        for one in (known if isinstance(known, list) else ())
-        if one["kind"] == "quarantined" and one["reason"] == "corrected"
-    )
-    there = _all_corrected(bench, sorted(new))
-    return frozenset(row[0] for row in rows) if there > had else frozenset()
-
-
-def _partitions(inputs: Mapping[str, object], table: str) -> Mapping[str, object]:
-    tables = inputs.get("tables")
-    found = tables.get(table) if isinstance(tables, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def _all_corrected(bench: Workbench, partitions: Sequence[str]) -> int:
-    bench.read("refused_now", "quarantine", bench.lake.manifests("quarantine", partitions))
-    (rows,) = bench.engine.row("select count(*) from refused_now where reason = 'corrected'")
-    return int(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,13 +15,15 @@ from exp_pipeline.analysis.readout import ReadoutInputs, read_out
 from exp_pipeline.catalog import LockedBrief, lock_record, lock_state
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
-from exp_pipeline.model.errors import ExpError
-from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout, Unblinding
+from exp_pipeline.model.errors import ExpError, StoreError
+from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
 from exp_pipeline.steps.again.backfill_needs import require_definitions
 from exp_pipeline.steps.assignment.exposure import WHOLE
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
 from exp_pipeline.steps.experiments.dataset import MAD_FILES, WEEKS, fill_snapshot, pre_days
 from exp_pipeline.steps.experiments.evidence import inputs_of_assignment, read_evidence, write_evidence
+from exp_pipeline.steps.experiments.input_changes import CORRECTED, changes_between, corrected_now
+from exp_pipeline.steps.experiments.kept import Kept, Predecessor, read_kept, write_kept
 from exp_pipeline.steps.experiments.unblinding import unblindings_of
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.state import StateLog
@@ -92,8 +95,10 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     """Make (or find again) the snapshot of the dataset that today's inputs give.
 
     Its name is the digest of everything it is made from, so the same inputs give the same name and the same
-    bytes, and a snapshot is never written twice. Raises ExpError where no day of facts is there yet, and
-    where days were made before a measure was added or defined anew: it names them.
+    bytes, and a snapshot is never written twice. The brief, its lock and the recorded reasons for showing
+    effects early are among its inputs, and it keeps them, with its metrics: its readout needs nothing else.
+    Raises ExpError where no day of facts is there yet, and where days were made before a measure was added
+    or defined anew: it names them.
     """
     started = time.monotonic()
     brief = brief_of(bench, experiment)
@@ -115,12 +120,14 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
         "metrics_digest": bench.catalog.metrics_digest(brief),
         "late_share": _late_share(bench, brief, newest),
         "exclusions": [count.model_dump() for count in _exclusions(bench, brief, newest)],
+        CORRECTED: _corrected(bench, brief, newest),
         "inputs": inputs,
     }
 
     def fill(folder: Path) -> None:
         fill_snapshot(bench, brief, days_of(brief, newest), newest, folder)
         write_evidence(bench, brief, newest, folder)
+        write_kept(_kept(bench, brief, record), folder)
 
     made = marts.add(experiment, snapshot, record, fill)
     marts.point(experiment, snapshot)
@@ -131,6 +138,30 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
         "mad", f"experiment={experiment}", rows, size, round(time.monotonic() - started, 3), snapshot
     )
     return Snapshot(experiment, snapshot, newest, folder, rows, made, written)
+
+
+def _kept(bench: Workbench, brief: Brief, record: Mapping[str, object]) -> Kept:
+    """What a snapshot that is being made keeps of definitions, standing and its predecessor."""
+    marts = Marts(bench.home.marts)
+    try:
+        name = marts.current(brief.name)
+        last = marts.record(brief.name, name) if name is not None else None
+    except StoreError:
+        # A damaged pointer or record is no predecessor; the new snapshot heals the pointer.
+        name, last = None, None
+    return Kept(
+        brief=brief,
+        brief_digest=brief.digest(),
+        metrics=bench.catalog.metrics_of(brief),
+        measures=bench.catalog.measures_of(brief),
+        lock=lock_of(bench, brief),
+        unblindings=unblindings_of(bench.home, brief),
+        before=Predecessor(
+            snapshot=name, as_of=date.fromisoformat(str(last["as_of"])), inputs=changes_between(last, record)
+        )
+        if name is not None and last is not None
+        else None,
+    )
 
 
 def input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
@@ -156,12 +187,30 @@ def input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, obj
         tables["enrollments"] = enrollments.content_digest[:16] if enrollments else None
     return {
         "brief": brief.digest(),
+        **_standing(bench, brief),
         **inputs_of_assignment(bench, brief),
         "metrics": bench.catalog.metrics_digest(brief),
         "code": bench.code_version,
         "as_of": newest.isoformat(),
         "tables": tables,
     }
+
+
+def _standing(bench: Workbench, brief: Brief) -> dict[str, object]:
+    """Lock and recorded unblindings as inputs; each is left out where there is none."""
+    lock, asked = lock_of(bench, brief), unblindings_of(bench.home, brief)
+    found: dict[str, object] = {}
+    if lock.locked_digest is not None:
+        found["lock"] = digest_of([lock.locked_digest, lock.days_seen])[:16]
+    if asked:
+        found["unblinding"] = digest_of([[one.by, one.reason] for one in asked])[:16]
+    return found
+
+
+def _corrected(bench: Workbench, brief: Brief, newest: date) -> dict[str, int]:
+    window = days_of(brief, newest)
+    partitions = [event_day(day) for day in window.days()] if window is not None else []
+    return {day.isoformat(): rows for day, rows in corrected_now(bench, partitions).items()}
 
 
 def _late_share(bench: Workbench, brief: Brief, newest: date) -> float | None:
@@ -198,18 +247,12 @@ def _exclusions(bench: Workbench, brief: Brief, newest: date) -> tuple[Exclusion
     return tuple(found)
 
 
-def readout_inputs(
-    bench: Workbench,
-    experiment: str,
-    snapshot: str | None = None,
-    *,
-    unblindings: tuple[Unblinding, ...] = (),
-) -> ReadoutInputs:
+def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = None) -> ReadoutInputs:
     """What the readout of a snapshot (the current one, unless named) is computed from: its files alone.
 
-    Raises ExpError where the snapshot does not exist.
+    Nothing of today enters: brief, metrics, lock and unblindings are those that the snapshot keeps. Raises
+    ExpError where the snapshot does not exist, or keeps none of them because an earlier version made it.
     """
-    brief = brief_of(bench, experiment)
     marts = Marts(bench.home.marts)
     name = snapshot or marts.current(experiment)
     record = marts.record(experiment, name) if name else None
@@ -219,6 +262,8 @@ def readout_inputs(
             f"no snapshot {name or ''} of {experiment}; there are: {known} (materialize `mad` first)"
         )
     folder = marts.folder(experiment, name)
+    kept = read_kept(folder)
+    brief = kept.brief
     frames = {part: pl.read_parquet(folder / f"{part}.parquet") for part in MAD_FILES}
     weeks = folder / f"{WEEKS}.parquet"
     evidence = read_evidence(brief, folder)
@@ -226,24 +271,28 @@ def readout_inputs(
     late = record["late_share"]
     tables = json.dumps(record["inputs"], sort_keys=True)
     exclusions = record["exclusions"]
+    made_by = str(record["code_version"])
     return ReadoutInputs(
         brief=brief,
-        metrics=bench.catalog.metrics_of(brief),
+        metrics=kept.metrics,
         mad=frames["mad"],
         days=frames["days"],
-        measures=bench.catalog.measures_of(brief),
+        measures=kept.measures,
         weeks=pl.read_parquet(weeks) if weeks.is_file() else None,
         as_of=date.fromisoformat(str(record["as_of"])),
-        lock=lock_of(bench, brief),
+        lock=kept.lock,
         provenance=Provenance(
             snapshot=name,
-            brief_digest=brief.digest(),
+            brief_digest=kept.brief_digest,
             metrics_digest=str(record["metrics_digest"]),
-            code_version=str(record["code_version"]),
+            code_version=bench.code_version,
             run_id=str(record["run_id"]),
             as_of=date.fromisoformat(str(record["as_of"])),
             source="minimal analytic dataset",
-            inputs={"inputs_digest": digest_of([tables])[:16]},
+            inputs={
+                "inputs_digest": digest_of([tables])[:16],
+                **({"dataset_code": made_by} if made_by != bench.code_version else {}),
+            },
         ),
         fidelity_checked=None if compared is None else compared.checked,
         fidelity_mismatched=None if compared is None else compared.mismatched,
@@ -255,12 +304,11 @@ def readout_inputs(
         exclusions=tuple(ExclusionCount.model_validate(count) for count in exclusions)
         if isinstance(exclusions, list)
         else (),
-        unblinded_because=unblindings[-1].reason if unblindings else "",
-        unblindings=unblindings,
+        unblinded_because=kept.unblindings[-1].reason if kept.unblindings else "",
+        unblindings=kept.unblindings,
     )
 
 
 def compute_readout(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
-    """The readout of an experiment's snapshot."""
-    asked = unblindings_of(bench.home, brief_of(bench, experiment))
-    return read_out(readout_inputs(bench, experiment, snapshot, unblindings=asked))
+    """The readout of an experiment's snapshot, computed now from what the snapshot keeps."""
+    return read_out(readout_inputs(bench, experiment, snapshot))

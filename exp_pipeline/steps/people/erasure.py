@@ -17,6 +17,7 @@ from exp_pipeline.steps.behaviour import facts, sessions
 from exp_pipeline.steps.behaviour import learner_days as behaviour
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, event_day
 from exp_pipeline.steps.experiments.chain import last_day, take_snapshot
+from exp_pipeline.steps.experiments.erased import ERASED_NOTE, ERASURES
 from exp_pipeline.steps.experiments.readouts import RESULTS, folder_of, write_memo, write_results
 from exp_pipeline.steps.ingest import conform as ingest
 from exp_pipeline.steps.people.debug_envelope import ENTRIES, entries_of, remove_entries
@@ -40,8 +41,7 @@ from exp_pipeline.store.state import StateLog
 from exp_pipeline.store.warehouse import Connect
 from exp_pipeline.transform.identity import tombstone
 
-_KIND, _PLANNED = "erasure", "erasure_planned"
-ERASED_NOTE = "erased.json"
+_PLANNED = "erasure_planned"
 _NOTE = "made from data of which a person was erased since; sums and estimates stay as they were published"
 
 
@@ -95,7 +95,7 @@ class Plan:
 
 def receipts(bench: Workbench) -> tuple[Erasure, ...]:
     """Every erasure so far, oldest first."""
-    return tuple(Erasure(**_tuples(entry.content), new=False) for entry in _log(bench).entries(_KIND))
+    return tuple(Erasure(**_tuples(entry.content), new=False) for entry in _log(bench).entries(ERASURES))
 
 
 def _tuples(content: Mapping[str, object]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def erase(
         tombstones=stones,
     )
     content = {key: value for key, value in asdict(receipt).items() if key != "new"}
-    log.append(_KIND, receipt.erasure, key=receipt.erasure, at=moment, content=content)
+    log.append(ERASURES, receipt.erasure, key=receipt.erasure, at=moment, content=content)
     return receipt
 
 
