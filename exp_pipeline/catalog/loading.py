@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from exp_pipeline.catalog.calendars import calendar_problems, ramp_problems
 from exp_pipeline.catalog.digest import digest_of_metrics
 from exp_pipeline.catalog.documents import Document, Place, choices, read_document
 from exp_pipeline.catalog.layers import brief_layer_problems, layer_problems
@@ -20,13 +21,14 @@ from exp_pipeline.catalog.references import (
 )
 from exp_pipeline.catalog.wording import parse_noun
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.calendars import SchoolCalendar
 from exp_pipeline.model.errors import Problem, SpecError
 from exp_pipeline.model.layers import Layer, Limits
 from exp_pipeline.model.metrics import Measure, Metric
 from exp_pipeline.model.policies import Policies
 from exp_pipeline.model.sources import Source
 
-Kind = Literal["brief", "metric", "measure", "source", "layer"]
+Kind = Literal["brief", "metric", "measure", "source", "layer", "calendar"]
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -52,6 +54,7 @@ class Catalog:
     files: Mapping[str, Path]
     origins: Mapping[tuple[Kind, str], Origin] = field(repr=False, compare=False, default_factory=dict)
     layers: Mapping[str, Layer] = field(default_factory=dict)
+    calendars: Mapping[str, SchoolCalendar] = field(default_factory=dict)
 
     def metrics_of(self, brief: Brief) -> dict[str, Metric]:
         """The metrics a brief's readout shows, in the brief's order; none for a brief over a unit table."""
@@ -85,6 +88,10 @@ class Catalog:
             layer=None if brief.layer is None else self.layers.get(brief.layer),
             holdout=mine[0] if mine else None,
         )
+
+    def calendar_of(self, brief: Brief) -> SchoolCalendar | None:
+        """The school calendar that a brief's ramp keeps to; None where it names none."""
+        return None if brief.calendar is None else self.calendars.get(brief.calendar)
 
     def metrics_digest(self, brief: Brief) -> str:
         """Which definitions of metrics and measures a brief's numbers rest on, as one digest."""
@@ -199,6 +206,7 @@ class _Reader:
         self.metrics: dict[str, Metric] = {}
         self.briefs: dict[str, Brief] = {}
         self.layers: dict[str, Layer] = {}
+        self.calendars: dict[str, SchoolCalendar] = {}
         self.sources: dict[str, Source] = {}
         self.policies = Policies()
 
@@ -213,6 +221,7 @@ class _Reader:
         self._read_measures(metric_files)
         self._read_metrics(metric_files)
         layers = self._read_layers()
+        self._read_calendars()
         self._read_briefs(layers)
         self._read_sources()
         self._read_policies()
@@ -231,6 +240,9 @@ class _Reader:
             files={name: self.origins["brief", name].document.path for name in briefs},
             origins=dict(self.origins),
             layers={name: one for name, one in sorted(self.layers.items()) if ("layer", name) not in broken},
+            calendars={
+                name: one for name, one in sorted(self.calendars.items()) if ("calendar", name) not in broken
+            },
         )
 
     def _documents(self, folder: str) -> list[Document]:
@@ -346,6 +358,17 @@ class _Reader:
                 read.append((layer, document))
         return read
 
+    def _read_calendars(self) -> None:
+        for document in self._documents("calendars"):
+            name = self._declare("calendar", document, ())
+            calendar, problems = parse_noun(SchoolCalendar, document)
+            if calendar is not None and calendar.name != document.path.stem:
+                message = f"differs from the file's name `{document.path.name}`"
+                problems.append(document.problem(("name",), message, allowed=document.path.stem))
+            self._report(None if name is None else ("calendar", name), problems)
+            if calendar is not None and name is not None:
+                self.calendars[name] = calendar
+
     def _read_briefs(self, layers: list[tuple[Layer, Document]]) -> None:
         read: list[tuple[Brief, Document]] = []
         documents = self._documents("experiments")
@@ -356,6 +379,8 @@ class _Reader:
             problems += brief_references(document, self._names("metric"), self._names("measure"))
             if brief is not None:
                 problems += brief_sense(brief, document, self.measures)
+                problems += ramp_problems(brief, document)
+                problems += calendar_problems(brief, document, self.calendars, self._names("calendar"))
             key: tuple[Kind, str] | None = None if name is None else ("brief", name)
             if brief is not None and name is not None and key is not None:
                 self.briefs[name] = brief
@@ -383,6 +408,7 @@ class _Reader:
     def _leans_on_broken(self, brief: Brief, document: Document) -> list[Problem]:
         used: list[tuple[Kind, str]] = [("metric", name) for name in brief.metric_names()]
         used += [("measure", name) for name in brief.variance_reduction.covariates]
+        used += [("calendar", brief.calendar)] if brief.calendar is not None else []
         return [
             document.problem(
                 ("name",), f"left out: {kind} {name} has problems, see {_where(self.broken[kind, name])}"

@@ -1,0 +1,1 @@
+"""What comes next in the life of an experiment and of its ramp."""
