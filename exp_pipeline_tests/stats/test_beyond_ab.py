@@ -35,8 +35,6 @@ def test_every_function_of_the_table_exists() -> None:
     for cell in table:
         module = ""
         for name in re.findall(r"`([\w.]+)`", cell):
-            if name.startswith("..."):
-                name = "labels.prediction_powered" + name[3:]
             *parts, function = name.split(".")
             module = ".".join(parts) or module
             assert callable(getattr(importlib.import_module(f"exp_pipeline.stats.{module}"), function))
