@@ -23,9 +23,9 @@ from exp_pipeline.stats.clusters.design import (
     method_for,
     regress,
 )
-from exp_pipeline.stats.effects.contrast import standardised_difference
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms
 from exp_pipeline.stats.effects.relative import relative_effect
-from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 __all__ = ["FEW_CLUSTERS", "FEW_CLUSTERS_PER_ARM", "clustered_difference"]
@@ -135,33 +135,19 @@ def clustered_difference(
         df=df,
         level=level,
     )
-    reach = two_sided_critical(level, df) * se
-    effect = Effect(
-        method=name,
-        n_control=n_c,
-        n_treatment=n_t,
-        mean_control=mean_c,
-        mean_treatment=mean_t,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    spreads: list[float | None] = [None, None]
+    if base is None and min(n_c, n_t) >= 2:
+        spreads = [float(y[~arm].var(ddof=1)), float(y[arm].var(ddof=1))]
+    effect = effect_of_arms(
+        name,
+        ArmSummary(n_c, mean_c, spreads[0], in_control),
+        ArmSummary(n_t, mean_t, spreads[1], in_treatment),
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=None
-        if base is not None or min(n_c, n_t) < 2
-        else standardised_difference(
-            absolute, float(y[~arm].var(ddof=1)), n_c, float(y[arm].var(ddof=1)), n_t
-        ),
-        variance_reduction=None,
-        flags=tuple(notes) + relative.flags,
-        clusters_control=in_control,
-        clusters_treatment=in_treatment,
+        flags=tuple(notes),
     )
     if extra.shape[1] == 0:
         return effect

@@ -18,9 +18,9 @@ from exp_pipeline.stats.clusters.design import (
     group_codes,
 )
 from exp_pipeline.stats.clusters.mixed_information import Curvature, MixedSums, curvature
-from exp_pipeline.stats.effects.contrast import standardised_difference
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms
 from exp_pipeline.stats.effects.relative import relative_effect
-from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -145,32 +145,16 @@ def mixed_difference(
         df=df,
         level=level,
     )
-    reach = two_sided_critical(level, df) * se
-    mean_c, mean_t = float(y[~arm].mean()), float(y[arm].mean())
-    effect = Effect(
-        method=name,
-        n_control=n_c,
-        n_treatment=n_t,
-        mean_control=mean_c,
-        mean_treatment=mean_t,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    effect = effect_of_arms(
+        name,
+        ArmSummary.of_rows(y[~arm], int(in_control.size)),
+        ArmSummary.of_rows(y[arm], int(in_treatment.size)),
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(
-            absolute, float(y[~arm].var(ddof=1)), n_c, float(y[arm].var(ddof=1)), n_t
-        ),
-        variance_reduction=None,
-        flags=(*flags, *relative.flags),
-        clusters_control=int(in_control.size),
-        clusters_treatment=int(in_treatment.size),
+        flags=tuple(flags),
     )
     between = float(psi[0, 0])
     slopes = correlation = None

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms
 from exp_pipeline.stats.effects.relative import relative_effect
-from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import require_level, two_sided_critical
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -255,7 +256,6 @@ def _effect(
     absolute = treatment.mean - control.mean
     df = min(control.n, treatment.n) - 1.0
     se = math.sqrt(float(moved @ moved))
-    reach = two_sided_critical(level, df) * se
     relative = relative_effect(
         control.mean,
         treatment.mean,
@@ -265,26 +265,16 @@ def _effect(
         df=df,
         level=level,
     )
-    return Effect(
-        method=method,
-        n_control=control.n,
-        n_treatment=treatment.n,
-        mean_control=control.mean,
-        mean_treatment=treatment.mean,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    return effect_of_arms(
+        method,
+        ArmSummary(control.n, control.mean),
+        ArmSummary(treatment.n, treatment.mean),
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=None,
-        variance_reduction=None,
-        flags=(f"arm {treatment.arm} against {control.arm}", *relative.flags),
+        flags=(f"arm {treatment.arm} against {control.arm}",),
     )
 
 

@@ -52,6 +52,16 @@ class ArmValue:
         combinations = {_OUTCOME: terms, **{name: {name: 1.0} for name in covariates}}
         return cls(ratio, moments.linear(combinations))
 
+    @property
+    def variance(self) -> float:
+        """The variance of `value`, without covariates."""
+        return self.moments.variance(_OUTCOME) / self.moments.n
+
+    def summary(self, *, standardise: bool) -> ArmSummary:
+        """What is written down of this arm? With `standardise`, the spread of its units too."""
+        spread = self.moments.variance(_OUTCOME) if standardise else None
+        return ArmSummary(self.moments.n, self.value, spread)
+
 
 def too_few_units(method: str, n_control: int, n_treatment: int) -> NotEstimable | None:
     """Is an arm too small for any variance? Then the answer is the refusal, else None."""
@@ -163,57 +173,88 @@ def contrast(
     )
     return effect_of_arms(
         method,
-        control,
-        treatment,
+        control.summary(standardise=standardise),
+        treatment.summary(standardise=standardise),
         absolute,
         se,
         df,
         relative,
         level=level,
-        adjusted=bool(covariates),
-        standardise=standardise,
+        variance_reduction=1.0 - se**2 / (control.variance + treatment.variance) if covariates else None,
         flags=flags + dropped,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ArmSummary:
+    """What is written down of one arm beside its estimate?
+
+    n: units of analysis; mean: their plain value; variance: of units (sample), None where standard deviations
+    of units mean nothing; clusters: how many, where the standard error is by cluster.
+    """
+
+    n: int
+    mean: float
+    variance: float | None = None
+    clusters: int | None = None
+
+    @classmethod
+    def of_rows(cls, values: FloatArray, clusters: int | None = None) -> ArmSummary:
+        """Which summary have these values, (n,)? No variance for fewer than two."""
+        spread = float(values.var(ddof=1)) if values.size > 1 else None
+        return cls(values.size, float(values.mean()), spread, clusters)
+
+
 def effect_of_arms(
     method: str,
-    control: ArmValue,
-    treatment: ArmValue,
+    control: ArmSummary,
+    treatment: ArmSummary,
     absolute: float,
     se: float,
     df: float,
     relative: RelativeEffect,
     *,
     level: float,
-    adjusted: bool,
-    standardise: bool,
-    flags: tuple[str, ...],
+    bounds: tuple[float, float] | None = None,
+    p_value: float | None = None,
+    variance_reduction: float | None = None,
+    flags: tuple[str, ...] = (),
 ) -> Effect:
-    """How is a difference of arms with a t reference written down, beside the plain values of its arms?"""
-    n_c, n_t = control.moments.n, treatment.moments.n
-    raw_c, raw_t = control.moments.variance(_OUTCOME), treatment.moments.variance(_OUTCOME)
-    reach = two_sided_critical(level, df) * se
+    """How is a difference of arms written down, beside the plain values of its arms?
+
+    Interval and p-value are those of the t reference, unless the method has its own. Standardised where both
+    arms have a variance of units.
+    """
+    if bounds is None:
+        reach = two_sided_critical(level, df) * se
+        bounds = absolute - reach, absolute + reach
+    standardised = None
+    if control.variance is not None and treatment.variance is not None:
+        standardised = standardised_difference(
+            absolute, control.variance, control.n, treatment.variance, treatment.n
+        )
     return Effect(
         method=method,
-        n_control=n_c,
-        n_treatment=n_t,
-        mean_control=control.value,
-        mean_treatment=treatment.value,
+        n_control=control.n,
+        n_treatment=treatment.n,
+        mean_control=control.mean,
+        mean_treatment=treatment.mean,
         absolute=absolute,
         se=se,
         df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+        ci_lower=bounds[0],
+        ci_upper=bounds[1],
+        p_value=two_sided_p(absolute / se, df) if p_value is None else p_value,
         level=level,
         relative=relative.relative,
         relative_ci_lower=relative.lower,
         relative_ci_upper=relative.upper,
         relative_method=relative.method,
-        standardised=standardised_difference(absolute, raw_c, n_c, raw_t, n_t) if standardise else None,
-        variance_reduction=1.0 - se**2 / (raw_c / n_c + raw_t / n_t) if adjusted else None,
-        flags=flags + relative.flags,
+        standardised=standardised,
+        variance_reduction=variance_reduction,
+        flags=(*flags, *relative.flags),
+        clusters_control=control.clusters,
+        clusters_treatment=treatment.clusters,
     )
 
 

@@ -83,15 +83,14 @@ def interacted_contrast(
     )
     return effect_of_arms(
         method,
-        control,
-        treatment,
+        control.summary(standardise=standardise),
+        treatment.summary(standardise=standardise),
         absolute,
         se,
         df,
         relative,
         level=level,
-        adjusted=True,
-        standardise=standardise,
+        variance_reduction=1.0 - se**2 / (control.variance + treatment.variance),
         flags=flags + dropped,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from exp_pipeline.stats.effects.contrast import ArmValue, contrast, standardised_difference, too_few_units
+from exp_pipeline.stats.effects.contrast import ArmSummary, ArmValue, contrast, effect_of_arms, too_few_units
 from exp_pipeline.stats.effects.relative import RelativeEffect, relative_effect
 from exp_pipeline.stats.effects.skew import ThirdMoments, corrected_for_skewness
 from exp_pipeline.stats.moments import Moments
@@ -181,32 +181,18 @@ def difference_in_proportions(
         two_sided_critical(level, math.inf),
     )
     relative = _relative_share(control_successes, control_n, treatment_successes, treatment_n, level)
-    return Effect(
-        method=method,
-        n_control=control_n,
-        n_treatment=treatment_n,
-        mean_control=share_c,
-        mean_treatment=share_t,
-        absolute=absolute,
-        se=math.sqrt(variance_c + variance_t),
-        df=math.inf,
-        ci_lower=low,
-        ci_upper=high,
-        p_value=_newcombe_p(control_successes, control_n, treatment_successes, treatment_n),
+    return effect_of_arms(
+        method,
+        ArmSummary(control_n, share_c, spread_c * control_n / (control_n - 1)),
+        ArmSummary(treatment_n, share_t, spread_t * treatment_n / (treatment_n - 1)),
+        absolute,
+        math.sqrt(variance_c + variance_t),
+        math.inf,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(
-            absolute,
-            spread_c * control_n / (control_n - 1),
-            control_n,
-            spread_t * treatment_n / (treatment_n - 1),
-            treatment_n,
-        ),
-        variance_reduction=None,
-        flags=flags + relative.flags,
+        bounds=(low, high),
+        p_value=_newcombe_p(control_successes, control_n, treatment_successes, treatment_n),
+        flags=flags,
     )
 
 

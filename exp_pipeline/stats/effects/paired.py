@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from exp_pipeline.stats.effects.contrast import standardised_difference, too_few_units
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, too_few_units
 from exp_pipeline.stats.effects.relative import relative_effect
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
@@ -58,7 +58,6 @@ def paired_difference(
     absolute = gap.mean("gap")
     se = math.sqrt(variance / n)
     df = n - 1.0
-    reach = two_sided_critical(level, df) * se
     relative = relative_effect(
         mean_c,
         mean_t,
@@ -68,26 +67,16 @@ def paired_difference(
         df=df,
         level=level,
     )
-    return Effect(
-        method="paired-t",
-        n_control=n,
-        n_treatment=n,
-        mean_control=mean_c,
-        mean_treatment=mean_t,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    return effect_of_arms(
+        "paired-t",
+        ArmSummary(n, mean_c, variance_c),
+        ArmSummary(n, mean_t, variance_t),
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(absolute, variance_c, n, variance_t, n),
         variance_reduction=1.0 - variance / (variance_c + variance_t),
-        flags=relative.flags,
     )
 
 
@@ -178,28 +167,19 @@ def paired_proportions(
     flags: tuple[str, ...] = ()
     if variance == 0.0:
         flags = ("all pairs changed the same way: the standard error is zero, read the interval",)
-    effect = Effect(
-        method="mcnemar",
-        n_control=n,
-        n_treatment=n,
-        mean_control=share_c,
-        mean_treatment=share_t,
-        absolute=absolute,
-        se=math.sqrt(variance),
-        df=math.inf,
-        ci_lower=low,
-        ci_upper=high,
-        p_value=two_sided_p((treatment_only - control_only) / math.sqrt(discordant), math.inf),
+    effect = effect_of_arms(
+        "mcnemar",
+        ArmSummary(n, share_c, variance_c * n * n / (n - 1)),
+        ArmSummary(n, share_t, variance_t * n * n / (n - 1)),
+        absolute,
+        math.sqrt(variance),
+        math.inf,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(
-            absolute, variance_c * n * n / (n - 1), n, variance_t * n * n / (n - 1), n
-        ),
+        bounds=(low, high),
+        p_value=two_sided_p((treatment_only - control_only) / math.sqrt(discordant), math.inf),
         variance_reduction=1.0 - variance / (variance_c + variance_t) if variance_c + variance_t else None,
-        flags=flags + relative.flags,
+        flags=flags,
     )
     exact, at = _binomial_half(min(treatment_only, control_only), discordant)
     if treatment_only == control_only:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.effects.contrast import too_few_units, welch_df
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, too_few_units, welch_df
+from exp_pipeline.stats.effects.relative import RelativeEffect
 from exp_pipeline.stats.reference import one_sided_critical, require_level, two_sided_p, upper_tail
 from exp_pipeline.stats.results import Effect, NotEstimable
 
@@ -88,7 +89,6 @@ def difference_in_quantiles(
     flags: tuple[str, ...] = ()
     if min(n_c, n_t) * min(quantile, 1.0 - quantile) < _FEW_BEYOND:
         flags = ("few units lie beyond the quantile: the interval is rough",)
-    relative: tuple[float | None, float | None, float | None] = (None, None, None)
     if min(far_c[0], far_t[0]) > 0.0:
         log_low, log_high = _joined(
             math.log(control.value),
@@ -96,28 +96,22 @@ def difference_in_quantiles(
             (math.log(far_c[0]), math.log(far_c[1])),
             (math.log(far_t[0]), math.log(far_t[1])),
         )
-        relative = (absolute / control.value, math.expm1(log_low), math.expm1(log_high))
+        ends = math.expm1(log_low), math.expm1(log_high)
+        relative = RelativeEffect(absolute / control.value, *ends, "log-ratio")
     else:
-        flags = (*flags, "no relative effect: the quantile cannot be told from zero")
-    return Effect(
-        method=method,
-        n_control=n_c,
-        n_treatment=n_t,
-        mean_control=control.value,
-        mean_treatment=treatment.value,
-        absolute=absolute,
-        se=se,
-        df=welch_df(near_c**2, n_c - 1, near_t**2, n_t - 1),
-        ci_lower=low,
-        ci_upper=high,
-        p_value=_p_value(control, treatment, score),
+        reason = "no relative effect: the quantile cannot be told from zero"
+        relative = RelativeEffect(None, None, None, None, (reason,))
+    return effect_of_arms(
+        method,
+        ArmSummary(n_c, control.value),
+        ArmSummary(n_t, treatment.value),
+        absolute,
+        se,
+        welch_df(near_c**2, n_c - 1, near_t**2, n_t - 1),
+        relative,
         level=level,
-        relative=relative[0],
-        relative_ci_lower=relative[1],
-        relative_ci_upper=relative[2],
-        relative_method=None if relative[0] is None else "log-ratio",
-        standardised=None,
-        variance_reduction=None,
+        bounds=(low, high),
+        p_value=_p_value(control, treatment, score),
         flags=flags,
     )
 

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from exp_pipeline.stats.effects.contrast import independent_columns, standardised_difference
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, independent_columns
 from exp_pipeline.stats.effects.relative import relative_effect
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.reference import chi_square_tail, require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import chi_square_tail, require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -157,28 +157,18 @@ def stratified_difference(
         level=level,
     )
     raw_c, raw_t = _merged(cells, "c"), _merged(cells, "t")
-    reach = two_sided_critical(level, df) * se
     plain = raw_c[1] / n_c + raw_t[1] / n_t
-    return Effect(
-        method=name,
-        n_control=n_c,
-        n_treatment=n_t,
-        mean_control=raw_c[0],
-        mean_treatment=raw_t[0],
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    return effect_of_arms(
+        name,
+        ArmSummary(n_c, *raw_c),
+        ArmSummary(n_t, *raw_t),
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(absolute, raw_c[1], n_c, raw_t[1], n_t),
         variance_reduction=1.0 - variance / plain if plain > 0.0 else None,
-        flags=tuple(flags) + relative.flags,
+        flags=tuple(flags),
     )
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.effects.contrast import standardised_difference, welch_df
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, welch_df
 from exp_pipeline.stats.effects.relative import relative_effect
-from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import require_level, two_sided_critical
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -140,32 +140,19 @@ def prediction_powered_difference(
     se = math.sqrt(variance)
     df = welch_df(c.se**2, c.df, t.se**2, t.df)
     absolute = t.mean - c.mean
-    reach = two_sided_critical(level, df) * se
     relative = relative_effect(
         c.mean, t.mean, variance_control=c.se**2, variance_treatment=t.se**2, df=df, level=level
     )
-    return Effect(
-        method=c.method,
-        n_control=c.n,
-        n_treatment=t.n,
-        mean_control=c.mean,
-        mean_treatment=t.mean,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    return effect_of_arms(
+        c.method,
+        ArmSummary(c.n, c.mean, c.spread, c.clusters),
+        ArmSummary(t.n, t.mean, t.spread, t.clusters),
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(absolute, c.spread, c.n, t.spread, t.n),
         variance_reduction=1.0 - variance / (c.human_only_se**2 + t.human_only_se**2),
-        flags=relative.flags,
-        clusters_control=c.clusters,
-        clusters_treatment=t.clusters,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exp_pipeline.stats.looks.spending import Spending, boundaries, crossing
+from exp_pipeline.stats.looks.spending import Sides, Spending, boundaries, crossing
+from exp_pipeline.stats.reference import one_sided_critical
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,54 @@ def operating_characteristics(
     standard error at the full size; a fixed trial of 80 % power at 5 % has 2.80).
     """
     planned = boundaries(spending, fractions, final=True)
-    found = crossing(planned.critical, planned.fractions, drift=drift, sides=spending.sides)
+    return stopping(planned.critical, planned.fractions, sides=spending.sides, drift=drift)
+
+
+def stopping(
+    critical: Sequence[float], fractions: Sequence[float], *, sides: Sides, drift: float
+) -> OperatingCharacteristics:
+    """When do looks with these boundaries stop, and how often do they find an effect?
+
+    critical: in standard errors, look by look; any rule's. fractions and drift as in
+    `operating_characteristics`.
+    """
+    found = crossing(critical, fractions, drift=drift, sides=sides)
     stops = [up + down for up, down in zip(found.upper, found.lower, strict=True)]
-    last = planned.fractions[-1]
-    early = sum(stop * share for stop, share in zip(stops[:-1], planned.fractions[:-1], strict=True))
+    early = sum(stop * share for stop, share in zip(stops[:-1], fractions[:-1], strict=True))
     return OperatingCharacteristics(
         drift=drift,
         upper=found.upper,
         lower=found.lower,
         power=sum(found.upper),
-        expected_fraction=early + (1.0 - sum(stops[:-1])) * last,
+        expected_fraction=early + (1.0 - sum(stops[:-1])) * fractions[-1],
     )
+
+
+def fixed_drift(alpha: float, sides: Sides, power: float) -> float:
+    """Which mean of z finds an effect with this power at one planned look?
+
+    Raises ValueError for a power not between alpha and 1.
+    """
+    if not alpha / sides < power < 1.0:
+        raise ValueError(f"power must lie between alpha and 1, got {power!r}")
+    return one_sided_critical(alpha / sides, math.inf) + one_sided_critical(1.0 - power, math.inf)
+
+
+def drift_for_power(
+    critical: Sequence[float], fractions: Sequence[float], *, sides: Sides, power: float, start: float
+) -> float:
+    """Which mean of z at full information finds an effect with this power? `start`: a first guess."""
+    from scipy import optimize
+
+    def lacking(drift: float) -> float:
+        return sum(crossing(critical, fractions, drift=drift, sides=sides).upper) - power
+
+    low, high = start * 0.9, start * 1.2
+    while lacking(low) > 0.0:
+        low *= 0.8
+    while lacking(high) < 0.0:
+        high *= 1.2
+    return float(optimize.brentq(lacking, low, high, xtol=1e-12))
 
 
 def inflation(spending: Spending, fractions: Sequence[float], *, power: float) -> Inflation:
@@ -66,19 +105,13 @@ def inflation(spending: Spending, fractions: Sequence[float], *, power: float) -
     fractions: planned looks, the last 1. Power counts crossings in the effect's direction. Multiply a fixed
     design's units by `factor`. Raises ValueError for a power not between alpha and 1.
     """
-    from scipy import optimize, special
-
-    if not spending.alpha / spending.sides < power < 1.0:
-        raise ValueError(f"power must lie between alpha and 1, got {power!r}")
-    fixed = float(special.ndtri(power) - special.ndtri(spending.alpha / spending.sides))
-
-    def missing(drift: float) -> float:
-        return operating_characteristics(spending, fractions, drift=drift).power - power
-
-    drift = float(optimize.brentq(missing, 0.5 * fixed, 3.0 * fixed, xtol=1e-12))
+    fixed = fixed_drift(spending.alpha, spending.sides, power)
+    planned = boundaries(spending, fractions, final=True)
+    looks = planned.critical, planned.fractions
+    drift = drift_for_power(*looks, sides=spending.sides, power=power, start=fixed)
     factor = (drift / fixed) ** 2
     expected = [
-        operating_characteristics(spending, fractions, drift=share * drift).expected_fraction * factor
+        stopping(*looks, sides=spending.sides, drift=share * drift).expected_fraction * factor
         for share in (1.0, 0.5, 0.0)
     ]
     return Inflation(factor, drift, *expected)

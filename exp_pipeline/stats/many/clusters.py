@@ -22,10 +22,10 @@ from exp_pipeline.stats.clusters.design import (
     method_for,
 )
 from exp_pipeline.stats.clusters.effects import SHAKY_DF
-from exp_pipeline.stats.effects.contrast import standardised_difference
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms
 from exp_pipeline.stats.effects.relative import relative_effect
 from exp_pipeline.stats.moments_table import Grouping
-from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -138,18 +138,20 @@ class _Arms:
     clusters_c: int
     clusters_t: int
 
-    def moments(self, centred: FloatArray) -> tuple[float, float, float, float]:
-        """Mean and variance of control and of treatment."""
+    def summaries(self, centre: float, centred: FloatArray) -> tuple[ArmSummary, ArmSummary]:
+        """What is written down of control and of treatment? centred: (n,) outcomes less `centre`."""
         inside = centred * self.treated
         sum_t, squares_t = float(inside.sum()), float(np.square(inside).sum())
         sum_c, squares_c = float(centred.sum()) - sum_t, float(np.square(centred).sum()) - squares_t
-        mean_c, mean_t = sum_c / self.n_c, sum_t / self.n_t
-        return (
-            mean_c,
-            max(squares_c - sum_c * mean_c, 0.0) / max(self.n_c - 1, 1),
-            mean_t,
-            max(squares_t - sum_t * mean_t, 0.0) / max(self.n_t - 1, 1),
-        )
+        found = []
+        for n, total, squares, clusters in (
+            (self.n_c, sum_c, squares_c, self.clusters_c),
+            (self.n_t, sum_t, squares_t, self.clusters_t),
+        ):
+            mean = total / n
+            spread = max(squares - total * mean, 0.0) / (n - 1) if min(self.n_c, self.n_t) > 1 else None
+            found.append(ArmSummary(n, centre + mean, spread, clusters))
+        return found[0], found[1]
 
 
 def _dense(name: str, values: ArrayLike) -> tuple[NDArray[np.int64], int]:
@@ -247,31 +249,5 @@ def _effect(
         df=df,
         level=level,
     )
-    reach = two_sided_critical(level, df) * se
-    mean_c, spread_c, mean_t, spread_t = arms.moments(centred)
-    standardised = None
-    if min(n_c, n_t) > 1:
-        standardised = standardised_difference(absolute, spread_c, n_c, spread_t, n_t)
-    return Effect(
-        method=name,
-        n_control=n_c,
-        n_treatment=n_t,
-        mean_control=centre + mean_c,
-        mean_treatment=centre + mean_t,
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
-        level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised,
-        variance_reduction=None,
-        flags=notes + relative.flags,
-        clusters_control=arms.clusters_c,
-        clusters_treatment=arms.clusters_t,
-    )
+    control, treatment = arms.summaries(centre, centred)
+    return effect_of_arms(name, control, treatment, absolute, se, df, relative, level=level, flags=notes)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from exp_pipeline.stats.clusters.design import arm_values, covariate_rows, finite_values, group_codes
-from exp_pipeline.stats.effects.contrast import independent_columns, standardised_difference, welch_df
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, independent_columns, welch_df
 from exp_pipeline.stats.effects.relative import relative_effect
-from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -119,31 +119,17 @@ def response_weighted_difference(
     loudest = max(control.largest, treatment.largest)
     if loudest > LOUD_WEIGHT:
         flags.append(f"one observed unit stands for {loudest:.0f} of its arm: the answer hangs on few units")
-    reach = two_sided_critical(level, df) * se
-    effect = Effect(
-        method="ipw",
-        n_control=counts[0],
-        n_treatment=counts[1],
-        mean_control=float(plain[0].mean()),
-        mean_treatment=float(plain[1].mean()),
-        absolute=absolute,
-        se=se,
-        df=df,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        p_value=two_sided_p(absolute / se, df),
+    counted = clusters if cluster is not None else (None, None)
+    effect = effect_of_arms(
+        "ipw",
+        ArmSummary.of_rows(plain[0], counted[0]),
+        ArmSummary.of_rows(plain[1], counted[1]),
+        absolute,
+        se,
+        df,
+        relative,
         level=level,
-        relative=relative.relative,
-        relative_ci_lower=relative.lower,
-        relative_ci_upper=relative.upper,
-        relative_method=relative.method,
-        standardised=standardised_difference(
-            absolute, float(plain[0].var(ddof=1)), counts[0], float(plain[1].var(ddof=1)), counts[1]
-        ),
-        variance_reduction=None,
-        flags=(*flags, *relative.flags),
-        clusters_control=None if cluster is None else clusters[0],
-        clusters_treatment=None if cluster is None else clusters[1],
+        flags=tuple(flags),
     )
     return WeightedEffect(effect, control.effective_n, treatment.effective_n, loudest, tuple(flags))
 

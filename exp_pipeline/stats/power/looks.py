@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from exp_pipeline.stats.looks.always_valid import Mixture, best_information
-from exp_pipeline.stats.looks.spending import Sides, Spending, boundaries, crossing
-from exp_pipeline.stats.reference import one_sided_critical
+from exp_pipeline.stats.looks.operating import drift_for_power, fixed_drift, stopping
+from exp_pipeline.stats.looks.spending import Sides, Spending, boundaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +66,14 @@ def always_valid_critical(alpha: float, fraction: float, *, sides: Sides = 2) ->
 def _looks(
     critical: Sequence[float], fractions: Sequence[float], alpha: float, sides: Sides, power: float
 ) -> LooksPlan:
-    if not alpha < power < 1.0:
-        raise ValueError(f"power must lie between alpha and 1, got {power!r}")
-    fixed = one_sided_critical(alpha / sides, math.inf) + one_sided_critical(1.0 - power, math.inf)
-
-    def lacking(drift: float) -> float:
-        return sum(crossing(critical, fractions, drift=drift, sides=sides).upper) - power
-
-    drift = _rising_root(lacking, fixed)
+    fixed = fixed_drift(alpha, sides, power)
+    drift = drift_for_power(critical, fractions, sides=sides, power=power, start=fixed)
+    at = stopping(critical, fractions, sides=sides, drift=drift)
     inflation = (drift / fixed) ** 2
-    at = crossing(critical, fractions, drift=drift, sides=sides)
-    stopped = [up + down for up, down in zip(at.upper, at.lower, strict=True)]
-    going_on = 1.0 - sum(stopped[:-1])
-    spent = sum(p * share for p, share in zip(stopped[:-1], fractions[:-1], strict=True))
-    found, total = [], 0.0
-    for p in at.upper:
-        total += p
-        found.append(total)
     return LooksPlan(
         fractions=tuple(fractions),
         critical=tuple(critical),
         inflation=inflation,
-        found_by=tuple(found),
-        expected_share=inflation * (spent + going_on * fractions[-1]),
+        found_by=tuple(accumulate(at.upper)),
+        expected_share=inflation * at.expected_fraction,
     )
-
-
-def _rising_root(lacking: Callable[[float], float], start: float) -> float:
-    from scipy import optimize
-
-    low, high = start * 0.9, start * 1.2
-    while lacking(low) > 0.0:
-        low *= 0.8
-    while lacking(high) < 0.0:
-        high *= 1.2
-    return float(optimize.brentq(lacking, low, high, xtol=1e-9))
