@@ -30,7 +30,7 @@ def calendar_problems(
 
 
 def ramp_problems(brief: Brief, document: Document) -> Iterator[Problem]:
-    """What is wrong with the stages of a brief's ramp and rollout? (`brief_sense` sees that the ramp rises.)"""
+    """What is wrong with the stages of a brief's ramp and rollout? Its rise: see `brief_sense`."""
     if brief.ramp:
         yield from _carried(brief, document)
         last = brief.ramp[-1].traffic

@@ -161,7 +161,7 @@ BRIEF_MISTAKES = {
     ),
     "ramp that falls": (
         "primary: accuracy",
-        "ramp: [{traffic: 0.5}, {traffic: 0.25}]\nprimary: accuracy",
+        "ramp: [{traffic: 0.5}, {traffic: 0.25}, {traffic: 1.0}]\nprimary: accuracy",
         "18: ramp[1].traffic: must be more than the stage before it, 0.5 (value: 0.25)",
     ),
     "depth": (
