@@ -24,6 +24,7 @@ from exp_pipeline.analysis.effects.robustness import robustness_rows
 from exp_pipeline.analysis.inputs import ReadoutInputs
 from exp_pipeline.analysis.integrity.attrition import ArmAttrition, attrition_of
 from exp_pipeline.analysis.integrity.checks import integrity_checks
+from exp_pipeline.analysis.integrity.ratio_groups import sample_ratio_groups
 from exp_pipeline.analysis.integrity.sample_ratios import counts_by_arm, sample_ratio_days
 from exp_pipeline.analysis.planning.power_achieved import power_achieved
 from exp_pipeline.analysis.sentences import limits_of, method_sentences, next_steps_of
@@ -132,6 +133,7 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         lock=inputs.lock,
         counts=_counts(units, primary, brief),
         sample_ratio=sample_ratio_days(units, brief),
+        sample_ratio_groups=sample_ratio_groups(units, brief),
         integrity=integrity,
         estimates=tuple(shown),
         unadjusted=tuple(row for row in unadjusted if row.role == "guardrail" or not blinding.blinded),

@@ -61,6 +61,7 @@ __all__ = [
     "Role",
     "RuleResult",
     "SampleRatioDay",
+    "SampleRatioGroup",
     "SegmentDifference",
     "ShrunkenEffect",
     "SinceLast",
@@ -181,6 +182,20 @@ class SampleRatioDay(Noun):
     counts: dict[str, int]
     p_value: float | None
     sequential_p_value: float | None
+
+
+class SampleRatioGroup(Noun):
+    """Units by arm in one value of something known at assignment (a platform, a stratum, a segment).
+
+    `p_adjusted` is the SRM p-value after Holm over all groups of the readout; None where nothing can be
+    tested.
+    """
+
+    column: str
+    value: str
+    counts: dict[str, int]
+    p_value: float | None
+    p_adjusted: float | None
 
 
 class Cause(Noun):
@@ -411,6 +426,7 @@ class Readout(Noun):
     lock: LockState
     counts: tuple[ArmCount, ...]
     sample_ratio: tuple[SampleRatioDay, ...]
+    sample_ratio_groups: tuple[SampleRatioGroup, ...] = ()
     integrity: tuple[IntegrityCheck, ...]
     estimates: tuple[Estimate, ...]
     unadjusted: tuple[Estimate, ...] = ()
