@@ -8,9 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The data folder: `catalog` and `landing` are written by people, the rest by the pipeline."""
+    """The data folder: `catalog` and `landing` are written by people, the rest by the pipeline.
+
+    state_url: the database of the state log, where it is not a file below `state`.
+    """
 
     root: Path
+    state_url: str | None = None
 
     @property
     def catalog(self) -> Path:
@@ -31,6 +35,10 @@ class Home:
     @property
     def readouts(self) -> Path:
         return self.root / "readouts"
+
+    @property
+    def flags(self) -> Path:
+        return self.root / "flags"
 
     @property
     def state(self) -> Path:
