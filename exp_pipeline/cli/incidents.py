@@ -236,9 +236,9 @@ def try_channels(home: HomeDir = None, as_json: AsJson = False) -> None:
 
 
 def _log(home: Home) -> StateLog:
-    from exp_pipeline.store.state import StateLog
+    from exp_pipeline.store.state import state_log
 
-    return StateLog(home.state / "state.sqlite")
+    return state_log(home)
 
 
 def _channels(home: Home) -> tuple[Channel, ...]:

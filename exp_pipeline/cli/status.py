@@ -20,7 +20,7 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
     from exp_pipeline.steps.experiments.chain import last_day
     from exp_pipeline.steps.operating.incidents import open_incidents
     from exp_pipeline.store.landing import received_days
-    from exp_pipeline.store.state import StateLog
+    from exp_pipeline.store.state import state_log
 
     place = home_of(home)
     with open_bench(place) as bench:
@@ -31,7 +31,7 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
         experiments = [_experiment(bench, brief, newest) for _, brief in sorted(bench.catalog.briefs.items())]
         quality = _quality(bench)
         problems = [str(problem) for problem in bench.catalog.problems]
-    incidents = open_incidents(StateLog(place.state / "state.sqlite"))
+    incidents = open_incidents(state_log(place))
     facts: dict[str, object] = {
         "home": str(place.root.resolve()),
         "newest_landed_day": landed[-1] if landed else None,

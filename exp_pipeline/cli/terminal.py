@@ -139,7 +139,7 @@ def home_of(given: Path | None) -> Home:
             f"or make one with `exp init {root}`"
         )
     os.environ["EXP_HOME"] = str(root.resolve())
-    return Home(root)
+    return Home(root, os.environ.get("EXP_STATE_URL") or None)
 
 
 @contextmanager

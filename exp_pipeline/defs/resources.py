@@ -9,7 +9,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.opening import workbench
+from exp_pipeline.steps.opening import STATE_URL, workbench
 from exp_pipeline.store.home import Home
 
 
@@ -29,7 +29,7 @@ class PipelineResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with (
             self.duckdb.get_connection() as connection,
             workbench(
-                Home(Path(self.home)),
+                Home(Path(self.home), os.environ.get(STATE_URL) or None),
                 connection,
                 run_id=context.run.run_id,
                 environment=os.environ,

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     import duckdb
 
 KEY, PREVIOUS = "EXP_HMAC_KEY", "EXP_HMAC_KEY_PREVIOUS"
-HOME, ENVELOPE = "EXP_HOME", "EXP_DEBUG_ENVELOPE"
+HOME, ENVELOPE, STATE_URL = "EXP_HOME", "EXP_DEBUG_ENVELOPE", "EXP_STATE_URL"
 
 
 def home_from(environment: Mapping[str, str]) -> Home:
-    """The data folder that the environment names (EXP_HOME), or `data` in the working directory."""
-    return Home(Path(environment.get(HOME, "data")))
+    """The data folder that the environment names (EXP_HOME), or `data` in the working directory.
+
+    EXP_STATE_URL names the database of its state log; without it that is a file in the folder.
+    """
+    return Home(Path(environment.get(HOME, "data")), environment.get(STATE_URL) or None)
 
 
 def keys_from(environment: Mapping[str, str]) -> tuple[IdentityKey, ...]:

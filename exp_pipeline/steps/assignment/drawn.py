@@ -11,7 +11,7 @@ from exp_pipeline.model.draws import Draw
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.store.home import Home
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import StateLog, state_log
 
 TABLE, UNIT, KIND = "drawn_assignments", "unit_id", "draw"
 
@@ -65,7 +65,7 @@ def partition_of(brief: Brief) -> str:
 
 def log_of(home: Home) -> StateLog:
     """The log that holds the records of draws."""
-    return StateLog(home.state / "state.sqlite")
+    return state_log(home)
 
 
 def subject_of(brief: Brief) -> str:

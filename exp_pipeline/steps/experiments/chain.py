@@ -26,7 +26,7 @@ from exp_pipeline.steps.experiments.input_changes import CORRECTED, changes_betw
 from exp_pipeline.steps.experiments.kept import Kept, Predecessor, read_kept, write_kept
 from exp_pipeline.steps.experiments.unblinding import unblindings_of
 from exp_pipeline.store.marts import Marts
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import state_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def last_day(bench: Workbench) -> date | None:
 
 def lock_of(bench: Workbench, brief: Brief) -> LockState:
     """How the brief stands against its lock; unlocked where it has not started."""
-    entries = StateLog(bench.home.state / "state.sqlite").entries("lock", _lock_subject(brief))
+    entries = state_log(bench.home).entries("lock", _lock_subject(brief))
     locked = LockedBrief.model_validate(dict(entries[0].content)) if entries else None
     return lock_state(brief, locked)
 
@@ -71,7 +71,7 @@ def lock_if_started(bench: Workbench, brief: Brief, now: datetime) -> LockState:
     newest = last_day(bench)
     if newest is not None and newest >= brief.start:
         record = lock_record(brief, now.astimezone(UTC), newest)
-        StateLog(bench.home.state / "state.sqlite").append(
+        state_log(bench.home).append(
             "lock",
             _lock_subject(brief),
             key=_lock_subject(brief),

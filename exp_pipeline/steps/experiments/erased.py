@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.store.home import Home
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import state_log
 
 # Kinds of the log's entries, and the note that an erasure leaves beside a readout of a removed snapshot.
 ERASURES, ERASED_NOTE = "erasure", "erased.json"
@@ -22,7 +22,7 @@ def refuse_erased(home: Home, experiment: str, snapshot: str) -> None:
     """Raise ErasedSnapshotError, naming the receipt, where an erasure removed this snapshot."""
     folder = home.readouts / f"experiment={experiment}" / f"snapshot={snapshot}"
     removed = f"{experiment}/{snapshot}"
-    for entry in StateLog(home.state / "state.sqlite").entries(ERASURES):
+    for entry in state_log(home).entries(ERASURES):
         named = entry.content.get("snapshots")
         if isinstance(named, list) and removed in named:
             remade = entry.content.get("remade")

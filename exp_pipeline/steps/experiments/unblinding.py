@@ -8,7 +8,7 @@ from datetime import datetime
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Unblinding
 from exp_pipeline.store.home import Home
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import state_log
 
 _KIND = "unblinding"
 
@@ -18,7 +18,7 @@ def unblindings_of(home: Home, brief: Brief) -> tuple[Unblinding, ...]:
 
     Records made before versions were kept with them count for every version.
     """
-    entries = StateLog(home.state / "state.sqlite").entries(_KIND, brief.name)
+    entries = state_log(home).entries(_KIND, brief.name)
     return tuple(
         Unblinding(
             at=datetime.fromisoformat(entry.at),
@@ -40,7 +40,7 @@ def record_unblinding(home: Home, brief: Brief, reason: str, by: str, at: dateti
         if not text:
             raise ValueError(f"{what} is empty: an unblinding is recorded with its reason and its team")
     key = hashlib.sha256(f"{brief.name}\0{brief.version}\0{team}\0{because}".encode()).hexdigest()
-    return StateLog(home.state / "state.sqlite").append(
+    return state_log(home).append(
         _KIND,
         brief.name,
         key=key,

@@ -13,7 +13,7 @@ from exp_pipeline.steps.context import Window, Workbench, event_day
 from exp_pipeline.steps.experiments.chain import lock_if_started
 from exp_pipeline.steps.operating.delivery import deliver
 from exp_pipeline.steps.operating.incidents import escalate, findings_of_day, open_incidents, record_findings
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import StateLog, state_log
 
 TABLES = ("srm_daily", "guardrails_daily")
 
@@ -63,7 +63,7 @@ def follow_verdicts(
         owners={name: brief.on_call for name, brief in briefs.items()} | {"*": "data-platform"},
         srm_alpha={name: brief.srm_alpha for name, brief in briefs.items()},
     )
-    state = StateLog(bench.home.state / "state.sqlite")
+    state = state_log(bench.home)
     transitions = record_findings(state, findings, now)
     return {"transitions": len(transitions)} | tell(state, channels, bench.catalog.policies.incidents, now)
 

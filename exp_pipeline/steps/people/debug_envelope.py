@@ -30,7 +30,7 @@ from exp_pipeline.store.envelope import (
     without_people,
     writing,
 )
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import StateLog, state_log
 from exp_pipeline.transform.door import duck
 from exp_pipeline.transform.identity import hmac_of
 from exp_pipeline.transform.queries import query_text
@@ -67,7 +67,7 @@ def utc_today() -> date:
 
 
 def _log(bench: Workbench) -> StateLog:
-    return StateLog(bench.home.state / "state.sqlite")
+    return state_log(bench.home)
 
 
 class Samples:

@@ -37,7 +37,7 @@ from exp_pipeline.steps.people.traces import (
 from exp_pipeline.steps.warehouse import build_warehouse, write_units
 from exp_pipeline.store.files import write_text
 from exp_pipeline.store.marts import Marts
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import StateLog, state_log
 from exp_pipeline.store.warehouse import Connect
 from exp_pipeline.transform.identity import tombstone
 
@@ -103,7 +103,7 @@ def _tuples(content: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _log(bench: Workbench) -> StateLog:
-    return StateLog(bench.home.state / "state.sqlite")
+    return state_log(bench.home)
 
 
 def erase(

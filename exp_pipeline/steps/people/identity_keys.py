@@ -11,7 +11,7 @@ from exp_pipeline.model.errors import ExpError
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.store.engine import Rows
 from exp_pipeline.store.home import Home
-from exp_pipeline.store.state import StateLog
+from exp_pipeline.store.state import StateLog, state_log
 from exp_pipeline.transform.identity import IdentityKey, identity_key
 
 Standing = Literal["in_force", "incoming", "retired", "lost"]
@@ -33,7 +33,7 @@ class KnownKey:
 
 
 def _log(home: Home) -> StateLog:
-    return StateLog(home.state / "state.sqlite")
+    return state_log(home)
 
 
 def known_keys(home: Home) -> dict[str, KnownKey]:
