@@ -14,8 +14,8 @@ CONTEXT = "segment__"
 
 def context_columns(brief: Brief) -> tuple[str, ...]:
     """Which columns of the frozen context do eligibility and exclusions read? Each once, in order."""
-    asked = [one.column for one in brief.eligibility] + [one.column for one in brief.exclusions]
-    return tuple(dict.fromkeys(asked))
+    rules: tuple[Condition, ...] = (*brief.eligibility, *brief.exclusions)
+    return tuple(dict.fromkeys(rule.column for rule in rules))
 
 
 def split_population(units: pl.DataFrame, brief: Brief) -> tuple[pl.DataFrame, tuple[UnitsLeftOut, ...]]:

@@ -71,8 +71,8 @@ def check_expressions(
 
     `where` and `of` of measures are checked against the columns of the table they look over. Allowed are
     comparisons, arithmetic and the functions in `FUNCTIONS`; no subquery, aggregate, window, table function
-    or unknown column. `context_columns` are those a brief may use as segments and strata; where they are not
-    given, that is not checked. Mappings of sources: `check_mappings`.
+    or unknown column. `context_columns` are those a brief may use as segments, strata, conditions; where they
+    are not given, that is not checked. Mappings of sources: `check_mappings`.
     """
     problems: list[Problem] = []
     for name, measure in catalog.measures.items():
@@ -263,6 +263,11 @@ def _context_problems(document: Document, context_columns: Collection[str]) -> I
     segments, strata = document.at(("segments",)) or [], document.at(("strata",)) or []
     places: list[Place] = [("segments", position, "column") for position in range(len(segments))]
     places += [("strata", position) for position in range(len(strata))]
+    if document.at(("table",)) is None:
+        for section in ("eligibility", "exclusions"):
+            places += [
+                (section, position, "column") for position in range(len(document.at((section,)) or []))
+            ]
     for place in places:
         name = document.at(place)
         if isinstance(name, str) and name not in context_columns:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from exp_pipeline.catalog.brief_rules import review_problems
 from exp_pipeline.catalog.calendars import calendar_problems, ramp_problems
 from exp_pipeline.catalog.digest import digest_of_metrics
 from exp_pipeline.catalog.documents import Document, Place, choices, read_document
@@ -23,6 +24,7 @@ from exp_pipeline.catalog.wording import parse_noun
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.calendars import SchoolCalendar
 from exp_pipeline.model.errors import Problem, SpecError
+from exp_pipeline.model.intake import ReviewPolicy
 from exp_pipeline.model.layers import Layer, Limits
 from exp_pipeline.model.metrics import Measure, Metric
 from exp_pipeline.model.policies import Policies
@@ -30,6 +32,8 @@ from exp_pipeline.model.sources import Source
 
 Kind = Literal["brief", "metric", "measure", "source", "layer", "calendar"]
 SUFFIXES = (".yaml", ".yml")
+# The policy file that says who reviews what; all other policies are one file.
+REVIEWS = "reviews"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Catalog:
     origins: Mapping[tuple[Kind, str], Origin] = field(repr=False, compare=False, default_factory=dict)
     layers: Mapping[str, Layer] = field(default_factory=dict)
     calendars: Mapping[str, SchoolCalendar] = field(default_factory=dict)
+    reviews: ReviewPolicy = field(default_factory=ReviewPolicy)
 
     def metrics_of(self, brief: Brief) -> dict[str, Metric]:
         """The metrics a brief's readout shows, in the brief's order; none for a brief over a unit table."""
@@ -209,6 +214,7 @@ class _Reader:
         self.calendars: dict[str, SchoolCalendar] = {}
         self.sources: dict[str, Source] = {}
         self.policies = Policies()
+        self.reviews = ReviewPolicy()
 
     def read(self) -> None:
         if not self.root.is_dir():
@@ -222,9 +228,11 @@ class _Reader:
         self._read_metrics(metric_files)
         layers = self._read_layers()
         self._read_calendars()
+        policy_files = self._policy_documents()
+        self._read_reviews(policy_files)
         self._read_briefs(layers)
         self._read_sources()
-        self._read_policies()
+        self._read_policies(policy_files)
 
     def catalog(self) -> Catalog:
         broken = self.broken
@@ -243,6 +251,7 @@ class _Reader:
             calendars={
                 name: one for name, one in sorted(self.calendars.items()) if ("calendar", name) not in broken
             },
+            reviews=self.reviews,
         )
 
     def _documents(self, folder: str) -> list[Document]:
@@ -379,6 +388,7 @@ class _Reader:
             problems += brief_references(document, self._names("metric"), self._names("measure"))
             if brief is not None:
                 problems += brief_sense(brief, document, self.measures)
+                problems += review_problems(brief, document, [kind.name for kind in self.reviews.kinds])
                 problems += ramp_problems(brief, document)
                 problems += calendar_problems(brief, document, self.calendars, self._names("calendar"))
             key: tuple[Kind, str] | None = None if name is None else ("brief", name)
@@ -426,9 +436,22 @@ class _Reader:
             if source is not None and name is not None:
                 self.sources[name] = source
 
-    def _read_policies(self) -> None:
+    def _policy_documents(self) -> list[Document]:
         before = len(self.problems)
         documents = self._documents("policies")
+        self.fatal = self.fatal or len(self.problems) > before
+        return documents
+
+    def _read_reviews(self, documents: list[Document]) -> None:
+        for document in documents:
+            if document.path.stem == REVIEWS:
+                policy, problems = parse_noun(ReviewPolicy, document)
+                self.problems += problems
+                self.reviews = policy or self.reviews
+
+    def _read_policies(self, documents: list[Document]) -> None:
+        before = len(self.problems)
+        documents = [one for one in documents if one.path.stem != REVIEWS]
         for document in documents[1:]:
             message = f"policies are one file, and {documents[0].file} is there already"
             self.problems.append(document.problem((), message))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from zoneinfo import available_timezones
 
+from exp_pipeline.catalog.brief_rules import novelty_problems, population_problems
 from exp_pipeline.catalog.documents import Document, Place, choices
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import Problem
@@ -52,6 +53,7 @@ def brief_references(
         covariate = "column among table.covariates"
     places = [("primary",), *entries(document, ("secondary",))]
     places += [(*guardrail, "metric") for guardrail in entries(document, ("guardrails",))]
+    places += entries(document, ("counter_metrics",))
     found = [unknown_name(document, place, "metric", metrics) for place in places]
     covariates = entries(document, ("variance_reduction", "covariates"))
     found += [unknown_name(document, place, covariate, measures) for place in covariates]
@@ -88,6 +90,8 @@ def brief_sense(brief: Brief, document: Document, measures: Mapping[str, Measure
             yield document.problem(
                 ("ramp", position, "traffic"), f"must be more than the stage before it, {before:g}"
             )
+    yield from population_problems(brief, document)
+    yield from novelty_problems(brief, document)
     if brief.table is not None:
         return
     if brief.variance_reduction.method == "cuped" and "variance_reduction" in document.data:

@@ -19,14 +19,12 @@ class Condition(Noun):
     reason: str = ""
 
 
-class Exclusion(Noun):
+class Exclusion(Condition):
     """Units that are left out, because a column of the context frozen at assignment holds one of these.
 
     A unit of whom the value is not known is not left out: what is not known is no reason to exclude.
     """
 
-    column: Identifier
-    values: tuple[str, ...] = Field(min_length=1)
     reason: str = Field(min_length=1)
 
 
