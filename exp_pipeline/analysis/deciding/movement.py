@@ -20,8 +20,8 @@ _DEFINITIONS: Mapping[str, InputCause] = {
 }
 
 
-def movements(before: Readout, now: Readout) -> tuple[Movement, ...]:
-    """By how much did the primary and guardrail estimates move from one readout to another?
+def movements(before: Readout, now: Readout, *, every_role: bool = False) -> tuple[Movement, ...]:
+    """By how much did the primary and guardrail estimates (or those of every role) move between two readouts?
 
     Whole-experiment estimates of the same metric and arm, in the order of the newer readout. An effect that
     either readout hides is not in it, so nothing is told before a planned look.
@@ -31,9 +31,9 @@ def movements(before: Readout, now: Readout) -> tuple[Movement, ...]:
     found = []
     for one in now.estimates:
         old = known.get((one.metric, one.arm, one.role))
-        if old is None or one.segment is not None or one.role in ("secondary", "counter"):
+        if old is None or one.segment is not None:
             continue
-        if one.role == "primary" and hidden:
+        if (one.role in ("secondary", "counter") and not every_role) or (one.role != "guardrail" and hidden):
             continue
         found.append(_movement(old, one))
     return tuple(found)
