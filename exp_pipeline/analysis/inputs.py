@@ -22,10 +22,12 @@ class ReadoutInputs:
     column a measure, after assignment; None for tables from elsewhere. measures: how those columns are to be
     read. weeks: unit_id, week since assignment and every metric's parts in it. as_of: the last complete event
     day in the data. fidelity_*: units whose logged arm was compared with the brief's own hash, and how many
-    differed; `fidelity` and `exposures` say more of both, where the data hold it. receipts: arm, field,
-    value, responses. completeness: arm, event_name, events, units. late_share: share of events that
-    arrived after their day was closed. history_units_per_day: units that entered a day before the
-    experiment.
+    differed; `fidelity` and `exposures` say more of both, where the data hold it; `assigned` (one row per
+    randomised unit with its fault) and `doses` (exposures by arm, surface and day) tell where. receipts: arm,
+    field, value, event_date, platform, responses. completeness: arm, event_name, events, units, and
+    completeness_days its events by day, platform and version. late_share: share of events that arrived after
+    their day was closed; late_days: event_date, late, landed. history_units_per_day: units that entered a day
+    before the experiment.
     """
 
     brief: Brief
@@ -48,6 +50,10 @@ class ReadoutInputs:
     weeks: pl.DataFrame | None = None
     fidelity: Fidelity | None = None
     exposures: Exposures | None = None
+    assigned: pl.DataFrame | None = None
+    doses: pl.DataFrame | None = None
+    completeness_days: pl.DataFrame | None = None
+    late_days: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in self.brief.metric_names() if name not in self.metrics]

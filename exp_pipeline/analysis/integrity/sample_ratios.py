@@ -7,6 +7,7 @@ from datetime import date
 import polars as pl
 
 from exp_pipeline.analysis.daily import daily_sample_ratio
+from exp_pipeline.analysis.integrity.causes import ratio_causes
 from exp_pipeline.analysis.units import SEGMENT, MetricUnits, Units
 from exp_pipeline.analysis.wording import listed, p_in_words
 from exp_pipeline.model.brief import Brief
@@ -73,7 +74,8 @@ def _overall(
     brief: Brief,
     foreign: tuple[tuple[str, int], ...] = (),
 ) -> IntegrityCheck:
-    counts = counts_by_arm(randomised(units, frame), brief)
+    rows = randomised(units, frame)
+    counts = counts_by_arm(rows, brief)
     answer = sample_ratio(counts, brief.shares())
     what = (
         f"randomised {brief.randomisation_unit} units ({len(frame):,} learners)"
@@ -98,7 +100,16 @@ def _overall(
         verdict = "fail"
         strangers = listed(f"{count:,} in {arm!r}" for arm, count in foreign)
         evidence += f" Units in arms that the brief does not know: {strangers}."
-    return IntegrityCheck(name=name, title=title, verdict=verdict, evidence=evidence, numbers=numbers)
+    # The word behind "sample_ratio_": assigned, exposed or analysed.
+    logged = f"{name.rpartition('_')[2]} units"
+    causes = (
+        ratio_causes(rows, brief.shares(), brief.srm_alpha, logged)
+        if answer.p_value < brief.srm_alpha
+        else ()
+    )
+    return IntegrityCheck(
+        name=name, title=title, verdict=verdict, evidence=evidence, numbers=numbers, causes=causes
+    )
 
 
 def _found(answer: SampleRatio) -> str:
@@ -145,7 +156,10 @@ def _by_group(units: Units, brief: Brief) -> IntegrityCheck:
     evidence = (
         f"{len(broken)} of {len(corrected)} groups do not fit their planned shares (after Holm): {shown}."
     )
-    return IntegrityCheck(name=name, title=title, verdict="fail", evidence=evidence, numbers=numbers)
+    causes = ratio_causes(randomised(units, units.frame), brief.shares(), brief.srm_alpha, "assigned units")
+    return IntegrityCheck(
+        name=name, title=title, verdict="fail", evidence=evidence, numbers=numbers, causes=causes
+    )
 
 
 def _groups(rows: pl.DataFrame) -> dict[tuple[str, str], dict[str, int]]:

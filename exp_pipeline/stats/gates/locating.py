@@ -17,6 +17,8 @@ SMALLEST_GROUP = 20
 # A place is named where it differs from all others at this level, after Holm over all places compared.
 NAMED_BELOW = 0.01
 MOST_CONDITIONS = 3
+# Pairs of columns are compared where each has at most so many values.
+MOST_PAIRED = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ class Place:
     """One place that carries (a part of) the fault.
 
     conditions: hold together. same_as: other conditions that hold for exactly the same rows. counts and
-    others: sums of the rows inside, and of those outside of this and every earlier place. gain: log-likelihood
-    ratio statistic of the place; p_adjusted: that it does not fit, after Holm over all places compared.
-    others_p_value: that the rows outside fit; None where that is no question. share: part of the fault, 0 to 1.
+    others: sums of the rows inside, and of those outside of this and every earlier place. gain: statistic of
+    the place's likelihood ratio; p_adjusted: that it does not fit, after Holm over all places compared.
+    others_p_value: that the rows outside fit; None where that is no question. share: part of the fault.
     """
 
     conditions: tuple[Condition, ...]
@@ -123,7 +125,7 @@ class GapFit:
         spread = np.sqrt(variance + rest_variance)
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(spread > 0.0, np.abs(gap - rest) / spread, 0.0)
-        return np.minimum(2.0 * ndtr(-z.max(axis=1)) * (self.arms - 1), 1.0)
+        return np.asarray(np.minimum(2.0 * ndtr(-z.max(axis=1)) * (self.arms - 1), 1.0))
 
     def others_p_value(self, others: Counts) -> float | None:
         return float(chdtrc(self.df, self.gains(others[None, :], others)[0]))
@@ -166,7 +168,7 @@ def locate(
     counts: one row a unit (or a group of them), as `fit` reads them. Each value of each column is a candidate
     (and, of ordered ones, all from a value on and all up to it). The candidate with the largest likelihood
     ratio among those that differ from all other rows is taken; then conditions of other columns are added
-    while they make it larger and what they shut out is different and fits. Then the rows outside are looked at
+    while they make it larger and what they shut out is different and fits. Then the rows outside are treated
     in the same way, while they do not fit (p below `fits_above`). Raises ValueError where lengths differ.
     """
     for column in columns:
@@ -214,8 +216,9 @@ class _Candidates:
         column, condition = self.columns[at], self.conditions[at]
         code = column.labels.index(condition.value)
         if condition.kind == "is":
-            return column.codes == code
-        return column.codes >= code if condition.kind == "since" else column.codes <= code
+            return np.equal(column.codes, code)
+        since = condition.kind == "since"
+        return np.greater_equal(column.codes, code) if since else np.less_equal(column.codes, code)
 
 
 def _candidates(counts: Counts, columns: Sequence[Column], within: NDArray[np.bool_]) -> _Candidates:
@@ -225,15 +228,14 @@ def _candidates(counts: Counts, columns: Sequence[Column], within: NDArray[np.bo
     inside = counts[within]
     for column in columns:
         codes, size = column.codes[within], len(column.labels)
-        by_value = np.stack(
-            [np.bincount(codes, weights=inside[:, m], minlength=size) for m in range(counts.shape[1])], axis=1
-        )
+        by_value = np.zeros((size, counts.shape[1]))
+        np.add.at(by_value, codes, inside)
         kinds: list[tuple[Kind, Counts]] = [("is", by_value)]
         if column.ordered:
             upto = np.cumsum(by_value, axis=0)
             kinds += [("since", upto[-1] - upto + by_value), ("until", upto)]
         for kind, table in kinds:
-            for code, label in enumerate(column.labels):
+            for label in column.labels:
                 conditions.append(Condition(column.name, kind, label))
                 owners.append(column)
             sums.append(table)
@@ -248,12 +250,17 @@ def _next_place(
     total = counts[outside].sum(axis=0)
     candidates = _candidates(counts, columns, outside)
     taken = _best(candidates, fit, total)
-    if taken is None:
-        return None, outside
-    at, p_adjusted, gain = taken
-    inside = outside & candidates.rows(at)
-    conditions = [candidates.conditions[at]]
-    same = _same(candidates, at, outside)
+    same: tuple[Condition, ...] = ()
+    if taken is not None:
+        at, p_adjusted, gain = taken
+        inside = outside & candidates.rows(at)
+        conditions = [candidates.conditions[at]]
+        same = _same(candidates, at, outside)
+    else:
+        pair = _best_pair(counts, columns, fit, outside)
+        if pair is None:
+            return None, outside
+        conditions, inside, p_adjusted, gain = pair
     while len(conditions) < MOST_CONDITIONS:
         within = counts[inside].sum(axis=0)
         used = {condition.column for condition in conditions}
@@ -296,6 +303,39 @@ def _best(candidates: _Candidates, fit: Fit, total: Counts) -> tuple[int, float,
     return int(usable[chosen]), float(unfit[chosen]), float(gains[chosen])
 
 
+def _best_pair(
+    counts: Counts, columns: Sequence[Column], fit: Fit, outside: NDArray[np.bool_]
+) -> tuple[list[Condition], NDArray[np.bool_], float, float] | None:
+    """The same over pairs of columns with few values, for a fault that no single column tells."""
+    few = [column for column in columns if len(column.labels) <= MOST_PAIRED]
+    total = counts[outside].sum(axis=0)
+    firsts: list[tuple[Condition, NDArray[np.bool_]]] = []
+    tables: list[_Candidates] = []
+    for place, column in enumerate(few):
+        if column.ordered:
+            continue
+        others = [other for other in few[place + 1 :]] + [other for other in few[:place] if other.ordered]
+        for code, label in enumerate(column.labels):
+            rows = outside & (column.codes == code)
+            if others and rows.any():
+                firsts.append((Condition(column.name, "is", label), rows))
+                tables.append(_candidates(counts, others, rows))
+    if not tables:
+        return None
+    owners = np.repeat(np.arange(len(tables)), [len(table.conditions) for table in tables])
+    whole = _Candidates(
+        [condition for table in tables for condition in table.conditions],
+        np.concatenate([table.sums for table in tables]),
+        [column for table in tables for column in table.columns],
+    )
+    taken = _best(whole, fit, total)
+    if taken is None:
+        return None
+    at, p_adjusted, gain = taken
+    first, rows = firsts[int(owners[at])]
+    return [first, whole.conditions[at]], rows & whole.rows(at), p_adjusted, gain
+
+
 def _narrowed(
     candidates: _Candidates, fit: Fit, within: Counts, total: Counts, gain: float, fits_above: float
 ) -> tuple[int, float] | None:
@@ -308,7 +348,8 @@ def _narrowed(
     gains = fit.gains(sums, total)
     different = _holm(fit.differ(sums, within))
     for chosen in np.argsort(-gains, kind="stable"):
-        if gains[chosen] <= gain:
+        # What is shut out and fits adds about its degrees of freedom to the wider place.
+        if gains[chosen] < gain - 2.0 * fit.df:
             return None
         left_p = fit.others_p_value(within - sums[chosen])
         if different[chosen] < NAMED_BELOW and (left_p is None or left_p >= fits_above):
@@ -332,7 +373,7 @@ def _same(candidates: _Candidates, at: int, outside: NDArray[np.bool_]) -> tuple
 def _likelihood_ratio(observed: Counts, expected: Counts) -> Counts:
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(observed > 0.0, observed * np.log(observed / expected), 0.0)
-    return np.maximum(2.0 * terms.sum(axis=tuple(range(1, observed.ndim))), 0.0)
+    return np.asarray(np.maximum(2.0 * terms.sum(axis=tuple(range(1, observed.ndim))), 0.0))
 
 
 def _independence(tables: Counts) -> Counts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,13 @@ from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Re
 from exp_pipeline.steps.again.backfill_needs import require_definitions
 from exp_pipeline.steps.assignment.exposure import WHOLE
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
-from exp_pipeline.steps.experiments.dataset import MAD_FILES, WEEKS, fill_snapshot, pre_days
+from exp_pipeline.steps.experiments.dataset import (
+    COMPLETENESS_DAYS,
+    MAD_FILES,
+    WEEKS,
+    fill_snapshot,
+    pre_days,
+)
 from exp_pipeline.steps.experiments.evidence import inputs_of_assignment, read_evidence, write_evidence
 from exp_pipeline.steps.experiments.input_changes import CORRECTED, changes_between, corrected_now
 from exp_pipeline.steps.experiments.kept import Kept, Predecessor, read_kept, write_kept
@@ -110,6 +116,7 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     inputs = input_digests(bench, brief, newest)
     snapshot = digest_of(inputs)[:16]
     marts = Marts(bench.home.marts)
+    late_days = _late_days(bench, brief, newest)
     record = {
         "experiment": experiment,
         "snapshot": snapshot,
@@ -118,7 +125,8 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
         "code_version": bench.code_version,
         "brief_digest": brief.digest(),
         "metrics_digest": bench.catalog.metrics_digest(brief),
-        "late_share": _late_share(bench, brief, newest),
+        "late_share": _late_share(late_days),
+        "late_days": late_days,
         "exclusions": [count.model_dump() for count in _exclusions(bench, brief, newest)],
         CORRECTED: _corrected(bench, brief, newest),
         "inputs": inputs,
@@ -213,22 +221,41 @@ def _corrected(bench: Workbench, brief: Brief, newest: date) -> dict[str, int]:
     return {day.isoformat(): rows for day, rows in corrected_now(bench, partitions).items()}
 
 
-def _late_share(bench: Workbench, brief: Brief, newest: date) -> float | None:
-    """Share of the window's landed rows that arrived more than a day after their event day."""
+def _late_days(bench: Workbench, brief: Brief, newest: date) -> dict[str, list[int]]:
+    """By event day: landed rows that arrived more than a day after it, and all of them."""
     window = days_of(brief, newest)
     if window is None:
-        return None
+        return {}
     days = {day.isoformat(): day for day in window.days()}
-    late = total = 0
+    counted: dict[str, list[int]] = {}
     earliest = received_day(window.first - DAY)
     for manifest in bench.lake.manifests(
         "landed", [name for name in bench.lake.partitions("landed") if name >= earliest]
     ):
         for file in manifest.files:
             if file.tag in days:
-                total += file.rows
-                late += file.rows if day_of(manifest.partition) - days[file.tag] > timedelta(days=1) else 0
-    return round(late / total, 6) if total else None
+                both = counted.setdefault(file.tag, [0, 0])
+                both[1] += file.rows
+                both[0] += file.rows if day_of(manifest.partition) - days[file.tag] > timedelta(days=1) else 0
+    return dict(sorted(counted.items()))
+
+
+def _late_share(late_days: Mapping[str, Sequence[int]]) -> float | None:
+    """Share of the window's landed rows that arrived more than a day after their event day."""
+    total = sum(landed for _, landed in late_days.values())
+    return round(sum(late for late, _ in late_days.values()) / total, 6) if total else None
+
+
+def _late_days_of(record: Mapping[str, object]) -> pl.DataFrame | None:
+    """Late rows by event day as a snapshot keeps them; None in snapshots of earlier versions."""
+    kept = record.get("late_days")
+    if not isinstance(kept, dict) or not kept:
+        return None
+    return pl.DataFrame(
+        [(date.fromisoformat(day), late, landed) for day, (late, landed) in sorted(kept.items())],
+        schema={"event_date": pl.Date, "late": pl.Int64, "landed": pl.Int64},
+        orient="row",
+    )
 
 
 def _exclusions(bench: Workbench, brief: Brief, newest: date) -> tuple[ExclusionCount, ...]:
@@ -265,7 +292,7 @@ def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = Non
     kept = read_kept(folder)
     brief = kept.brief
     frames = {part: pl.read_parquet(folder / f"{part}.parquet") for part in MAD_FILES}
-    weeks = folder / f"{WEEKS}.parquet"
+    weeks, by_day = folder / f"{WEEKS}.parquet", folder / f"{COMPLETENESS_DAYS}.parquet"
     evidence = read_evidence(brief, folder)
     compared = evidence.fidelity
     late = record["late_share"]
@@ -298,6 +325,10 @@ def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = Non
         fidelity_mismatched=None if compared is None else compared.mismatched,
         fidelity=compared,
         exposures=evidence.exposures,
+        assigned=evidence.assigned,
+        doses=evidence.doses,
+        completeness_days=pl.read_parquet(by_day) if by_day.is_file() else None,
+        late_days=_late_days_of(record),
         receipts=frames["receipts"],
         completeness=frames["completeness"],
         late_share=late if isinstance(late, float) else None,

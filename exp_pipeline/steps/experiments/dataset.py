@@ -23,6 +23,7 @@ from exp_pipeline.transform import pre_period, queries
 # What a readout is computed from; snapshots of earlier versions lack the weeks.
 MAD_FILES = ("mad", "days", "receipts", "completeness")
 WEEKS: Literal["weeks"] = "weeks"
+COMPLETENESS_DAYS = "completeness_days"
 _WEEK = 7
 
 
@@ -60,7 +61,7 @@ def pre_days(catalog: Catalog, brief: Brief) -> int:
 
 
 def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest: date, folder: Path) -> None:
-    """Write every file of a snapshot into a folder: mad, days, weeks, receipts, completeness, columns.json.
+    """Write every file of a snapshot into a folder: mad, days, weeks, receipts, completeness, its days, columns.json.
 
     window: the experiment's days that are in the data, None before its first. newest: the last of them; what
     is known ends with it.
@@ -81,7 +82,7 @@ def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest:
         folder / "days.parquet",
     )
     bench.read_days("events", "events", shown)
-    for name in ("receipts", "completeness"):
+    for name in ("receipts", "completeness", COMPLETENESS_DAYS):
         engine.write(queries.query_text(queries.load(name)), folder / f"{name}.parquet")
     for name in ("units", "unit_days", "exposures", "pre_days", "weeks"):
         engine.drop(name)

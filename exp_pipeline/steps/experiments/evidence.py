@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -22,10 +22,16 @@ STRAY_DAYS_KEPT = 10
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a snapshot tells of assignment and exposure; None for what it does not hold."""
+    """What a snapshot tells of assignment and exposure; None for what it does not hold.
+
+    assigned: one row per randomised unit, with how it stands to the brief's rules. doses: exposures by arm,
+    surface and day.
+    """
 
     fidelity: Fidelity | None = None
     exposures: Exposures | None = None
+    assigned: pl.DataFrame | None = field(default=None, compare=False)
+    doses: pl.DataFrame | None = field(default=None, compare=False)
 
 
 def inputs_of_assignment(bench: Workbench, brief: Brief) -> dict[str, object]:
@@ -64,11 +70,12 @@ def write_evidence(bench: Workbench, brief: Brief, newest: date, folder: Path) -
 def read_evidence(brief: Brief, folder: Path) -> Evidence:
     """What a snapshot's folder tells of assignment and exposure."""
     files = {name: folder / f"{name}.parquet" for name in (ASSIGNED, EXPOSED, DOSE)}
-    fidelity = fidelity_of(brief, pl.read_parquet(files[ASSIGNED])) if files[ASSIGNED].is_file() else None
+    assigned = pl.read_parquet(files[ASSIGNED]) if files[ASSIGNED].is_file() else None
+    fidelity = None if assigned is None else fidelity_of(brief, assigned)
     if not (files[EXPOSED].is_file() and files[DOSE].is_file()):
-        return Evidence(fidelity)
+        return Evidence(fidelity, assigned=assigned)
     units, dose = pl.read_parquet(files[EXPOSED]), pl.read_parquet(files[DOSE])
-    return Evidence(fidelity, exposures_of(brief, units, dose))
+    return Evidence(fidelity, exposures_of(brief, units, dose), assigned, dose)
 
 
 def exposures_of(brief: Brief, units: pl.DataFrame, dose: pl.DataFrame) -> Exposures:
