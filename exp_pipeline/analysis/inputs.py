@@ -9,7 +9,7 @@ from datetime import date
 import polars as pl
 
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.evidence import Exposures, Fidelity
+from exp_pipeline.model.evidence import EqualArms, Exposures, Fidelity
 from exp_pipeline.model.metrics import Measure, Metric
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Unblinding
 
@@ -26,8 +26,8 @@ class ReadoutInputs:
     randomised unit with its fault) and `doses` (exposures by arm, surface and day) tell where. receipts: arm,
     field, value, event_date, platform, responses. completeness: arm, event_name, events, units, and
     completeness_days its events by day, platform and version. late_share: share of events that arrived after
-    their day was closed; late_days: event_date, late, landed. history_units_per_day: units that entered a day
-    before the experiment.
+    their day was closed; late_days: event_date, late, landed. equal_arms: what A/A experiments before this
+    one found, newest first. history_units_per_day: units that entered a day before the experiment.
     """
 
     brief: Brief
@@ -54,6 +54,7 @@ class ReadoutInputs:
     doses: pl.DataFrame | None = None
     completeness_days: pl.DataFrame | None = None
     late_days: pl.DataFrame | None = None
+    equal_arms: tuple[EqualArms, ...] = ()
 
     def __post_init__(self) -> None:
         missing = [name for name in self.brief.metric_names() if name not in self.metrics]

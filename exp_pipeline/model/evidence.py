@@ -77,3 +77,18 @@ class Exposures(Noun):
     exposures: int = Field(default=0, ge=0)
     surfaces: dict[str, int] = Field(default_factory=dict)
     stray_days: tuple[StrayDay, ...] = ()
+
+
+class EqualArms(Noun):
+    """What an earlier experiment with equal arms (an A/A) found.
+
+    failed: its integrity checks that failed. p_value: that its primary metric does not differ between the
+    arms, all comparisons together; None where it could not be estimated.
+    """
+
+    experiment: str
+    snapshot: str
+    ended: date
+    units: int = Field(ge=0)
+    failed: tuple[str, ...] = ()
+    p_value: float | None = Field(default=None, ge=0.0, le=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
@@ -14,9 +15,9 @@ from exp_pipeline.analysis.integrity.completeness import completeness_check, out
 from exp_pipeline.analysis.integrity.receipts import receipt_check
 from exp_pipeline.analysis.integrity.sample_ratios import sample_ratio_checks
 from exp_pipeline.analysis.units import MetricUnits, Units
-from exp_pipeline.analysis.wording import listed, share_in_words
+from exp_pipeline.analysis.wording import listed, p_in_words, share_in_words
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.evidence import Fidelity
+from exp_pipeline.model.evidence import EqualArms, Fidelity
 from exp_pipeline.model.readout import Cause, IntegrityCheck, LockState, Verdict
 
 _FAULTS = {
@@ -46,6 +47,75 @@ def integrity_checks(inputs: ReadoutInputs, units: Units, primary: MetricUnits) 
         freshness_check(inputs),
         attrition_check(units, primary, inputs.days, brief),
         covariate_balance_check(units, brief),
+        *((equal_arms_check(inputs.equal_arms, brief),) if brief.new_logging else ()),
+    )
+
+
+def equal_arms_check(found: Sequence[EqualArms], brief: Brief) -> IntegrityCheck:
+    """Did an A/A on the same scheme find nothing, where logging or bucketing is new?
+
+    found: newest first; the newest speaks. Fails where its own integrity failed, or its equal arms differ at
+    the brief's `srm_alpha`; a difference at the brief's alpha is a warning.
+    """
+    name, title = "equal_arms", "A/A result"
+    if not found:
+        return IntegrityCheck(
+            name=name,
+            title=title,
+            verdict="cannot_tell",
+            evidence="Logging or bucketing is new, and no A/A (an earlier experiment with equal arms, on "
+            f"{brief.hash_scheme} by {brief.randomisation_unit}) has been read out.",
+        )
+    newest = found[0]
+    numbers: dict[str, float | int | str] = {"experiment": newest.experiment, "units": newest.units}
+    of = f"{newest.experiment} ended on {newest.ended} with {newest.units:,} units in equal arms"
+    if newest.failed:
+        return IntegrityCheck(
+            name=name,
+            title=title,
+            verdict="fail",
+            evidence=f"{of}, and its own integrity failed: {listed(newest.failed)}.",
+            numbers=numbers,
+            causes=tuple(
+                Cause(
+                    rank=rank,
+                    where=f"{check} of {newest.experiment}",
+                    evidence=f"First: read the causes that the memo of {newest.experiment} names.",
+                )
+                for rank, check in enumerate(newest.failed, start=1)
+            ),
+        )
+    if newest.p_value is None:
+        return IntegrityCheck(
+            name=name,
+            title=title,
+            verdict="cannot_tell",
+            evidence=f"{of}; its primary metric could not be compared.",
+            numbers=numbers,
+        )
+    numbers |= {"p_value": newest.p_value}
+    verdict: Verdict = (
+        "fail" if newest.p_value < brief.srm_alpha else "warn" if newest.p_value < brief.alpha else "pass"
+    )
+    differ = "differ" if verdict != "pass" else "do not differ"
+    causes = (
+        (
+            Cause(
+                rank=1,
+                where=f"primary metric of {newest.experiment}",
+                evidence="Equal arms differ. First: look whether one arm's events are logged otherwise.",
+            ),
+        )
+        if verdict != "pass"
+        else ()
+    )
+    return IntegrityCheck(
+        name=name,
+        title=title,
+        verdict=verdict,
+        evidence=f"{of}, which {differ} in its primary metric ({p_in_words(newest.p_value)}).",
+        numbers=numbers,
+        causes=causes,
     )
 
 

@@ -20,6 +20,7 @@ from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Re
 from exp_pipeline.steps.again.backfill_needs import require_definitions
 from exp_pipeline.steps.assignment.exposure import WHOLE
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
+from exp_pipeline.steps.experiments.aa import equal_arms_before
 from exp_pipeline.steps.experiments.dataset import (
     COMPLETENESS_DAYS,
     MAD_FILES,
@@ -164,6 +165,7 @@ def _kept(bench: Workbench, brief: Brief, record: Mapping[str, object]) -> Kept:
         measures=bench.catalog.measures_of(brief),
         lock=lock_of(bench, brief),
         unblindings=unblindings_of(bench.home, brief),
+        equal_arms=equal_arms_before(bench, brief),
         before=Predecessor(
             snapshot=name, as_of=date.fromisoformat(str(last["as_of"])), inputs=changes_between(last, record)
         )
@@ -205,13 +207,16 @@ def input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, obj
 
 
 def _standing(bench: Workbench, brief: Brief) -> dict[str, object]:
-    """Lock and recorded unblindings as inputs; each is left out where there is none."""
+    """Lock, recorded unblindings and A/A results as inputs; each is left out where there is none."""
     lock, asked = lock_of(bench, brief), unblindings_of(bench.home, brief)
     found: dict[str, object] = {}
     if lock.locked_digest is not None:
         found["lock"] = digest_of([lock.locked_digest, lock.days_seen])[:16]
     if asked:
         found["unblinding"] = digest_of([[one.by, one.reason] for one in asked])[:16]
+    equal = equal_arms_before(bench, brief)
+    if equal:
+        found["equal_arms"] = digest_of([one.model_dump(mode="json") for one in equal])[:16]
     return found
 
 
@@ -337,6 +342,7 @@ def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = Non
         else (),
         unblinded_because=kept.unblindings[-1].reason if kept.unblindings else "",
         unblindings=kept.unblindings,
+        equal_arms=kept.equal_arms,
     )
 
 

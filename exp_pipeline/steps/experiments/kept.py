@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import ExpError, StoreError
+from exp_pipeline.model.evidence import EqualArms
 from exp_pipeline.model.metrics import Measure, Metric
 from exp_pipeline.model.readout import InputChange, LockState, Unblinding
 
@@ -38,6 +39,7 @@ class Kept(Noun):
     measures: dict[str, Measure]
     lock: LockState
     unblindings: tuple[Unblinding, ...] = ()
+    equal_arms: tuple[EqualArms, ...] = ()
     before: Predecessor | None = None
 
 
