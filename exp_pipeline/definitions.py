@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import automation, expiry, late_data
+from exp_pipeline.defs import automation, expiry, late_data, watching
 from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
 
 defs = dg.Definitions(
-    assets=ASSETS,
+    assets=[*ASSETS, watching.incidents],
     jobs=[
         automation.daily_facts,
         automation.experiment_readout,
         automation.warehouse_refresh,
         expiry.debug_envelope_expiry,
+        watching.planning,
     ],
     schedules=[automation.every_day, expiry.expire_texts_daily],
-    sensors=[automation.briefs, late_data.late_data],
+    sensors=[automation.briefs, late_data.late_data, *watching.SENSORS],
     resources=resources(),
     executor=dg.in_process_executor,
 )
