@@ -64,7 +64,7 @@ class RampState:
 
     stage: 0 before the first one. traffic: the share in force; 0 unless `status` is "on" (or "closed" after a
     rollout). since: when this stage began, or was resumed. judged_from: kill verdicts count from the day
-    after it. arm: the one that is shipped.
+    after it. enrolled: the share that the ramp had let in. arm: the one that is shipped.
     """
 
     status: Status = "not_started"
@@ -74,6 +74,7 @@ class RampState:
     since: datetime | None = None
     sequence: int = 0
     judged_from: date | None = None
+    enrolled: float = 0.0
     arm: str | None = None
 
 
@@ -95,6 +96,7 @@ class RampFacts:
     gaps: what keeps the brief from starting; None where nobody looked. aa: whether an A/A result was
     approved. newest_day: the newest complete day, which the verdicts are of; units: in the experiment by its
     end. verdicts: of the named checks, with a sentence each. incidents: open ones of data quality.
+    changed: fields of assignment that are not as they were locked.
     """
 
     now: datetime
@@ -105,6 +107,7 @@ class RampFacts:
     guardrails_day: date | None = None
     verdicts: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
     incidents: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
     gaps: tuple[str, ...] | None = ()
     aa: bool = False
@@ -166,6 +169,7 @@ def _after(state: RampState, entry: RampEntry) -> RampState:
         since=entry.at if lasting else state.since,
         sequence=entry.sequence,
         judged_from=entry.newest_day if entry.action in ("resume", "ship") else state.judged_from,
+        enrolled=entry.traffic if entry.phase == "ramp" and status == "on" else state.enrolled,
         arm=entry.arm if entry.arm is not None else state.arm,
     )
 

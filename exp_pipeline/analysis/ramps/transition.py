@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from exp_pipeline.model.brief import Brief, RampStage
 from exp_pipeline.model.ramps import RampDecision, RampFacts, stages_of
@@ -98,6 +99,10 @@ def _against(brief: Brief, facts: RampFacts, stages: tuple[RampStage, ...]) -> l
             found += _not_begun(brief, facts)
     if state.stage > 0:
         found += _stage_unfinished(brief, facts, stages[state.stage - 1])
+        if following.traffic <= state.traffic:
+            told = f"{_percent(following.traffic)} of units, and this one {_percent(state.traffic)}"
+            found.append(f"the next stage has {told}")
+    found += [f"{name} is not as it was locked: give the brief a new version" for name in facts.changed]
     found += [f"data quality: {line}" for line in facts.incidents]
     found += _stale(facts, following)
     found += _closed(brief, facts)
@@ -149,10 +154,10 @@ def _verdicts(facts: RampFacts) -> dict[str, tuple[Verdict, str]]:
     failing = [f"{row.metric} in {row.arm}: {row.evidence}" for row in rows if row.status == "fail"]
     open_ones = [f"{row.metric} in {row.arm} is {row.status}" for row in rows if row.status != "pass"]
     none: tuple[Verdict, str] = ("pass", "no guardrail was broken")
-    if facts.guardrails_day is None:
-        none = ("cannot_tell", "no day was judged")
+    if facts.guardrails_day is None or facts.guardrails_day != facts.newest_day:
+        none = ("cannot_tell", f"{facts.newest_day or 'no day'} was not judged")
     guardrails: tuple[Verdict, str] = ("fail", "; ".join(failing)) if failing else none
-    powered: tuple[Verdict, str] = ("cannot_tell", "; ".join(open_ones)) if open_ones else none
+    powered = none if none[0] != "pass" or not open_ones else ("cannot_tell", "; ".join(open_ones))
     return {
         "guardrails": guardrails,
         "guardrails_powered": guardrails if failing else powered,
@@ -215,16 +220,12 @@ def _no_flag(brief: Brief) -> str:
 
 
 def _local_day(brief: Brief, facts: RampFacts, at: datetime) -> date:
-    from zoneinfo import ZoneInfo
-
     if facts.calendar is not None:
         return facts.calendar.local(at).date()
     return at.astimezone(ZoneInfo(brief.time_zone)).date()
 
 
 def _day_after(brief: Brief, facts: RampFacts, at: datetime) -> datetime:
-    from zoneinfo import ZoneInfo
-
     zone = ZoneInfo(brief.time_zone if facts.calendar is None else facts.calendar.time_zone)
     following = _local_day(brief, facts, at) + _DAY
     return datetime.combine(following, time(), zone).astimezone(UTC)

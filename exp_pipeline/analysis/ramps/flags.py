@@ -1,0 +1,60 @@
+"""What does the flag of an experiment say where its ramp stands, and to whom?"""
+
+from __future__ import annotations
+
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.flags import Draw, FlagSpec
+from exp_pipeline.model.layers import Layer, Limits
+from exp_pipeline.model.ramps import RampState
+from exp_pipeline.transform.assignment import inside_traffic
+from exp_pipeline.transform.hashing import BUCKETS, flag_key
+
+
+def flag_of(brief: Brief, limits: Limits, state: RampState) -> FlagSpec:
+    """What does the flag say? brief: with the fields of assignment as they were locked.
+
+    A unit is enrolled where holdout, layer and traffic let it in; its arm is a draw of its own, so that more
+    traffic moves nobody. Raises ValueError for a brief whose arms no flag can carry.
+    """
+    if brief.hash_scheme == "none" or brief.assignment == "table":
+        raise ValueError(f"no flag can carry the arms of {brief.name}: hash_scheme and assignment must hash")
+    key = flag_key(brief.name, brief.version)
+    holdouts: tuple[Draw, ...] = ()
+    bounds: tuple[Draw, ...] = ()
+    if limits.holdout is not None:
+        held = limits.holdout.held_out()
+        holdouts = (_layer_draw("holdout_bucket", limits.holdout, held, BUCKETS),)
+    place = limits.layer_range(brief.name)
+    if limits.layer is not None and place is not None:
+        bounds = (_layer_draw("layer_bucket", limits.layer, *place),)
+    traffic = Draw("traffic_bucket", brief.hash_scheme, f"{key}:traffic:", 0, buckets_inside(state.enrolled))
+    rollout = Draw("rollout_bucket", brief.hash_scheme, f"{key}:rollout:", 0, buckets_inside(state.traffic))
+    shipping = state.phase == "rollout"
+    return FlagSpec(
+        key=key,
+        experiment=brief.name,
+        version=brief.version,
+        unit=brief.randomisation_unit,
+        scheme=brief.hash_scheme,
+        shares=brief.shares(),
+        control=brief.control,
+        on=state.status == "on" or (state.status == "closed" and shipping),
+        status=state.status,
+        phase=state.phase,
+        stage=state.stage,
+        traffic=state.traffic,
+        inside=(*holdouts, *bounds, traffic),
+        shipped=state.arm if shipping else None,
+        shipped_to=(*holdouts, rollout) if shipping else (),
+    )
+
+
+def buckets_inside(share: float) -> int:
+    """How many of the 10,000 traffic buckets a share lets in; counted as assignment counts them."""
+    near = min(round(share * BUCKETS), BUCKETS)
+    around = range(max(near - 2, 0), min(near + 2, BUCKETS))
+    return around.start + sum(inside_traffic(bucket, share) for bucket in around)
+
+
+def _layer_draw(name: str, layer: Layer, first: int, end: int) -> Draw:
+    return Draw(name, layer.hash_scheme, f"layer={layer.salt or layer.name}:", first, end)
