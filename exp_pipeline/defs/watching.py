@@ -125,7 +125,6 @@ def notifications(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     before: Mapping[str, object] = json.loads(context.cursor) if context.cursor else {}
     if before.get("newest") == newest and not before.get("restless"):
         return dg.SkipReason("Nothing has happened since the last look.")
-    state = StateLog(log)
     done = tell(state, channels_from(os.environ, home.notifications), _policy(home), now)
     ongoing = open_incidents(state)
     shown = digest_of([one.canonical_json() for one in ongoing])
