@@ -8,6 +8,7 @@ import typer
 
 from exp_pipeline.cli import (
     catchup,
+    decisions,
     doctor,
     events,
     experiments,
@@ -67,6 +68,9 @@ for command in (
     status.status,
     quality.quality,
     experiments.readout,
+    experiments.diff,
+    decisions.decisions,
+    decisions.decide,
     experiments.unblind,
     tables.analyze,
     units.assign,

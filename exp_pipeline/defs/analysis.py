@@ -294,7 +294,7 @@ def decided(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     name = context.partition_key
     with pipeline.open(context) as bench:
-        memo = readouts.write_memo(bench, name)
+        memo = readouts.write_memo(bench, name, decided_at=datetime.now(UTC))
     decision = memo.readout.decision
     small = glance(memo.readout.estimates)
     yield dg.MaterializeResult(

@@ -14,8 +14,9 @@ from exp_pipeline.steps.experiments.chain import compute_readout
 from exp_pipeline.steps.experiments.erased import refuse_erased
 from exp_pipeline.steps.experiments.input_changes import changes_between
 from exp_pipeline.steps.experiments.kept import read_kept
-from exp_pipeline.steps.experiments.readouts import (
+from exp_pipeline.steps.experiments.sealed_readouts import (
     READOUT_FILE,
+    READOUT_GROUP,
     folder_of,
     readout_of,
     since_before,
@@ -62,13 +63,13 @@ def recompute(bench: Workbench, experiment: str, snapshot: str) -> Recomputation
     """
     refuse_erased(bench.home, experiment, snapshot)
     folder = folder_of(bench, experiment, snapshot)
-    digest = sealed_digests(folder, "readout").get(READOUT_FILE)
+    digest = sealed_digests(folder, READOUT_GROUP).get(READOUT_FILE)
     if digest is None:
         raise ExpError(
             f"snapshot {snapshot} of {experiment} was not read out yet: there is nothing to compare"
         )
     try:
-        stored = read_sealed(folder, "readout", READOUT_FILE)
+        stored = read_sealed(folder, READOUT_GROUP, READOUT_FILE)
     except StoreError:
         # Changed by hand or gone: what is left of it is compared all the same.
         path = folder / READOUT_FILE

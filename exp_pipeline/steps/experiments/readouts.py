@@ -6,16 +6,14 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
 import polars as pl
-from pydantic import ValidationError
 
-from exp_pipeline.analysis.deciding.movement import movements
 from exp_pipeline.analysis.readout import ReadoutInputs, read_out
 from exp_pipeline.model.base import Noun
-from exp_pipeline.model.errors import ExpError, StoreError
 from exp_pipeline.model.readout import (
     CumulativePoint,
     Estimate,
@@ -25,18 +23,37 @@ from exp_pipeline.model.readout import (
     Readout,
     RobustnessRow,
     SegmentDifference,
-    SinceLast,
 )
-from exp_pipeline.report import index_entry, index_html, render_memo
-from exp_pipeline.report.memo import Memo
+from exp_pipeline.report import decision_log_html, index_entry, index_html, render_memo
+from exp_pipeline.report.overview.listing import PageName
 from exp_pipeline.steps.again.staleness import Staleness, stale_readouts, staleness
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.experiments.chain import compute_readout
-from exp_pipeline.steps.experiments.erased import refuse_erased
-from exp_pipeline.steps.experiments.kept import read_kept
+from exp_pipeline.steps.experiments.decision_log import decisions, record_recommendation
+from exp_pipeline.steps.experiments.sealed_readouts import (
+    MEMO_FORMS,
+    current_snapshot,
+    folder_of,
+    memo_bytes,
+    parse_readout,
+    readout_of,
+    texts_of,
+)
 from exp_pipeline.store.files import write_text
 from exp_pipeline.store.marts import Marts
-from exp_pipeline.store.sealed import read_sealed, restore, seal
+
+__all__ = [
+    "RESULTS",
+    "MemoFiles",
+    "analyse_table",
+    "current_snapshot",
+    "folder_of",
+    "mark_stale",
+    "readout_of",
+    "result_frame",
+    "write_index",
+    "write_memo",
+    "write_results",
+]
 
 RESULTS: dict[str, type[Noun]] = {
     "estimates": Estimate,
@@ -48,9 +65,7 @@ RESULTS: dict[str, type[Noun]] = {
     "robustness": RobustnessRow,
     "integrity": IntegrityCheck,
 }
-READOUT_FILE = "readout.json"
-MEMO_FORMS = ("html", "md", "json")
-_READOUT, _MEMO = "readout", "memo"
+_PAGES: tuple[PageName, ...] = ("index", "decisions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,98 +83,6 @@ class MemoFiles:
     json: Path
     seconds: float
     stale: str = ""
-
-
-def folder_of(bench: Workbench, experiment: str, snapshot: str) -> Path:
-    """Where the readout of a snapshot lies."""
-    return bench.home.readouts / f"experiment={experiment}" / f"snapshot={snapshot}"
-
-
-def current_snapshot(bench: Workbench, experiment: str) -> str:
-    """The experiment's newest snapshot. Raises ExpError where there is none."""
-    snapshot = Marts(bench.home.marts).current(experiment)
-    if snapshot is None:
-        raise ExpError(
-            f"experiment {experiment} has no snapshot yet: materialize `mad` first "
-            f"(`exp run --experiment {experiment}`)"
-        )
-    return snapshot
-
-
-def readout_of(bench: Workbench, experiment: str, snapshot: str | None = None) -> Readout:
-    """The readout of a snapshot (the current one, unless named), computed once and the same ever after.
-
-    Raises ExpError where this version cannot read the form in which another one wrote it.
-    """
-    name = snapshot or current_snapshot(bench, experiment)
-    return parsed_readout(readout_bytes(bench, experiment, name), experiment, name)
-
-
-def readout_bytes(bench: Workbench, experiment: str, snapshot: str) -> bytes:
-    """The readout of a snapshot as JSON: the bytes that were sealed when it was first made.
-
-    Made now where it never was, from what the snapshot keeps. Raises ExpError where the snapshot was erased
-    or does not exist, and StoreError where the file was changed and cannot be put back.
-    """
-    refuse_erased(bench.home, experiment, snapshot)
-    folder = folder_of(bench, experiment, snapshot)
-    try:
-        found = read_sealed(folder, _READOUT, READOUT_FILE)
-    except StoreError as damage:
-        again = _made(bench, experiment, snapshot)
-        if not restore(folder, _READOUT, READOUT_FILE, again):
-            raise StoreError(
-                f"{damage}, and this version of the program computes other bytes from the snapshot: bring "
-                "the file back from a copy, or see what differs with "
-                f"`exp readout {experiment} --snapshot {snapshot} --recompute`"
-            ) from damage
-        return again
-    if found is None:
-        seal(folder, _READOUT, {READOUT_FILE: _made(bench, experiment, snapshot)})
-        found = read_sealed(folder, _READOUT, READOUT_FILE)
-    if found is None:
-        raise StoreError(f"{folder / READOUT_FILE} could not be sealed")
-    return found
-
-
-def parsed_readout(encoded: bytes, experiment: str, snapshot: str) -> Readout:
-    """A stored readout. Raises ExpError where its form is another version's."""
-    try:
-        return Readout.model_validate_json(encoded)
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ExpError(
-            f"the readout of snapshot {snapshot} of {experiment} has the form of another version of the "
-            f"program ({place}: {first['msg']}): `exp readout {experiment} --snapshot {snapshot} --json` "
-            "gives it as it was written, `--recompute` computes it again"
-        ) from trouble
-
-
-def _made(bench: Workbench, experiment: str, snapshot: str) -> bytes:
-    readout = compute_readout(bench, experiment, snapshot)
-    since = since_before(bench, experiment, snapshot, readout)
-    if since is not None:
-        readout = readout.model_copy(update={"since_last": since})
-    return (readout.model_dump_json(indent=1) + "\n").encode()
-
-
-def since_before(bench: Workbench, experiment: str, snapshot: str, readout: Readout) -> SinceLast | None:
-    """What changed since the readout of the snapshot before; None where there was none that can be read."""
-    before = read_kept(Marts(bench.home.marts).folder(experiment, snapshot)).before
-    if before is None:
-        return None
-    encoded = read_sealed(folder_of(bench, experiment, before.snapshot), _READOUT, READOUT_FILE)
-    try:
-        last = Readout.model_validate_json(encoded) if encoded is not None else None
-    except ValidationError:
-        # Written in another version's form: nothing can be said of how its numbers moved.
-        last = None
-    if last is None:
-        return None
-    return SinceLast(
-        snapshot=before.snapshot, as_of=before.as_of, inputs=before.inputs, movements=movements(last, readout)
-    )
 
 
 def result_frame(rows: Sequence[Noun], kind: type[Noun]) -> pl.DataFrame:
@@ -200,43 +123,22 @@ def write_results(bench: Workbench, experiment: str, names: Sequence[str]) -> di
     return frames
 
 
-def memo_bytes(
-    bench: Workbench, experiment: str, snapshot: str, form: str, readout: Readout | None = None
-) -> bytes:
-    """The memo of a snapshot in one form (`html`, `md` or `json`): the bytes that were sealed with it.
-
-    Drawn now where it never was. Raises as `readout_bytes` does.
-    """
-    refuse_erased(bench.home, experiment, snapshot)
-    folder, name = folder_of(bench, experiment, snapshot), f"memo.{form}"
-    found = read_sealed(folder, _MEMO, name)
-    if found is None:
-        drawn = render_memo(readout or readout_of(bench, experiment, snapshot))
-        seal(folder, _MEMO, {f"memo.{suffix}": text for suffix, text in _texts(drawn).items()})
-        found = read_sealed(folder, _MEMO, name)
-    if found is None:
-        raise ValueError(f"form must be one of {', '.join(MEMO_FORMS)}; got {form!r}")
-    return found
-
-
-def _texts(memo: Memo) -> dict[str, bytes]:
-    return {"html": memo.html.encode(), "md": memo.markdown.encode(), "json": memo.json.encode()}
-
-
-def write_memo(bench: Workbench, experiment: str) -> MemoFiles:
+def write_memo(bench: Workbench, experiment: str, *, decided_at: datetime | None = None) -> MemoFiles:
     """Write the memo of the current readout: sealed beside it, and as `readouts/<experiment>.*`.
 
-    The latter also says where the readout has become stale since.
+    The latter also says where the readout has become stale since. With `decided_at` what the readout
+    recommends is logged as of that moment, where it is to be logged.
     """
     started = time.monotonic()
     readout = readout_of(bench, experiment)
+    if decided_at is not None:
+        record_recommendation(bench, readout, decided_at)
     snapshot = readout.provenance.snapshot
     texts = {suffix: memo_bytes(bench, experiment, snapshot, suffix, readout) for suffix in MEMO_FORMS}
     against = staleness(bench, experiment)
     stale = against.sentence() if against is not None and against.stale else ""
     if stale:
-        memo = render_memo(readout.model_copy(update={"limits": (stale, *readout.limits)}))
-        texts |= _texts(memo)
+        texts |= texts_of(readout.model_copy(update={"limits": (stale, *readout.limits)}))
     for suffix, text in texts.items():
         write_text(bench.home.readouts / f"{experiment}.{suffix}", text.decode())
     write_index(bench)
@@ -262,17 +164,23 @@ def mark_stale(bench: Workbench) -> tuple[Staleness, ...]:
 
 
 def write_index(bench: Workbench) -> Path:
-    """Write the page that lists every experiment with a memo."""
+    """Write the page that lists every experiment with a memo, and beside it the decision log."""
     entries = []
     stale = {one.experiment for one in stale_readouts(bench)}
     for name in sorted(bench.catalog.briefs):
         snapshot = Marts(bench.home.marts).current(name)
         path = folder_of(bench, name, snapshot) / "readout.json" if snapshot else None
         if path is not None and path.is_file() and (bench.home.readouts / f"{name}.html").is_file():
-            readout = Readout.model_validate_json(path.read_text())
+            try:
+                readout = parse_readout(path.read_bytes())
+            except ValueError:
+                # Written by a version whose form this one does not read: its memo's page still says so.
+                continue
             entries.append(index_entry(readout, f"{name}.html", stale=name in stale))
     path = bench.home.readouts / "index.html"
-    write_text(path, index_html(entries))
+    write_text(path, index_html(entries, _PAGES))
+    log = decision_log_html(decisions(bench.home), _PAGES, root=f"{bench.home.readouts.name}/")
+    write_text(bench.home.readouts / "decisions.html", log)
     return path
 
 
