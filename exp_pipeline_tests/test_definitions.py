@@ -72,6 +72,20 @@ QUALITY_CHECKS = (
     "receipt_drift",
     "deprecated_fields",
 )
+# One check a line of an experiment's integrity panel, in its order.
+INTEGRITY_CHECKS = (
+    "lock",
+    "receipt",
+    "srm",
+    "fidelity",
+    "contamination",
+    "exposure",
+    "completeness",
+    "freshness",
+    "attrition",
+    "covariate_balance",
+    "equal_arms",
+)
 # Check: whether a failure stops what lies below in the same run.
 CHECKS = {
     ("landed_events", "rows_read_are_kept"): True,
@@ -82,9 +96,7 @@ CHECKS = {
     **{("data_quality", rule): False for rule in QUALITY_CHECKS},
     ("readiness", "ready"): True,
     ("mad", "one_row_per_unit"): True,
-    ("integrity", "srm"): True,
-    ("integrity", "exposure"): True,
-    ("integrity", "dataset"): True,
+    **{("integrity", check): True for check in INTEGRITY_CHECKS},
     ("memo", "fresh"): False,
 }
 # These are no tables: documents, plans and a database file with tables of its own.

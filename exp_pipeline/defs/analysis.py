@@ -1,7 +1,7 @@
 """Analysis: one experiment a partition, from its dataset's snapshot to the memo."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from exp_pipeline.defs import integrity_checks
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.images import glance, svg_image
 from exp_pipeline.defs.resources import PipelineResource
@@ -20,7 +21,7 @@ from exp_pipeline.defs.result_tables import (
     verdicts_table,
 )
 from exp_pipeline.defs.specs import metadata_of, metadata_of_files, result_columns, spec
-from exp_pipeline.model.readout import IntegrityCheck, Readout
+from exp_pipeline.model.readout import Readout
 from exp_pipeline.report import plots, summary_markdown
 from exp_pipeline.steps.again.backfill_needs import backfill_needs
 from exp_pipeline.steps.experiments import chain, readouts
@@ -32,16 +33,6 @@ _EFFECT_PLOTS: dict[str, Callable[[Readout], str] | None] = {
     "segments": plots.segments,
     "novelty": plots.novelty,
     "robustness": None,
-}
-# Which asset check speaks for an integrity check; `dataset` speaks for every other one.
-_CHECK_OF = {
-    "sample_ratio_assigned": "srm",
-    "sample_ratio_exposed": "srm",
-    "sample_ratio_analysed": "srm",
-    "sample_ratio_groups": "srm",
-    "exposure": "exposure",
-    "contamination": "exposure",
-    "fidelity": "exposure",
 }
 
 
@@ -106,26 +97,6 @@ def mad(
     )
 
 
-def _verdict_check(readout: Readout, name: str, found: Sequence[IntegrityCheck]) -> dg.AssetCheckResult:
-    failed = [check for check in found if check.verdict == "fail"]
-    metadata: dict[str, Any] = {
-        "experiment": readout.experiment,
-        "snapshot": readout.provenance.snapshot,
-        "failed": ", ".join(check.title for check in failed) or "None.",
-        "verdicts": verdicts_table(found),
-    }
-    p_values = [float(check.numbers["p_value"]) for check in found if "p_value" in check.numbers]
-    if p_values:
-        metadata |= {"smallest_p_value": min(p_values), "p_value_limit": readout.brief.srm_alpha}
-    return dg.AssetCheckResult(
-        asset_key="integrity",
-        check_name=name,
-        passed=not failed,
-        severity=dg.AssetCheckSeverity.ERROR,
-        metadata=metadata,
-    )
-
-
 @dg.multi_asset(
     specs=[
         spec(
@@ -142,26 +113,7 @@ def _verdict_check(readout: Readout, name: str, found: Sequence[IntegrityCheck])
         )
     ],
     name="check_integrity",
-    check_specs=[
-        dg.AssetCheckSpec(
-            "srm",
-            asset="integrity",
-            description="Arms got their planned shares: assigned, exposed, analysed.",
-            blocking=True,
-        ),
-        dg.AssetCheckSpec(
-            "exposure",
-            asset="integrity",
-            description="Units were exposed to the arm they were assigned to, and to no other.",
-            blocking=True,
-        ),
-        dg.AssetCheckSpec(
-            "dataset",
-            asset="integrity",
-            description="Whatever else effects depend on: lock, pinned versions, complete and fresh events.",
-            blocking=True,
-        ),
-    ],
+    check_specs=integrity_checks.specs(),
 )
 def integrity(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
@@ -180,11 +132,7 @@ def integrity(
             "sample_ratio": svg_image("Units by arm against plan", plots.sample_ratio(readout)),
         },
     )
-    grouped: dict[str, list[IntegrityCheck]] = {"srm": [], "exposure": [], "dataset": []}
-    for check in readout.integrity:
-        grouped[_CHECK_OF.get(check.name, "dataset")].append(check)
-    for title, found in grouped.items():
-        yield _verdict_check(readout, title, found)
+    yield from integrity_checks.results(readout)
 
 
 @dg.multi_asset(
@@ -349,9 +297,13 @@ def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
     name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
         text = chain.brief_of(bench, name)
-        lock = chain.lock_if_started(bench, text, datetime.now(UTC))
+        lock = starting.lock_if_started(bench, text, datetime.now(UTC))
         needs = backfill_needs(bench, [name])
-    changes = [f"- {change.field}: {change.locked_value} → {change.current_value}" for change in lock.changes]
+    changes = [
+        f"- {change.field}: {change.locked_value} → {change.current_value}"
+        + (f" (first seen {change.first_seen:%Y-%m-%d %H:%M} UTC)" if change.first_seen else "")
+        for change in lock.changes
+    ]
     return dg.MaterializeResult(
         asset_key="brief",
         metadata={
@@ -361,6 +313,7 @@ def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
             "on_call": text.on_call,
             "digest": text.digest(),
             "locked": lock.locked_digest is not None,
+            "gaps_when_locked": dg.MetadataValue.md("\n".join(f"- {gap}" for gap in lock.gaps) or "None."),
             "changes_since_lock": dg.MetadataValue.md("\n".join(changes) or "None."),
             "days_to_make_again": dg.MetadataValue.md(
                 "\n".join(f"- {need.sentence()}" for need in needs) or "None."

@@ -111,7 +111,7 @@ def test_integrity_shows_its_checks_and_their_evidence(shown: Shown, page: Page)
         page,
         "srm",
         "exposure",
-        "dataset",
+        "covariate_balance",
         "blocking",
         "Passed",
         "Sample ratio of assigned units",
