@@ -8,6 +8,7 @@ from exp_pipeline.analysis.deciding.blinding import blinding_of
 from exp_pipeline.analysis.deciding.decision import ArmFacts, decide
 from exp_pipeline.analysis.deciding.guardrails import all_the_same, guardrail_result
 from exp_pipeline.analysis.deciding.impact import impact_of
+from exp_pipeline.analysis.deciding.rules import Course
 from exp_pipeline.analysis.effects.cumulative import DayEffect, cumulative_points, effects_by_day
 from exp_pipeline.analysis.effects.estimates import (
     Setting,
@@ -105,8 +106,10 @@ def read_out(inputs: ReadoutInputs) -> Readout:
                 primary=row,
                 segments=tuple(part for part in segments if part.arm == row.arm),
                 impact=next((found for found in impact if found.arm == row.arm), None),
-                contrast=(contrast := contrasts.get(row.arm)),
-                late=None if contrast is None else weeks.get((row.arm, contrast.late_week or 0)),
+                course=Course(
+                    contrast=(contrast := contrasts.get(row.arm)),
+                    late=None if contrast is None else weeks.get((row.arm, contrast.late_week or 0)),
+                ),
                 bounds=next((found.lee for found in attrition if found.arm == row.arm), None),
                 nobody_missing=not attrition,
             )
