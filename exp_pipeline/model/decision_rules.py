@@ -54,9 +54,10 @@ class PrimaryRule(Noun):
 class LastingRule(Noun):
     """Does the effect last?
 
-    It does not where the last complete week since assignment is shown to be worse than the first (two-sided,
-    at the brief's alpha) and is not itself shown to be above zero: then `fading` follows. `must_be_shown`
-    asks more: the last complete week must be above zero by its interval, else `extend`.
+    It does not where it is shown to fall with time since assignment (by the slope over weeks, the days after
+    the brief's novelty split against those before, or the last complete week against the first; two-sided,
+    at the brief's alpha) and no gain is shown where it settles: then `fading` follows. `must_be_shown` asks
+    more: a gain where it settles, by its interval, else `extend`.
     """
 
     kind: Literal["lasting"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exp_pipeline.analysis.deciding.blinding import Blinding
 from exp_pipeline.analysis.deciding.equity import equity_step
 from exp_pipeline.analysis.deciding.primary import primary_question, primary_step
 from exp_pipeline.analysis.deciding.rules import (
+    Course,
     Question,
     Step,
     breach_step,
@@ -30,9 +31,6 @@ from exp_pipeline.model.readout import (
     Impact,
     IntegrityCheck,
     LockState,
-    NoveltyContrast,
-    NoveltyPoint,
-    NoveltyTrend,
     Outcome,
     PowerAchieved,
 )
@@ -51,9 +49,9 @@ _HIDDEN = "hidden until effects may be seen"
 class ArmFacts:
     """What is known of one treatment arm when the decision is taken?
 
-    segments: the primary in each declared segment, p-values adjusted over all of them. contrast: the last
-    complete week since assignment less the first; late: that last week; trend: where the effect settles.
-    bounds: of the primary for missing units, at the brief's level; nobody_missing says that none are needed.
+    segments: the primary in each declared segment, p-values adjusted over all of them. course: how the effect
+    goes on with time since assignment. bounds: of the primary for missing units, at the brief's level;
+    nobody_missing says that none are needed.
     """
 
     arm: str
@@ -61,9 +59,7 @@ class ArmFacts:
     primary: Estimate
     segments: tuple[Estimate, ...] = ()
     impact: Impact | None = None
-    contrast: NoveltyContrast | None = None
-    late: NoveltyPoint | None = None
-    trend: NoveltyTrend | None = None
+    course: Course = field(default_factory=Course)
     bounds: EffectBounds | NotEstimable | None = None
     nobody_missing: bool = False
 
@@ -166,7 +162,7 @@ def _of_effects(brief: Brief, facts: ArmFacts, blinding: Blinding, power: PowerA
             brief, facts.primary, blinding, power, facts.bounds, nobody_missing=facts.nobody_missing
         ),
         shown_step(rules.guardrails, facts.guardrails),
-        lasting_step(rules.lasting, facts.primary, brief.alpha, facts.contrast, facts.late, facts.trend),
+        lasting_step(rules.lasting, facts.primary, brief.alpha, facts.course),
         equity_step(brief, facts.segments, blinding),
         value_step(rules.value, facts.impact),
     ]

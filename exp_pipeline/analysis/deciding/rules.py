@@ -17,6 +17,7 @@ from exp_pipeline.model.readout import (
     LockState,
     NoveltyContrast,
     NoveltyPoint,
+    NoveltySplit,
     NoveltyTrend,
     Outcome,
     RuleResult,
@@ -39,6 +40,20 @@ class Step:
     @property
     def outcome(self) -> Outcome | None:
         return self.rule.forces
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How does an arm's effect on the primary go on as units get used to it?
+
+    contrast: the last complete week since assignment less the first. late: that last week. split: the days
+    after the brief's split less those before. trend: the change a week, and where the effect settles.
+    """
+
+    contrast: NoveltyContrast | None = None
+    late: NoveltyPoint | None = None
+    split: NoveltySplit | None = None
+    trend: NoveltyTrend | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,54 +179,64 @@ def shown_step(rule: GuardrailsRule, guardrails: Sequence[GuardrailResult]) -> S
     return question.forces(outcome, told, because, verdict="cannot_tell")
 
 
-def lasting_step(
-    rule: LastingRule,
-    row: Estimate,
-    alpha: float,
-    contrast: NoveltyContrast | None,
-    late: NoveltyPoint | None,
-    trend: NoveltyTrend | None,
-) -> Step:
-    """Does the effect last? Judged by where it settles, or by the last complete week where that is not known.
-
-    contrast: the last complete week less the first. late: that last week by itself.
-    """
+def lasting_step(rule: LastingRule, row: Estimate, alpha: float, course: Course) -> Step:
+    """Does the effect last? It does not where it is shown to fall and no gain is shown in the end."""
     what = "Is a gain still shown in the end" if rule.must_be_shown else "Is the gain not shown to wear off"
-    question = Question("Lasting effect", f"{what}, by week since assignment?")
+    question = Question("Lasting effect", f"{what}, by time since assignment?")
     if rule.off:
         return question.passes("the brief does not ask this", "cannot_tell")
-    ends = None
-    where = "in the end"
-    if trend is not None and trend.estimable and trend.steady_lower is not None:
-        ends = _ends(row, trend.steady_lower, trend.steady_upper)
-        where = "where it settles"
-    elif late is not None and late.estimable:
-        ends = _ends(row, late.ci_lower, late.ci_upper)
-        where = f"in week {late.week + 1}"
+    ends, where = _in_the_end(row, course)
     if ends is None:
-        reason = contrast.reason if contrast is not None and contrast.reason else "weeks are not known"
         if rule.must_be_shown:
-            because = f"The brief asks for a gain that lasts, and that cannot be told: {reason}."
-            return question.forces("extend", reason, because, verdict="cannot_tell")
-        return question.passes(reason, "cannot_tell")
+            because = f"The brief asks for a gain that lasts, and that cannot be told: {where}."
+            return question.forces("extend", where, because, verdict="cannot_tell")
+        return question.passes(where, "cannot_tell")
     shown = f"{where} {interval_in_words(ends[0], ends[1], row.display)} (as gain)"
     if ends[1] < 0.0:
         because = f"The gain does not last: {shown}."
         return question.forces(rule.fading, f"worse than control {shown}", because)
-    change = None if contrast is None or not contrast.estimable else gain_of(row, contrast.absolute)
-    p = None if contrast is None else contrast.p_value
-    fades = change is not None and change < 0.0 and p is not None and p < alpha
-    faded = difference_in_words(change, row.display)
-    if fades and ends[0] <= 0.0:
-        evidence = f"the last complete week differs from the first by {faded}; {shown}"
-        because = f"The gain wears off: {evidence}, which does not rule out zero."
-        return question.forces(rule.fading, evidence, because)
+    falls = _fall(row, alpha, course)
+    if falls and ends[0] <= 0.0:
+        because = f"The gain wears off: {falls}; {shown}, which does not rule out zero."
+        return question.forces(rule.fading, f"{falls}; {shown}", because)
     if rule.must_be_shown and ends[0] <= 0.0:
         because = f"A gain that lasts is not shown yet: {shown}."
         return question.forces("extend", shown, because, verdict="cannot_tell")
-    if fades:
-        return question.passes(f"it wears off by {faded}, and is still there {shown}", "warn")
+    if falls:
+        return question.passes(f"{falls}, and a gain is still there {shown}", "warn")
     return question.passes(f"not shown to wear off; {shown}")
+
+
+def _in_the_end(row: Estimate, course: Course) -> tuple[tuple[float, float] | None, str]:
+    """The interval of the gain in the end, and where that is; without one, why not."""
+    trend, late = course.trend, course.late
+    if trend is not None and trend.estimable:
+        ends = _ends(row, trend.steady_lower, trend.steady_upper)
+        if ends is not None:
+            return ends, "where it settles"
+    if late is not None and late.estimable:
+        ends = _ends(row, late.ci_lower, late.ci_upper)
+        if ends is not None:
+            return ends, f"in week {late.week + 1}"
+    reasons = [one.reason for one in (trend, late, course.contrast) if one is not None and one.reason]
+    return None, reasons[0] if reasons else "time since assignment is not known"
+
+
+def _fall(row: Estimate, alpha: float, course: Course) -> str:
+    """How is the gain shown to fall, in words? Empty where no comparison shows it."""
+    contrast, split, trend = course.contrast, course.split, course.trend
+    found: list[tuple[float | None, float | None, str]] = []
+    if trend is not None and trend.estimable:
+        found.append((trend.slope, trend.p_value, "a week"))
+    if split is not None and split.estimable:
+        found.append((split.absolute, split.p_value, f"after {split.split_days} days, against before"))
+    if contrast is not None and contrast.estimable:
+        found.append((contrast.absolute, contrast.p_value, "in the last complete week, against the first"))
+    for change, p, what in found:
+        gain = gain_of(row, change)
+        if gain is not None and gain < 0.0 and p is not None and p < alpha:
+            return f"the gain changes by {difference_in_words(gain, row.display)} {what}"
+    return ""
 
 
 def _ends(row: Estimate, lower: float | None, upper: float | None) -> tuple[float, float] | None:
