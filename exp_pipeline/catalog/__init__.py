@@ -3,15 +3,17 @@
 from exp_pipeline.catalog.digest import digest_of_metrics
 from exp_pipeline.catalog.expressions import check_expressions, expression_fault
 from exp_pipeline.catalog.loading import Catalog, load_brief, load_catalog, without
-from exp_pipeline.catalog.lock import LockedBrief, lock_record, lock_state
+from exp_pipeline.catalog.lock import LockedBrief, changed_fields, difference, lock_record, lock_state
 from exp_pipeline.catalog.mappings import EventFields, check_mappings, mapping_problems
 
 __all__ = [
     "Catalog",
     "EventFields",
     "LockedBrief",
+    "changed_fields",
     "check_expressions",
     "check_mappings",
+    "difference",
     "digest_of_metrics",
     "expression_fault",
     "load_brief",

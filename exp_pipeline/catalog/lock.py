@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 from pydantic import Field, JsonValue, ValidationError
@@ -14,16 +15,31 @@ from exp_pipeline.model.readout import BriefChange, LockState
 
 
 class LockedBrief(Noun):
-    """The analysis fields of a brief as they stood when its experiment started."""
+    """The analysis fields of a brief as they stood when its experiment started.
+
+    `gaps` are what kept it from being ready at that moment. `by` and `reason` are given where a team took the
+    lock, rather than the first day of data.
+    """
 
     experiment: Slug
     analysis_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     locked_at: datetime
     data_through: date | None = None
     analysis: dict[str, JsonValue]
+    gaps: tuple[str, ...] = ()
+    by: str = ""
+    reason: str = ""
 
 
-def lock_record(brief: Brief, locked_at: datetime, data_through: date | None = None) -> LockedBrief:
+def lock_record(
+    brief: Brief,
+    locked_at: datetime,
+    data_through: date | None = None,
+    *,
+    gaps: Sequence[str] = (),
+    by: str = "",
+    reason: str = "",
+) -> LockedBrief:
     """What to keep when an experiment starts. `locked_at` must carry its time zone (UTC by custom).
 
     `data_through` is the newest day whose data were there at that moment: it shows what could have been seen.
@@ -36,15 +52,20 @@ def lock_record(brief: Brief, locked_at: datetime, data_through: date | None = N
         locked_at=locked_at,
         data_through=data_through,
         analysis=_analysis(brief),
+        gaps=tuple(gaps),
+        by=by,
+        reason=reason,
     )
 
 
-def lock_state(brief: Brief, locked: LockedBrief | None) -> LockState:
+def lock_state(
+    brief: Brief, locked: LockedBrief | None, *, first_seen: Mapping[str, datetime] | None = None
+) -> LockState:
     """Whether a brief still stands as it was locked, and each analysis field that changed since.
 
     `changes` decides: a newer release may add analysis fields, and then the digests differ although no field
-    does, because what was locked is read with the defaults of today. Raises ValueError for another
-    experiment's lock.
+    does, because what was locked is read with the defaults of today. first_seen: since when a changed field
+    is known to hold its value. Raises ValueError for another experiment's lock.
     """
     current_digest = brief.analysis_digest()
     if locked is None:
@@ -57,18 +78,31 @@ def lock_state(brief: Brief, locked: LockedBrief | None) -> LockState:
         current_digest=current_digest,
         locked_at=locked.locked_at,
         days_seen=seen,
+        gaps=locked.gaps,
     )
     if locked.analysis_digest == current_digest:
         return state
-    current = _analysis(brief)
-    then = _with_todays_defaults(brief, locked)
     changes = []
-    for name in ANALYSIS_FIELDS:
-        before, after = then.get(name), current[name]
-        if before != after:
-            shown_before, shown_after = _difference(before, after)
-            changes.append(BriefChange(field=name, locked_value=shown_before, current_value=shown_after))
+    for name, (before, after) in changed_fields(brief, locked).items():
+        shown_before, shown_after = difference(before, after)
+        changes.append(
+            BriefChange(
+                field=name,
+                locked_value=shown_before,
+                current_value=shown_after,
+                first_seen=(first_seen or {}).get(name),
+            )
+        )
     return state.model_copy(update={"changes": tuple(changes)})
+
+
+def changed_fields(
+    brief: Brief, locked: LockedBrief, *, everything: bool = False
+) -> dict[str, tuple[JsonValue, JsonValue]]:
+    """Each analysis field that is not as it was locked: its value then and now (all fields: `everything`)."""
+    current, then = _analysis(brief), _with_todays_defaults(brief, locked)
+    pairs = {name: (then.get(name), current[name]) for name in ANALYSIS_FIELDS}
+    return {name: pair for name, pair in pairs.items() if everything or pair[0] != pair[1]}
 
 
 def _analysis(brief: Brief) -> dict[str, JsonValue]:
@@ -89,7 +123,7 @@ def _with_todays_defaults(brief: Brief, locked: LockedBrief) -> dict[str, JsonVa
         return locked.analysis
 
 
-def _difference(before: JsonValue, after: JsonValue) -> tuple[str, str]:
+def difference(before: JsonValue, after: JsonValue) -> tuple[str, str]:
     """Both values as text; of lists and mappings with the same shape only the entries that differ."""
     if isinstance(before, dict | list) and isinstance(after, dict | list):
         one, other = _leaves(before), _leaves(after)

@@ -24,7 +24,7 @@ from exp_pipeline.defs.specs import metadata_of, metadata_of_files, result_colum
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.report import plots, summary_markdown
 from exp_pipeline.steps.again.backfill_needs import backfill_needs
-from exp_pipeline.steps.experiments import chain, readouts
+from exp_pipeline.steps.experiments import chain, readouts, starting
 from exp_pipeline.steps.experiments.dictionary import read_dictionary
 
 _ALL_DAYS = dg.AllPartitionMapping()

@@ -81,7 +81,8 @@ class Estimate(Noun):
 
     Where `estimable` is false, every number after `n_treatment` is None and `reason` says why.
     Values are in the metric's own unit times its `per`; shares are fractions (0.02 is 2 percentage points).
-    `why` says in one clause why this estimator: the entry of the table that chose it.
+    `why` says in one clause why this estimator: the entry of the table that chose it. Where `suppressed` is
+    true the cell is withheld for its size or its neighbour's: counts are 0 and mean nothing, numbers are None.
     """
 
     experiment: str
@@ -134,6 +135,7 @@ class Estimate(Noun):
     stopped_upper: float | None = None
     confirmatory: bool = True
     adjusted: bool = False
+    suppressed: bool = False
     flags: tuple[str, ...] = ()
 
 
@@ -295,24 +297,30 @@ class PowerAchieved(Noun):
 
 
 class BriefChange(Noun):
-    """One analysis field that changed after the brief was locked."""
+    """One analysis field that changed after the brief was locked.
+
+    `first_seen` is since when the field has been known to hold its value; None before any run saw it.
+    """
 
     field: str
     locked_value: str
     current_value: str
+    first_seen: datetime | None = None
 
 
 class LockState(Noun):
     """Whether the brief stands as it was locked.
 
     `days_seen` counts the experiment's days whose data were already there when the brief was locked (the
-    first day itself is the start, and counts as none); None where that is not known.
+    first day itself is the start, and counts as none); None where that is not known. `gaps` are what kept
+    the brief from being ready at that moment: it started all the same.
     """
 
     locked_digest: str | None
     current_digest: str
     locked_at: datetime | None = None
     days_seen: int | None = None
+    gaps: tuple[str, ...] = ()
     changes: tuple[BriefChange, ...] = ()
 
     @property

@@ -72,7 +72,7 @@ def test_readiness_lists_every_gap_at_once() -> None:
 
 def test_a_brief_in_order_is_ready_and_says_what_was_not_checked() -> None:
     good = readiness(
-        brief_of(),
+        brief_of(receipt={}),
         {"solved": SOLVED},
         baseline=Baseline(mean=0.38),
         units_per_day=1000,
@@ -80,7 +80,7 @@ def test_a_brief_in_order_is_ready_and_says_what_was_not_checked() -> None:
     )
     assert good.ready
     assert not good.unchecked
-    blank = readiness(brief_of(), {"solved": SOLVED})
+    blank = readiness(brief_of(receipt={}), {"solved": SOLVED})
     assert blank.ready
     assert len(blank.unchecked) == 2
 

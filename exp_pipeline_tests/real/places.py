@@ -19,8 +19,9 @@ from exp_pipeline.steps.assignment import exposure
 from exp_pipeline.steps.behaviour import facts, sessions
 from exp_pipeline.steps.behaviour import learner_days as behaviour
 from exp_pipeline.steps.context import DAY, Window, Workbench
-from exp_pipeline.steps.experiments.chain import brief_of, lock_if_started, take_snapshot
+from exp_pipeline.steps.experiments.chain import brief_of, take_snapshot
 from exp_pipeline.steps.experiments.readouts import MemoFiles, write_memo
+from exp_pipeline.steps.experiments.starting import lock_if_started
 from exp_pipeline.steps.ingest import conform as ingest
 from exp_pipeline.steps.ingest import landing
 from exp_pipeline.steps.opening import open_catalog, workbench

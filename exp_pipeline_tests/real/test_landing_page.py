@@ -13,8 +13,9 @@ import pytest
 
 from exp_pipeline.model.readout import IntegrityCheck, Readout
 from exp_pipeline.steps.context import Workbench, event_day
-from exp_pipeline.steps.experiments.chain import compute_readout, lock_if_started, take_snapshot
+from exp_pipeline.steps.experiments.chain import compute_readout, take_snapshot
 from exp_pipeline.steps.experiments.readouts import MemoFiles, current_snapshot
+from exp_pipeline.steps.experiments.starting import lock_if_started
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import received_days
 from exp_pipeline.store.marts import Marts

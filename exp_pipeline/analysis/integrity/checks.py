@@ -131,17 +131,19 @@ def lock_check(lock: LockState) -> IntegrityCheck:
         evidence = "The brief was never locked: nothing shows that it was written before the data were seen."
         return IntegrityCheck(name=name, title=title, verdict="warn", evidence=evidence)
     since = f" on {lock.locked_at:%Y-%m-%d}" if lock.locked_at else ""
+    unready = f" It started though it was not ready: {'; '.join(lock.gaps)}." if lock.gaps else ""
     if lock.changes:
         said = "; ".join(
             f"{change.field} was {change.locked_value} and is now {change.current_value}"
+            + (f" (first seen on {change.first_seen:%Y-%m-%d})" if change.first_seen else "")
             for change in lock.changes
         )
         return IntegrityCheck(
             name=name,
             title=title,
             verdict="warn",
-            evidence=f"Locked{since} and changed after it: {said}. What this touches is exploratory.",
-            numbers={"changes": len(lock.changes)},
+            evidence=f"Locked{since} and changed after it: {said}. What this touches is exploratory.{unready}",
+            numbers={"changes": len(lock.changes), **_gaps(lock)},
             causes=tuple(
                 Cause(
                     rank=rank,
@@ -158,16 +160,20 @@ def lock_check(lock: LockState) -> IntegrityCheck:
             title=title,
             verdict="warn",
             evidence=f"Locked{since}, when {lock.days_seen} days of the experiment's data were already "
-            "there: nothing shows that it was written before they were seen.",
-            numbers={"days_seen": lock.days_seen or 0},
+            f"there: nothing shows that it was written before they were seen.{unready}",
+            numbers={"days_seen": lock.days_seen or 0, **_gaps(lock)},
         )
     return IntegrityCheck(
         name=name,
         title=title,
-        verdict="pass",
-        evidence=f"Locked{since} and unchanged since.",
-        numbers={"changes": 0},
+        verdict="warn" if lock.gaps else "pass",
+        evidence=f"Locked{since} and unchanged since.{unready}",
+        numbers={"changes": 0, **_gaps(lock)},
     )
+
+
+def _gaps(lock: LockState) -> dict[str, float | int | str]:
+    return {"gaps_when_locked": len(lock.gaps)} if lock.gaps else {}
 
 
 def fidelity_check(

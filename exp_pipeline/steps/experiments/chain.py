@@ -6,13 +6,12 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 
 from exp_pipeline.analysis.readout import ReadoutInputs, read_out
-from exp_pipeline.catalog import LockedBrief, lock_record, lock_state
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError, StoreError
@@ -20,6 +19,7 @@ from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Re
 from exp_pipeline.steps.again.backfill_needs import require_definitions
 from exp_pipeline.steps.assignment.exposure import WHOLE
 from exp_pipeline.steps.context import DAY, Window, Workbench, Written, day_of, event_day, received_day
+from exp_pipeline.steps.experiments import locking
 from exp_pipeline.steps.experiments.aa import equal_arms_before
 from exp_pipeline.steps.experiments.dataset import (
     COMPLETENESS_DAYS,
@@ -33,7 +33,6 @@ from exp_pipeline.steps.experiments.input_changes import CORRECTED, changes_betw
 from exp_pipeline.steps.experiments.kept import Kept, Predecessor, read_kept, write_kept
 from exp_pipeline.steps.experiments.unblinding import unblindings_of
 from exp_pipeline.store.marts import Marts
-from exp_pipeline.store.state import state_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +67,7 @@ def last_day(bench: Workbench) -> date | None:
 
 def lock_of(bench: Workbench, brief: Brief) -> LockState:
     """How the brief stands against its lock; unlocked where it has not started."""
-    entries = state_log(bench.home).entries("lock", _lock_subject(brief))
-    locked = LockedBrief.model_validate(dict(entries[0].content)) if entries else None
-    return lock_state(brief, locked)
-
-
-def lock_if_started(bench: Workbench, brief: Brief, now: datetime) -> LockState:
-    """Lock the brief's analysis fields when its experiment has started by the data; once for each version."""
-    newest = last_day(bench)
-    if newest is not None and newest >= brief.start:
-        record = lock_record(brief, now.astimezone(UTC), newest)
-        state_log(bench.home).append(
-            "lock",
-            _lock_subject(brief),
-            key=_lock_subject(brief),
-            at=now.isoformat(),
-            content=record.model_dump(mode="json"),
-        )
-    return lock_of(bench, brief)
-
-
-def _lock_subject(brief: Brief) -> str:
-    return f"{brief.name}:v{brief.version}"
+    return locking.lock_of(bench.home, brief)
 
 
 def days_of(brief: Brief, newest: date) -> Window | None:

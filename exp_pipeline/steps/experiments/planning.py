@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 import polars as pl
 
+from exp_pipeline.analysis.integrity.checks import equal_arms_check
 from exp_pipeline.analysis.planning.baselines import NO_COVARIATE, Baseline, NoBaseline, baseline_of
 from exp_pipeline.analysis.planning.duration import DurationPlan, is_clustered, power_plan
 from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan, guardrail_plan
@@ -18,8 +19,10 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.stats.power.enrolment import EnrolmentCurve, enrolment_curve
 from exp_pipeline.steps.assignment.drawn import draw_of
 from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.experiments.aa import equal_arms_before
 from exp_pipeline.steps.experiments.chain import brief_of, last_day
 from exp_pipeline.steps.experiments.past_units import PastUnits, days_needed, past_days, past_units
+from exp_pipeline.steps.experiments.reviews import reviews_waiting
 
 # Arrivals are foretold for a year at most.
 _FORETOLD_DAYS = 366
@@ -168,8 +171,9 @@ def plan_of(bench: Workbench, experiment: str) -> WholePlan:
     """History, size and duration, readiness, and what each guardrail needs."""
     brief = brief_of(bench, experiment)
     history = history_of(bench, brief)
-    ready = _ready(bench, brief, history)
-    return WholePlan(history, ready.plan, ready, _guardrails(bench, brief, history))
+    guardrails = _guardrails(bench, brief, history)
+    ready = _ready(bench, brief, history, guardrails)
+    return WholePlan(history, ready.plan, ready, guardrails)
 
 
 def _guardrails(bench: Workbench, brief: Brief, history: History) -> tuple[GuardrailPlan, ...]:
@@ -192,10 +196,13 @@ def _guardrails(bench: Workbench, brief: Brief, history: History) -> tuple[Guard
 def check_readiness(bench: Workbench, experiment: str) -> Readiness:
     """May this experiment start? Every gap at once, judged on the days before its start."""
     brief = brief_of(bench, experiment)
-    return _ready(bench, brief, history_of(bench, brief))
+    history = history_of(bench, brief)
+    return _ready(bench, brief, history, _guardrails(bench, brief, history))
 
 
-def _ready(bench: Workbench, brief: Brief, history: History) -> Readiness:
+def _ready(
+    bench: Workbench, brief: Brief, history: History, guardrails: Sequence[GuardrailPlan]
+) -> Readiness:
     found = readiness(
         brief,
         bench.catalog.metrics_of(brief),
@@ -205,6 +212,10 @@ def _ready(bench: Workbench, brief: Brief, history: History) -> Readiness:
         days_needed=history.days_needed,
         facts_seen=history.facts_seen,
         no_baseline=history.no_baseline,
+        guardrails=guardrails,
+        reviews_waiting=reviews_waiting(bench.home, brief, bench.catalog.reviews),
+        aa_approved=equal_arms_check(equal_arms_before(bench, brief), brief).verdict in ("pass", "warn"),
+        calendar=bench.catalog.calendar_of(brief),
     )
     if history.lacking:
         told = f"{history.lacking} days of history lack measures: see `exp metrics needs {brief.name}`"

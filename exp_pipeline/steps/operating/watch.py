@@ -10,7 +10,7 @@ import polars as pl
 from exp_pipeline.model.policies import IncidentPolicy
 from exp_pipeline.notify.channels import Channel
 from exp_pipeline.steps.context import Window, Workbench, event_day
-from exp_pipeline.steps.experiments.chain import lock_if_started
+from exp_pipeline.steps.experiments.starting import lock_if_started
 from exp_pipeline.steps.operating.delivery import deliver
 from exp_pipeline.steps.operating.incidents import escalate, findings_of_day, open_incidents, record_findings
 from exp_pipeline.store.state import StateLog, state_log
