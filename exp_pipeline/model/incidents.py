@@ -12,7 +12,9 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.readout import Verdict
 
-RuleName = Literal["srm", "guardrail", "conservation", "contract", "data_quality", "freshness", "run_failed"]
+RuleName = Literal[
+    "srm", "guardrail", "conservation", "contract", "data_quality", "freshness", "run_failed", "ramp"
+]  # fmt: skip
 Severity = Literal["warn", "page"]
 Status = Literal["open", "acknowledged", "resolved"]
 Change = Literal["opened", "worsened", "escalated", "acknowledged", "resolved"]
@@ -88,6 +90,12 @@ RULES: Mapping[RuleName, Rule] = MappingProxyType(
                 "runs fail",
                 hurt="all who wait for these tables",
                 first_action="read the run's last error, run it again",
+            ),
+            _rule(
+                "ramp",
+                "ramp stopped by itself",
+                hurt="learners who were in its arms",
+                first_action="see that products serve control, find the cause",
             ),
         )
     }
