@@ -25,6 +25,11 @@ class Gap:
     problem: str
     remedy: str
 
+    @property
+    def short(self) -> str:
+        """The gap without its remedy, as a memo tells it after the start."""
+        return f"{self.field}: {self.problem}"
+
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}; {self.remedy}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from exp_pipeline.analysis.planning.readiness import Readiness
+from exp_pipeline.analysis.planning.readiness import Gap, Readiness
 from exp_pipeline.catalog.lock import lock_record
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import BriefLockedError
@@ -27,7 +27,7 @@ def lock_if_started(bench: Workbench, brief: Brief, now: datetime) -> LockState:
     """
     newest = last_day(bench)
     if newest is not None and newest >= brief.start and locked_of(bench.home, brief) is None:
-        gaps = _gaps(bench, brief, now)
+        gaps = [gap.short for gap in _gaps(bench, brief, now)]
         take_lock(bench.home, brief, lock_record(brief, now.astimezone(UTC), newest, gaps=gaps))
     note_changes(bench.home, brief, now)
     return lock_of(bench.home, brief)
@@ -55,7 +55,14 @@ def lock_by_hand(bench: Workbench, brief: Brief, now: datetime, *, by: str, reas
             f"{brief.name} is not ready to start:{listed}\n"
             "close the gaps, or give a reason for starting all the same (--reason); the memo will show both"
         )
-    record = lock_record(brief, now.astimezone(UTC), last_day(bench), gaps=gaps, by=team, reason=because)
+    record = lock_record(
+        brief,
+        now.astimezone(UTC),
+        last_day(bench),
+        gaps=[gap.short for gap in gaps],
+        by=team,
+        reason=because,
+    )
     take_lock(bench.home, brief, record)
     return lock_of(bench.home, brief)
 
@@ -64,7 +71,7 @@ def record_readiness(home: Home, brief: Brief, found: Readiness, now: datetime) 
     """Log what readiness found, where that is not what was found last; False where it is."""
     subject = lock_subject(brief)
     past = state_log(home).entries(READINESS, subject)
-    gaps = [str(gap) for gap in found.gaps]
+    gaps = [gap.short for gap in found.gaps]
     if past and past[-1].content["gaps"] == gaps:
         return False
     return state_log(home).append(
@@ -87,7 +94,7 @@ def readiness_log(home: Home, brief: Brief) -> tuple[tuple[datetime, tuple[str, 
     return tuple(found)
 
 
-def _gaps(bench: Workbench, brief: Brief, now: datetime) -> tuple[str, ...]:
+def _gaps(bench: Workbench, brief: Brief, now: datetime) -> tuple[Gap, ...]:
     found = check_readiness(bench, brief.name)
     record_readiness(bench.home, brief, found, now)
-    return tuple(str(gap) for gap in found.gaps)
+    return found.gaps
