@@ -38,7 +38,7 @@ class FlagSpec:
 
     arms: by name, the buckets of the arm's draw. inside: draws that a unit must all be in to be enrolled.
     shipped: the arm that is shipped, to units that are in all of `shipped_to`. on: False serves nobody but
-    control's experience.
+    control's experience. sequence: of the last transition that it follows.
     """
 
     key: str
@@ -53,6 +53,7 @@ class FlagSpec:
     phase: str
     stage: int
     traffic: float
+    sequence: int = 0
     inside: tuple[Draw, ...] = ()
     shipped: str | None = None
     shipped_to: tuple[Draw, ...] = ()

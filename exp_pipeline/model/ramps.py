@@ -96,7 +96,7 @@ class RampFacts:
     gaps: what keeps the brief from starting; None where nobody looked. aa: whether an A/A result was
     approved. newest_day: the newest complete day, which the verdicts are of; units: in the experiment by its
     end. verdicts: of the named checks, with a sentence each. incidents: open ones of data quality.
-    changed: fields of assignment that are not as they were locked.
+    changed: fields of assignment that are not as they were locked. others: what else is in the way.
     """
 
     now: datetime
@@ -108,6 +108,7 @@ class RampFacts:
     verdicts: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
     incidents: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
     gaps: tuple[str, ...] | None = ()
     aa: bool = False

@@ -207,6 +207,17 @@ def bucket_columns(scheme: str, experiment: str, version: int, unit_ids: Sequenc
     return BucketColumns(arm=of_texts([flag + unit for unit in unit_ids]), traffic=traffic)
 
 
+def rollout_buckets(scheme: str, experiment: str, version: int, unit_ids: Sequence[str]) -> Buckets64:
+    """Which bucket decides when a unit gets the shipped arm? Shape `(units,)`, each 0 to 9,999.
+
+    A draw of its own, with the salt `rollout` in the place of `traffic`. Raises ValueError for an unknown
+    scheme.
+    """
+    drawn = hash_of_scheme(scheme)
+    start = f"{experiment}:v{version}" if drawn == "sha256-v1" else flag_key(experiment, version)
+    return _BUCKETS_OF_TEXTS[drawn]([f"{start}:rollout:{unit}" for unit in unit_ids])
+
+
 def buckets_of(scheme: str, experiment: str, version: int, unit_id: str) -> Buckets:
     """Which two buckets does one unit fall into, by an experiment's scheme? As `bucket_columns`, for one."""
     columns = bucket_columns(scheme, experiment, version, [unit_id])

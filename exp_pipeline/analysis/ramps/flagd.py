@@ -40,6 +40,7 @@ def flagd_flag(spec: FlagSpec) -> dict[str, JsonValue]:
             "phase": spec.phase,
             "stage": spec.stage,
             "traffic": spec.traffic,
+            "sequence": spec.sequence,
         },
     }
     if spec.on:

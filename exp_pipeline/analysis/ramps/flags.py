@@ -43,6 +43,7 @@ def flag_of(brief: Brief, limits: Limits, state: RampState) -> FlagSpec:
         phase=state.phase,
         stage=state.stage,
         traffic=state.traffic,
+        sequence=state.sequence,
         inside=(*holdouts, *bounds, traffic),
         shipped=state.arm if shipping else None,
         shipped_to=(*holdouts, rollout) if shipping else (),

@@ -103,6 +103,7 @@ def _against(brief: Brief, facts: RampFacts, stages: tuple[RampStage, ...]) -> l
             told = f"{_percent(following.traffic)} of units, and this one {_percent(state.traffic)}"
             found.append(f"the next stage has {told}")
     found += [f"{name} is not as it was locked: give the brief a new version" for name in facts.changed]
+    found += facts.others
     found += [f"data quality: {line}" for line in facts.incidents]
     found += _stale(facts, following)
     found += _closed(brief, facts)
