@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from exp_pipeline.cli import (
+    briefs,
     catchup,
     decisions,
     doctor,
@@ -65,6 +66,10 @@ for command in (
     catchup.affected,
     catchup.catch_up,
     plans.plan,
+    briefs.queue,
+    briefs.review,
+    briefs.brief,
+    briefs.lock,
     status.status,
     quality.quality,
     experiments.readout,

@@ -21,8 +21,8 @@ REVIEW = "review"
 class GivenReview:
     """One review that a brief was given.
 
-    written: in the brief itself, or recorded with `exp review`. changed: analysis fields that are not as they
-    were when it was given; such a review counts no more.
+    written: in the brief itself, or recorded with `exp review`, then at a known moment. changed: analysis
+    fields that are not as they were when it was given; such a review counts no more.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class GivenReview:
     note: str
     written: Literal["brief", "log"]
     changed: tuple[str, ...] = ()
+    at: datetime | None = None
 
     @property
     def stands(self) -> bool:
@@ -41,15 +42,17 @@ def reviews_of(home: Home, brief: Brief) -> tuple[GivenReview, ...]:
     """Every review that this version of a brief was given: those in the file first, then by time."""
     found = [GivenReview(one.kind, one.by, one.on, one.note, "brief") for one in brief.reviews]
     for entry in state_log(home).entries(REVIEW, lock_subject(brief)):
+        at = datetime.fromisoformat(entry.at)
         reviewed = LockedBrief.model_validate(entry.content["reviewed"])
         found.append(
             GivenReview(
                 kind=str(entry.content["kind"]),
                 by=str(entry.content["by"]),
-                on=datetime.fromisoformat(entry.at).date(),
+                on=at.date(),
                 note=str(entry.content["note"]),
                 written="log",
                 changed=tuple(changed_fields(brief, reviewed)),
+                at=at,
             )
         )
     return tuple(found)
