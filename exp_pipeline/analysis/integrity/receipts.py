@@ -141,7 +141,7 @@ def _main_values(values: dict[str, int]) -> int:
 
 
 def _widest_gap(arms: Arms, first: dict[str, str]) -> tuple[float, str]:
-    """The value whose shares differ most between arms; of several, the one that came last."""
+    """The value whose shares differ most between arms; of several, the one that came last, or the rarer."""
     values = sorted({value for found in arms.values() for value in found})
     gaps = []
     for value in values:
@@ -151,7 +151,8 @@ def _widest_gap(arms: Arms, first: dict[str, str]) -> tuple[float, str]:
         return 0.0, ""
     widest = max(gap for gap, _ in gaps)
     near = [pair for pair in gaps if pair[0] >= widest - 1e-9]
-    return max(near, key=lambda pair: (first.get(pair[1], ""), pair[0]))
+    rarity = {value: sum(found.get(value, 0) for found in arms.values()) for value in values}
+    return max(near, key=lambda pair: (first.get(pair[1], ""), -rarity[pair[1]], pair[1]))
 
 
 def _one_sided(arms: Arms, value: str) -> bool:
