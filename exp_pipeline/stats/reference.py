@@ -49,6 +49,14 @@ def two_sided_critical(level: float, df: float) -> float:
     return one_sided_critical((1.0 - level) / 2.0, df)
 
 
+def welch_df(
+    variance_control: float, df_control: float, variance_treatment: float, df_treatment: float
+) -> float:
+    """How many degrees of freedom has a sum of two estimated variances? Welch (1947)."""
+    share = variance_control / (variance_control + variance_treatment)
+    return 1.0 / (share**2 / df_control + (1.0 - share) ** 2 / df_treatment)
+
+
 def chi_square_tail(statistic: float, df: int) -> float:
     """How likely is a chi-square with `df` degrees of freedom above `statistic`?"""
     if 1 <= df <= _FEW_DF:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
 from exp_pipeline.stats.effects.quantiles import difference_in_quantiles
+from exp_pipeline.stats.effects.skew import NOT_LOOKED_AT, ThirdMoments
 from exp_pipeline.stats.gates.guardrails import KillVerdict, kill_verdict, non_inferiority
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
@@ -345,3 +346,23 @@ def test_a_tenth_of_the_plan_shows_gross_harm() -> None:
     plain = always_valid_interval(gross, planned_n=20_000, level=0.99, side="lower")
     assert isinstance(plain, AlwaysValidInterval)
     assert plain.lower < 0, "tuned to the plan alone, the bound comes later"
+
+
+def test_a_verdict_says_that_nobody_looked_at_skewness() -> None:
+    # Judged from moments alone, harm at the margin passes in 7.5 % of such arms; with third moments in 4.7 %.
+    rng = np.random.default_rng(12)
+    runs, passed, silent = 1_500, 0, 0
+    for _ in range(runs):
+        control, treatment = rng.exponential(size=1_900), rng.exponential(size=100) + 0.2
+        arms = [Moments.from_array(values, ("y",)) for values in (control, treatment)]
+        shapes = [ThirdMoments.from_array(values) for values in (control, treatment)]
+        blind = non_inferiority(difference_in_means(*arms, outcome="y"), margin=0.2, harm="increase")
+        assert NOT_LOOKED_AT in blind.flags
+        silent += blind.verdict == "pass"
+        seen = difference_in_means(*arms, outcome="y", control_shape=shapes[0], treatment_shape=shapes[1])
+        verdict = non_inferiority(seen, margin=0.2, harm="increase")
+        assert NOT_LOOKED_AT not in verdict.flags
+        passed += verdict.verdict == "pass"
+    # Four standard errors of 1,500 runs at 5 % are 2.2 points.
+    assert passed / runs < 0.065
+    assert silent > passed

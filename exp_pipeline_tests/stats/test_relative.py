@@ -18,6 +18,7 @@ from exp_pipeline.stats.effects.means import (
     wilson_interval,
 )
 from exp_pipeline.stats.effects.relative import NO_WIDTH, relative_effect
+from exp_pipeline.stats.effects.skew import NOT_LOOKED_AT
 from exp_pipeline.stats.many.effects import ManyEffects, many_means
 from exp_pipeline.stats.many.proportions import many_proportions
 from exp_pipeline.stats.moments import Moments
@@ -195,7 +196,7 @@ def test_means_of_zeros_in_treatment_have_no_relative_effect_either() -> None:
     found = difference_in_means(control, Moments.from_array([0.0] * 9, ("y",)), outcome="y")
     assert isinstance(found, Effect)
     assert found.relative is None
-    assert found.flags == (NO_WIDTH,)
+    assert found.flags == (NO_WIDTH, NOT_LOOKED_AT)
 
 
 def tails(answers: ManyEffects, truth: float) -> tuple[float, float]:

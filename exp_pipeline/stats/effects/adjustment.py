@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.effects.contrast import ArmValue, contrast, too_few_units
+from exp_pipeline.stats.cubes import Cubes
+from exp_pipeline.stats.effects.contrast import ArmValue, contrast, same_units, too_few_units
 from exp_pipeline.stats.effects.interacted import interacted_contrast
 from exp_pipeline.stats.effects.ratios import ratio_arms
 from exp_pipeline.stats.moments import Moments
@@ -58,6 +59,8 @@ def adjusted_difference(
     outcome: str,
     covariates: Sequence[str],
     interacted: bool = False,
+    control_cubes: Cubes | None = None,
+    treatment_cubes: Cubes | None = None,
     level: float = 0.95,
 ) -> Effect | NotEstimable:
     """By how much do the arms' means differ, given what the covariates foretold?
@@ -69,8 +72,13 @@ def adjusted_difference(
 
     `interacted` gives each arm its own slopes (see `interacted`), under the name "lin": never less precise
     in large samples, also with unequal arms whose slopes differ, at the price of k more slopes.
+
+    With both `*_cubes` (third moments of outcome and covariates, by arm) skewness of what the covariates
+    leave is corrected for where arms are unequal, under a name that ends in "-skew" (see `skew.corrected`);
+    without them unequal arms are flagged.
     """
     require_level(level)
+    same_units(control, treatment, control_cubes, treatment_cubes)
     names = tuple(covariates)
     _check_covariates(names, (outcome,))
     method, estimate = ("lin", interacted_contrast) if interacted else ("cuped", contrast)
@@ -81,8 +89,8 @@ def adjusted_difference(
         return NotEstimable(method, f"{outcome} has no spread in either arm", control.n, treatment.n)
     return estimate(
         method,
-        ArmValue.of_mean(control, outcome, names),
-        ArmValue.of_mean(treatment, outcome, names),
+        ArmValue.of_mean(control, outcome, names, control_cubes),
+        ArmValue.of_mean(treatment, outcome, names, treatment_cubes),
         level=level,
         covariates=names,
         standardise=True,
@@ -97,18 +105,23 @@ def adjusted_ratio(
     denominator: str,
     covariates: Sequence[str],
     interacted: bool = False,
+    control_cubes: Cubes | None = None,
+    treatment_cubes: Cubes | None = None,
     level: float = 0.95,
 ) -> Effect | NotEstimable:
     """By how much do the arms' ratios differ, given what the covariates foretold?
 
     The ratio is linearised by unit (see `ratios`) and the linearised values adjusted as in
-    `adjusted_difference`. Covariates are unit totals or values measured before assignment.
+    `adjusted_difference`, cubes (of both parts and the covariates) included. Covariates are unit totals or
+    values measured before assignment.
     """
     require_level(level)
+    same_units(control, treatment, control_cubes, treatment_cubes)
     names = tuple(covariates)
     _check_covariates(names, (numerator, denominator))
     method, estimate = ("lin-ratio", interacted_contrast) if interacted else ("cuped-ratio", contrast)
-    checked = ratio_arms(method, control, treatment, numerator, denominator, names)
+    cubes = control_cubes, treatment_cubes
+    checked = ratio_arms(method, control, treatment, numerator, denominator, names, cubes)
     if isinstance(checked, NotEstimable):
         return checked
     arm_control, arm_treatment, flags = checked

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exp_pipeline.stats.effects.relative import RelativeEffect, hedges_correction, relative_effect
+from exp_pipeline.stats.cubes import Cubes
+from exp_pipeline.stats.effects.relative import RelativeEffect, hedges_correction
+from exp_pipeline.stats.effects.skew import ArmEstimates, ArmShape, looked_at
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.reference import two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import two_sided_critical, two_sided_p, welch_df
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -21,6 +23,7 @@ COLLINEAR = 1e-9
 # A residual share below this is rounding: the covariates then explain the outcome fully.
 _NO_RESIDUAL = 1e-13
 _OUTCOME = "outcome"
+_BASE = "denominator / its mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +31,31 @@ class ArmValue:
     """What is one arm's value, and how do its units move it?
 
     value: the mean or ratio. moments: of the linearised outcome, named "outcome" (one number a unit whose
-    variance over n is the variance of `value`), and of the covariates under their own names.
+    variance over n is the variance of `value`), and of the covariates under their own names. cubes: of the
+    same variables, and for a ratio of each unit's denominator over the mean one; None where not summed.
     """
 
     value: float
     moments: Moments
+    cubes: Cubes | None = None
 
     @classmethod
-    def of_mean(cls, moments: Moments, outcome: str, covariates: Sequence[str] = ()) -> ArmValue:
+    def of_mean(
+        cls, moments: Moments, outcome: str, covariates: Sequence[str] = (), cubes: Cubes | None = None
+    ) -> ArmValue:
         """Which arm value is the mean of `outcome`?"""
         combinations = {_OUTCOME: {outcome: 1.0}, **{name: {name: 1.0} for name in covariates}}
-        return cls(moments.mean(outcome), moments.linear(combinations))
+        linear = None if cubes is None else cubes.linear(combinations)
+        return cls(moments.mean(outcome), moments.linear(combinations), linear)
 
     @classmethod
     def of_ratio(
-        cls, moments: Moments, numerator: str, denominator: str, covariates: Sequence[str] = ()
+        cls,
+        moments: Moments,
+        numerator: str,
+        denominator: str,
+        covariates: Sequence[str] = (),
+        cubes: Cubes | None = None,
     ) -> ArmValue:
         """Which arm value is the ratio of two means? Linearised by the delta method at unit level."""
         base = moments.mean(denominator)
@@ -50,7 +63,25 @@ class ArmValue:
         terms = {numerator: 1.0 / base}
         terms[denominator] = terms.get(denominator, 0.0) - ratio / base
         combinations = {_OUTCOME: terms, **{name: {name: 1.0} for name in covariates}}
-        return cls(ratio, moments.linear(combinations))
+        linear = None
+        if cubes is not None:
+            linear = cubes.linear(combinations | {_BASE: {denominator: 1.0 / base}})
+        return cls(ratio, moments.linear(combinations), linear)
+
+    def shape(self, covariates: Sequence[str], slopes: FloatArray, variance: float) -> ArmShape | None:
+        """How skewed is what the covariates leave of a unit? `variance`: of that. None without cubes.
+
+        A ratio's estimate and its standard error both move with the mean denominator; their common part acts
+        like a third moment of -3 cov(residual, denominator / mean) x variance.
+        """
+        if self.cubes is None or self.moments.n < 3:
+            return None
+        weights = {_OUTCOME: 1.0, **dict(zip(covariates, (-slopes).tolist(), strict=True))}
+        third = self.cubes.third(weights)
+        if _BASE in self.cubes.moments.names:
+            parts = self.cubes.moments.linear({_OUTCOME: weights, _BASE: {_BASE: 1.0}})
+            third -= 3.0 * parts.covariance(_OUTCOME, _BASE) * variance
+        return ArmShape.of_mean(self.moments.n, variance, third)
 
     @property
     def variance(self) -> float:
@@ -63,6 +94,20 @@ class ArmValue:
         return ArmSummary(self.moments.n, self.value, spread)
 
 
+def same_units(
+    control: Moments, treatment: Moments, control_cubes: Cubes | None, treatment_cubes: Cubes | None
+) -> None:
+    """Are cubes, where given, of both arms and of the same units? Raises ValueError."""
+    if (control_cubes is None) != (treatment_cubes is None):
+        raise ValueError("control_cubes and treatment_cubes must both be given, or neither")
+    for arm, moments, cubes in (
+        ("control", control, control_cubes),
+        ("treatment", treatment, treatment_cubes),
+    ):
+        if cubes is not None and cubes.moments.n != moments.n:
+            raise ValueError(f"{arm}_cubes must be of the same {moments.n} units, got {cubes.moments.n}")
+
+
 def too_few_units(method: str, n_control: int, n_treatment: int) -> NotEstimable | None:
     """Is an arm too small for any variance? Then the answer is the refusal, else None."""
     for arm, n in (("control", n_control), ("treatment", n_treatment)):
@@ -72,14 +117,6 @@ def too_few_units(method: str, n_control: int, n_treatment: int) -> NotEstimable
             reason = f"the {arm} arm has one unit; a spread needs at least two"
             return NotEstimable(method, reason, n_control, n_treatment)
     return None
-
-
-def welch_df(
-    variance_control: float, df_control: float, variance_treatment: float, df_treatment: float
-) -> float:
-    """How many degrees of freedom has a sum of two estimated variances? Welch (1947)."""
-    share = variance_control / (variance_control + variance_treatment)
-    return 1.0 / (share**2 / df_control + (1.0 - share) ** 2 / df_treatment)
 
 
 def standardised_difference(
@@ -127,7 +164,8 @@ def contrast(
     With slopes theta pooled within the arms, the effect is the difference of values less theta times the
     difference of covariate means. Its variance is that of the residuals, arm by arm (Welch), with one
     degree of freedom taken for each covariate, plus what not knowing theta adds. With arms of one size it
-    is exactly that of the analysis of covariance by least squares; without covariates it is Welch's.
+    is exactly that of the analysis of covariance by least squares; without covariates it is Welch's. Where
+    both arms have cubes, skewness of the residuals is corrected for (see `skew`).
     """
     n_c, n_t = control.moments.n, treatment.moments.n
     kept, dropped = _usable(control.moments, treatment.moments, covariates)
@@ -135,7 +173,9 @@ def contrast(
     m_c, m_t = control.moments.select(names), treatment.moments.select(names)
     k = len(kept)
     pooled = m_c.products + m_t.products
-    theta = np.linalg.solve(pooled[1:, 1:], pooled[1:, 0]) if k else np.zeros(0)
+    theta = np.zeros(k)
+    if k:
+        theta[:] = np.linalg.solve(pooled[1:, 1:], pooled[1:, 0])
     gap = m_t.means[1:] - m_c.means[1:]
     residual = np.concatenate(([1.0], -theta))
     ss_c = max(float(residual @ m_c.products @ residual), 0.0)
@@ -162,26 +202,30 @@ def contrast(
     spread_c = float(theta @ m_c.products[1:, 1:] @ theta) / (n_c - 1) * n_c if k else 0.0
     spread_t = float(theta @ m_t.products[1:, 1:] @ theta) / (n_t - 1) * n_t if k else 0.0
     shared = (spread_c + spread_t) / n**2
-    relative = relative_effect(
+    values = ArmEstimates(
         adjusted_c,
         adjusted_t,
         variance_control=variance_c + 2.0 * cross_c + shared,
         variance_treatment=variance_t + 2.0 * cross_t + shared,
         covariance=cross_c + cross_t + shared,
-        df=df,
-        level=level,
     )
-    return effect_of_arms(
+    effect = effect_of_arms(
         method,
         control.summary(standardise=standardise),
         treatment.summary(standardise=standardise),
         absolute,
         se,
         df,
-        relative,
+        values.relative(df, level),
         level=level,
         variance_reduction=1.0 - se**2 / (control.variance + treatment.variance) if covariates else None,
         flags=flags + dropped,
+    )
+    return looked_at(
+        effect,
+        control.shape(kept, theta, variance_c * n_c),
+        treatment.shape(kept, theta, variance_t * n_t),
+        values,
     )
 
 

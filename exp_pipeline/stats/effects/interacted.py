@@ -13,10 +13,10 @@ from exp_pipeline.stats.effects.contrast import (
     ArmValue,
     effect_of_arms,
     independent_columns,
-    welch_df,
 )
-from exp_pipeline.stats.effects.relative import relative_effect
+from exp_pipeline.stats.effects.skew import ArmEstimates, looked_at
 from exp_pipeline.stats.moments import Moments
+from exp_pipeline.stats.reference import welch_df
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -72,26 +72,30 @@ def interacted_contrast(
     se = math.sqrt(left + max(shared_c + shared_t - 2.0 * shared, 0.0))
     df = welch_df(line_c.variance, line_c.df, line_t.variance, line_t.df)
     absolute = line_t.value - line_c.value
-    relative = relative_effect(
+    values = ArmEstimates(
         line_c.value,
         line_t.value,
         variance_control=line_c.variance + shared_c,
         variance_treatment=line_t.variance + shared_t,
         covariance=shared,
-        df=df,
-        level=level,
     )
-    return effect_of_arms(
+    effect = effect_of_arms(
         method,
         control.summary(standardise=standardise),
         treatment.summary(standardise=standardise),
         absolute,
         se,
         df,
-        relative,
+        values.relative(df, level),
         level=level,
         variance_reduction=1.0 - se**2 / (control.variance + treatment.variance),
         flags=flags + dropped,
+    )
+    return looked_at(
+        effect,
+        control.shape(kept, line_c.slopes, line_c.variance * n_c),
+        treatment.shape(kept, line_t.slopes, line_t.variance * n_t),
+        values,
     )
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, too_few_units, welch_df
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, too_few_units
 from exp_pipeline.stats.effects.relative import RelativeEffect
-from exp_pipeline.stats.reference import one_sided_critical, require_level, two_sided_p, upper_tail
+from exp_pipeline.stats.reference import one_sided_critical, require_level, two_sided_p, upper_tail, welch_df
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from exp_pipeline.stats.effects.contrast import ArmValue, contrast, too_few_units
+from exp_pipeline.stats.cubes import Cubes
+from exp_pipeline.stats.effects.contrast import ArmValue, contrast, same_units, too_few_units
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
@@ -11,17 +12,28 @@ WEAK_DENOMINATOR = 5.0
 
 
 def difference_in_ratios(
-    control: Moments, treatment: Moments, *, numerator: str, denominator: str, level: float = 0.95
+    control: Moments,
+    treatment: Moments,
+    *,
+    numerator: str,
+    denominator: str,
+    control_cubes: Cubes | None = None,
+    treatment_cubes: Cubes | None = None,
+    level: float = 0.95,
 ) -> Effect | NotEstimable:
     """By how much does the sum of `numerator` over the sum of `denominator` differ between the arms?
 
     Delta method with the randomised unit as the unit (Deng, Knoblich and Lu 2018, section 3): each unit
     counts as (numerator - ratio x denominator) / mean denominator, then Welch. Moments hold one row a unit,
     its two totals. NotEstimable for arms that are empty, of one unit, without spread, or with a denominator
-    of mean zero. Raises ValueError for unknown names or a level outside (0, 1).
+    of mean zero. With both `*_cubes` (third moments of the two totals, by arm) skewness is corrected for
+    where arms are unequal (see `skew.corrected`); without them unequal arms are flagged. Raises ValueError
+    for unknown names, a level outside (0, 1) or cubes of other units.
     """
     require_level(level)
-    checked = ratio_arms("ratio-delta", control, treatment, numerator, denominator, ())
+    same_units(control, treatment, control_cubes, treatment_cubes)
+    cubes = control_cubes, treatment_cubes
+    checked = ratio_arms("ratio-delta", control, treatment, numerator, denominator, (), cubes)
     if isinstance(checked, NotEstimable):
         return checked
     arm_control, arm_treatment, flags = checked
@@ -35,6 +47,7 @@ def ratio_arms(
     numerator: str,
     denominator: str,
     covariates: tuple[str, ...],
+    cubes: tuple[Cubes | None, Cubes | None] = (None, None),
 ) -> tuple[ArmValue, ArmValue, tuple[str, ...]] | NotEstimable:
     """Which two arm values do the ratios make, or why none?"""
     n_c, n_t = control.n, treatment.n
@@ -49,8 +62,8 @@ def ratio_arms(
             return NotEstimable(method, f"{denominator} is zero in the {arm} arm", n_c, n_t)
         if abs(base) < WEAK_DENOMINATOR * se:
             flags.append(f"{denominator} is near zero in the {arm} arm: the ratio's interval is unreliable")
-    arm_c = ArmValue.of_ratio(control, numerator, denominator, covariates)
-    arm_t = ArmValue.of_ratio(treatment, numerator, denominator, covariates)
+    arm_c = ArmValue.of_ratio(control, numerator, denominator, covariates, cubes[0])
+    arm_t = ArmValue.of_ratio(treatment, numerator, denominator, covariates, cubes[1])
     if _no_spread(control, arm_c, numerator, denominator) and _no_spread(
         treatment, arm_t, numerator, denominator
     ):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.effects.contrast import ArmValue, too_few_units, welch_df
+from exp_pipeline.stats.effects.contrast import ArmValue, too_few_units
 from exp_pipeline.stats.effects.means import difference_in_means
 from exp_pipeline.stats.effects.skew import ThirdMoments
 from exp_pipeline.stats.moments import Moments
-from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p
+from exp_pipeline.stats.reference import require_level, two_sided_critical, two_sided_p, welch_df
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]

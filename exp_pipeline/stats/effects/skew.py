@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from exp_pipeline.stats.effects.contrast import welch_df
-from exp_pipeline.stats.effects.relative import relative_effect
-from exp_pipeline.stats.reference import two_sided_critical, two_sided_p
+from exp_pipeline.stats.effects.relative import RelativeEffect, relative_effect
+from exp_pipeline.stats.reference import two_sided_critical, two_sided_p, welch_df
 from exp_pipeline.stats.results import Effect
 
 # Skewness of an estimate beyond which a t interval's tails leave 1.5-3.5 %: to first order they are
@@ -21,6 +20,10 @@ LOPSIDED = 0.1
 TOO_SKEWED = 0.7
 # Skewness of an arm's mean from which a log-ratio misses more than 6.5 % and Fieller's interval does not.
 HEAVY_TAILED = 0.5
+# Where nobody summed cubes: values as skewed as exponential ones (2) then make a difference this much skewed
+# twice over, so that its tails leave 1.5-3.5 % (about 1.2 and 3.8 %).
+UNSEEN = 0.075
+NOT_LOOKED_AT = "arms are unequal and skewness was not looked at: skewed values make one end err more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,32 +115,91 @@ class Lopsidedness:
         return 0.5 * (self.by_spread + self.by_design)
 
 
+@dataclass(frozen=True, slots=True)
+class ArmShape:
+    """How skewed are one arm's units, and how much do they weigh in its estimate?
+
+    n: units; variance, third: second and third moment of what a unit moves (its value, or what covariates
+    and a ratio's other part leave of it). pull_squares, pull_cubes: sums over units of the square and cube of
+    their weights in the estimate: 1 / n and 1 / n^2 for a plain mean.
+    """
+
+    n: int
+    variance: float
+    third: float
+    pull_squares: float
+    pull_cubes: float
+
+    @classmethod
+    def of_mean(cls, n: int, variance: float, third: float) -> ArmShape:
+        """Which shape has an arm all of whose units weigh alike?"""
+        return cls(n, variance, third, 1.0 / n, 1.0 / n**2)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmEstimates:
+    """Which two values is a relative effect made of? Variances are those of the values."""
+
+    control: float
+    treatment: float
+    variance_control: float
+    variance_treatment: float
+    covariance: float = 0.0
+
+    def relative(self, df: float, level: float, *, heavy_tailed: bool = False) -> RelativeEffect:
+        """What is the relative effect of these values?"""
+        return relative_effect(
+            self.control,
+            self.treatment,
+            variance_control=self.variance_control,
+            variance_treatment=self.variance_treatment,
+            covariance=self.covariance,
+            df=df,
+            level=level,
+            heavy_tailed=heavy_tailed,
+        )
+
+
 def lopsidedness(control: ThirdMoments, treatment: ThirdMoments) -> Lopsidedness | None:
-    """How skewed is the difference of these arms' means? None with fewer than three units or no spread.
+    """How skewed is the difference of these arms' means? None with fewer than three units or no spread."""
+    if min(control.n, treatment.n) < 3:
+        return None
+    shapes = [ArmShape.of_mean(arm.n, arm.variance, arm.third) for arm in (control, treatment)]
+    return lopsidedness_of(*shapes)
+
+
+def lopsidedness_of(control: ArmShape, treatment: ArmShape) -> Lopsidedness | None:
+    """How skewed is a difference of two estimates? None with fewer than three units or no spread.
 
     Shape is pooled because a small arm does not show its own: its sample skewness is far too small just when
     a rare large value is missing, and so is its mean.
     """
     arms = (control, treatment)
-    if min(arm.n for arm in arms) < 3 or max(arm.squares for arm in arms) <= 0.0:
+    if min(arm.n for arm in arms) < 3 or max(arm.variance for arm in arms) <= 0.0:
         return None
     n = control.n + treatment.n
     pooled = sum(arm.n * arm.variance for arm in arms) / n
     shape = sum(arm.n * arm.third for arm in arms) / n / pooled**1.5
-    part_c, part_t = (arm.variance / arm.n for arm in arms)
-    tilt = treatment.variance**1.5 / treatment.n**2 - control.variance**1.5 / control.n**2
+    tilt = treatment.variance**1.5 * treatment.pull_cubes - control.variance**1.5 * control.pull_cubes
+    variance = control.variance * control.pull_squares + treatment.variance * treatment.pull_squares
     return Lopsidedness(
         shape=shape,
-        by_spread=shape * tilt / (part_c + part_t) ** 1.5,
-        by_design=shape * _flat(control.n, treatment.n),
-        heaviest=abs(shape) / math.sqrt(min(arm.n for arm in arms)),
+        by_spread=shape * tilt / variance**1.5,
+        by_design=shape * _flat(control, treatment),
+        heaviest=abs(shape) * math.sqrt(max(arm.pull_cubes / arm.pull_squares for arm in arms)),
     )
 
 
-def _flat(n_control: int, n_treatment: int) -> float:
+def _flat(control: ArmShape, treatment: ArmShape) -> float:
     """What do the arms' sizes make of the skewness of their values, with one spread?"""
-    tilt = 1.0 / n_treatment**2 - 1.0 / n_control**2
-    return float(tilt / (1.0 / n_treatment + 1.0 / n_control) ** 1.5)
+    tilt = treatment.pull_cubes - control.pull_cubes
+    return float(tilt / (treatment.pull_squares + control.pull_squares) ** 1.5)
+
+
+def unseen(n_control: int, n_treatment: int) -> tuple[str, ...]:
+    """What is to be said where skewness was not looked at? Nothing for arms about equal, or large ones."""
+    shapes = [ArmShape.of_mean(n, 1.0, 0.0) for n in (n_control, n_treatment)]
+    return (NOT_LOOKED_AT,) if abs(_flat(*shapes)) > UNSEEN else ()
 
 
 def straightened(statistic: float, skewness: float) -> float:
@@ -156,17 +218,38 @@ def bent(quantile: float, skewness: float) -> float:
 
 
 def corrected_for_skewness(effect: Effect, control: ThirdMoments, treatment: ThirdMoments) -> Effect:
-    """Which interval has tails that err alike? `effect` is Welch's for these two arms.
+    """Which interval has tails that err alike? `effect` is Welch's for these two arms; see `corrected`."""
+    arms = (control, treatment)
+    if min(arm.n for arm in arms) < 3:
+        return effect
+    values = ArmEstimates(
+        control.mean, treatment.mean, control.variance / control.n, treatment.variance / treatment.n
+    )
+    shapes = [ArmShape.of_mean(arm.n, arm.variance, arm.third) for arm in arms]
+    return corrected(effect, shapes[0], shapes[1], values)
+
+
+def looked_at(
+    effect: Effect, control: ArmShape | None, treatment: ArmShape | None, values: ArmEstimates
+) -> Effect:
+    """What is to be said of skewness? `corrected` where both shapes are known, else a flag (`unseen`)."""
+    if control is None or treatment is None:
+        return replace(effect, flags=(*effect.flags, *unseen(effect.n_control, effect.n_treatment)))
+    return corrected(effect, control, treatment, values)
+
+
+def corrected(effect: Effect, control: ArmShape, treatment: ArmShape, values: ArmEstimates) -> Effect:
+    """Which interval has tails that err alike? `effect` has a t interval for the difference of `values`.
 
     Where unequal sizes make the estimate's skewness exceed 0.1, the statistic is straightened (Hall 1992,
     for two samples Zhou and Dinh 2005) before it meets the t: p-value, interval and the relative interval
-    follow, and the method is "welch-skew". Elsewhere Welch's stands, with a flag where spreads that differ
-    make it lopsided by as much, and Fieller's relative interval for heavy tails.
+    follow, and the method ends in "-skew". Elsewhere the t interval stands, with a flag where spreads that
+    differ make it lopsided by as much, and Fieller's relative interval for heavy tails.
     """
-    found = lopsidedness(control, treatment)
+    found = lopsidedness_of(control, treatment)
+    flags = [flag for flag in effect.flags if flag != NOT_LOOKED_AT]
     if found is None:
         return effect
-    flags = list(effect.flags)
     if max(abs(found.by_spread), abs(found.by_design)) > TOO_SKEWED:
         flags.append("values are too skewed for arms of this size: p-value and interval are rough")
     if abs(found.by_design) <= LOPSIDED:
@@ -175,15 +258,7 @@ def corrected_for_skewness(effect: Effect, control: ThirdMoments, treatment: Thi
                 "values are skewed and spreads differ: one end of the interval errs more than the other"
             )
         if found.heaviest > HEAVY_TAILED and effect.relative_method == "log-ratio":
-            relative = relative_effect(
-                effect.mean_control,
-                effect.mean_treatment,
-                variance_control=control.variance / control.n,
-                variance_treatment=treatment.variance / treatment.n,
-                df=effect.df,
-                level=effect.level,
-                heavy_tailed=True,
-            )
+            relative = values.relative(effect.df, effect.level, heavy_tailed=True)
             effect = replace(
                 effect,
                 relative_ci_lower=relative.lower,
@@ -195,7 +270,7 @@ def corrected_for_skewness(effect: Effect, control: ThirdMoments, treatment: Thi
     reach = two_sided_critical(effect.level, effect.df)
     effect = replace(
         effect,
-        method="welch-skew",
+        method=f"{effect.method}-skew",
         ci_lower=effect.absolute - effect.se * bent(reach, found.estimate),
         ci_upper=effect.absolute - effect.se * bent(-reach, found.estimate),
         p_value=two_sided_p(straightened(effect.absolute / effect.se, found.estimate), effect.df),
@@ -203,7 +278,7 @@ def corrected_for_skewness(effect: Effect, control: ThirdMoments, treatment: Thi
     )
     if effect.relative is None:
         return effect
-    bounds = _relative_bounds(control, treatment, found.shape, effect.level)
+    bounds = _relative_bounds(control, treatment, values, found.shape, effect.level)
     if bounds is None:
         return effect
     return replace(
@@ -215,22 +290,25 @@ def corrected_for_skewness(effect: Effect, control: ThirdMoments, treatment: Thi
 
 
 def _relative_bounds(
-    control: ThirdMoments, treatment: ThirdMoments, shape: float, level: float
+    control: ArmShape, treatment: ArmShape, values: ArmEstimates, shape: float, level: float
 ) -> tuple[float, float] | None:
     """Ratios r where treatment - r control, straightened, is just critical; less one. None if unbounded."""
-    sign = math.copysign(1.0, control.mean)
-    mean_c, mean_t = sign * control.mean, sign * treatment.mean
+    sign = math.copysign(1.0, values.control)
+    value_c, value_t = sign * values.control, sign * values.treatment
+    flat = _flat(control, treatment)
+    cubes_c = control.variance**1.5 * control.pull_cubes
+    cubes_t = treatment.variance**1.5 * treatment.pull_cubes
 
     def beyond(r: float) -> float:
-        part_t, part_c = treatment.variance / treatment.n, r * r * control.variance / control.n
-        tilt = treatment.variance**1.5 / treatment.n**2 - r**3 * control.variance**1.5 / control.n**2
-        own = tilt / (part_t + part_c) ** 1.5
-        skewness = sign * shape * 0.5 * (own + _flat(control.n, treatment.n))
+        part_t, part_c = values.variance_treatment, r * r * values.variance_control
+        variance = part_t + part_c - 2.0 * r * values.covariance
+        own = (cubes_t - r**3 * cubes_c) / variance**1.5
+        skewness = sign * shape * 0.5 * (own + flat)
         df = welch_df(part_c, control.n - 1, part_t, treatment.n - 1)
-        statistic = (mean_t - r * mean_c) / math.sqrt(part_t + part_c)
+        statistic = (value_t - r * value_c) / math.sqrt(variance)
         return straightened(statistic, skewness) / two_sided_critical(level, df)
 
-    middle = mean_t / mean_c
+    middle = value_t / value_c
     ends = []
     for side, target in ((-1.0, 1.0), (1.0, -1.0)):
         step = max(abs(middle), 1e-3) * 0.01

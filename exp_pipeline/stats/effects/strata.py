@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, independent_columns
-from exp_pipeline.stats.effects.relative import relative_effect
+from exp_pipeline.stats.cubes import Cubes
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, independent_columns, same_units
+from exp_pipeline.stats.effects.skew import ArmEstimates, ArmShape, looked_at
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.reference import chi_square_tail, require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
@@ -27,10 +28,15 @@ _FULL_LEVERAGE = 1.0 - 1e-10
 
 @dataclass(frozen=True, slots=True)
 class StratumArms:
-    """What is known of both arms in one stratum? The same variables in both."""
+    """What is known of both arms in one stratum? The same variables in both; cubes where they were summed."""
 
     control: Moments
     treatment: Moments
+    control_cubes: Cubes | None = None
+    treatment_cubes: Cubes | None = None
+
+    def __post_init__(self) -> None:
+        same_units(self.control, self.treatment, self.control_cubes, self.treatment_cubes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +80,9 @@ def stratified_difference(
     Miratrix 2021, equation 9 for blocks of differing size). "auto" takes "size" where a chi-square test finds
     that shares of treated units differ between strata (p < 0.001), and "precision" otherwise: there the
     two nearly agree. Covariates (see `adjusted_difference`) have slopes pooled within strata.
+
+    Where every stratum has cubes of both arms, skewness of the residuals is corrected for (`skew.corrected`),
+    its shape pooled over strata; without them arms far from equal are flagged.
 
     A stratum with one arm only tells nothing about the effect: it is left out, with a flag. NotEstimable
     where no stratum has both arms, or without spread. Raises ValueError for an unknown weighting or variable.
@@ -147,28 +156,56 @@ def stratified_difference(
     cross_t, spread_t = _with_covariates(cells.n_t, cells.products_t, theta)
     tied = float(weights**2 @ (1.0 / n_all))
     shared = float(weights**2 @ ((cells.n_c * spread_c + cells.n_t * spread_t) / n_all**2))
-    relative = relative_effect(
+    values = ArmEstimates(
         value_c + shift,
         value_c + shift + absolute,
         variance_control=variance_c + 2.0 * cross_c * tied + shared,
         variance_treatment=variance_t + 2.0 * cross_t * tied + shared,
         covariance=(cross_c + cross_t) * tied + shared,
-        df=df,
-        level=level,
     )
     raw_c, raw_t = _merged(cells, "c"), _merged(cells, "t")
     plain = raw_c[1] / n_c + raw_t[1] / n_t
-    return effect_of_arms(
+    effect = effect_of_arms(
         name,
         ArmSummary(n_c, *raw_c),
         ArmSummary(n_t, *raw_t),
         absolute,
         se,
         df,
-        relative,
+        values.relative(df, level),
         level=level,
         variance_reduction=1.0 - variance / plain if plain > 0.0 else None,
         flags=tuple(flags),
+    )
+    mix = {outcome: 1.0, **dict(zip(covariates, (-theta).tolist(), strict=True))}
+    return looked_at(
+        effect,
+        _shape([arms.control_cubes for arms in parts], mix, cells.n_c, weights, variance_c),
+        _shape([arms.treatment_cubes for arms in parts], mix, cells.n_t, weights, variance_t),
+        values,
+    )
+
+
+def _shape(
+    cubes: Sequence[Cubes | None],
+    mix: Mapping[str, float],
+    n: FloatArray,
+    weights: FloatArray,
+    variance: float,
+) -> ArmShape | None:
+    """How skewed are one arm's residuals, pooled over strata? None without cubes or strata of three units."""
+    known = [one for one in cubes if one is not None]
+    spare = float(np.sum(np.where(n >= 3.0, (n - 1.0) * (n - 2.0) / n, 0.0)))
+    if len(known) < len(cubes) or spare <= 0.0 or not variance > 0.0:
+        return None
+    third = sum(float(one.linear({"sum": mix}).triples[0, 0, 0]) for one in known) / spare
+    squares = float(np.sum(weights**2 / n))
+    return ArmShape(
+        n=int(n.sum()),
+        variance=variance / squares,
+        third=third,
+        pull_squares=squares,
+        pull_cubes=float(np.sum(weights**3 / n**2)),
     )
 
 

@@ -60,7 +60,8 @@ class GuardrailVerdict:
     bound: the largest harm the data allow (one-sided, at 1 - alpha); lower_bound: the smallest. p_value: of
     the claim that harm is at least the margin; small means the guardrail holds. Numbers are None when the
     verdict is "cannot_tell". needed: only when "underpowered", and None then too if the estimate lies so near
-    the margin that no affordable number of units would tell.
+    the margin that no affordable number of units would tell. flags: what the effect warns of, such as arms
+    too unequal to trust one end of an interval whose skewness nobody looked at.
     """
 
     verdict: Verdict
@@ -74,6 +75,7 @@ class GuardrailVerdict:
     lower_bound: float | None
     p_value: float | None
     needed: NeededUnits | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,10 @@ def non_inferiority(
         numbers: tuple[float | None, float | None, float | None, float | None] = (None,) * 4,
         needed: NeededUnits | None = None,
     ) -> GuardrailVerdict:
-        return GuardrailVerdict(answer, reason, margin, margin_kind, basis, alpha, *numbers, needed)
+        flags = () if isinstance(effect, NotEstimable) else effect.flags
+        return GuardrailVerdict(
+            answer, reason, margin, margin_kind, basis, alpha, *numbers, needed=needed, flags=flags
+        )
 
     if isinstance(effect, NotEstimable):
         return verdict("cannot_tell", effect.reason)

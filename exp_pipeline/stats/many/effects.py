@@ -19,7 +19,7 @@ from exp_pipeline.stats.effects.contrast import COLLINEAR
 from exp_pipeline.stats.effects.means import difference_in_means
 from exp_pipeline.stats.effects.ratios import WEAK_DENOMINATOR, difference_in_ratios
 from exp_pipeline.stats.effects.relative import CALM_LOG, NO_WIDTH, SECURE_SIGNAL
-from exp_pipeline.stats.effects.skew import HEAVY_TAILED, LOPSIDED
+from exp_pipeline.stats.effects.skew import HEAVY_TAILED, LOPSIDED, NOT_LOOKED_AT, UNSEEN
 from exp_pipeline.stats.moments import ROUNDING
 from exp_pipeline.stats.moments_table import MomentsTable
 from exp_pipeline.stats.reference import SMALLEST_P, require_level
@@ -132,6 +132,16 @@ def many_means(
     values = control.means[:, 0], treatment.means[:, 0]
     usable = spread & ~_lopsided(control, treatment)
     return _contrasts("welch", (control, treatment), values, usable, (), twin, level)
+
+
+def _unseen(control: MomentsTable, treatment: MomentsTable) -> Mask:
+    """Where are arms unequal and skewness not looked at? `skew.unseen`, on arrays."""
+    n_c, n_t = (np.maximum(table.n, 1).astype(np.float64) for table in (control, treatment))
+    by_design = (1.0 / n_t**2 - 1.0 / n_c**2) / (1.0 / n_t + 1.0 / n_c) ** 1.5
+    found: Mask = np.abs(by_design) > UNSEEN
+    if control.cubes is not None and treatment.cubes is not None:
+        found &= np.minimum(control.n, treatment.n) < 3
+    return found
 
 
 def _lopsided(control: MomentsTable, treatment: MomentsTable) -> Mask:
@@ -317,7 +327,7 @@ def _contrasts(
         relative.by,
         many_standardised(absolute, pooled_variance, df_all) if standardise else nothing,
         1.0 - se**2 / unadjusted if k else nothing,
-        (*flags, *relative.flags),
+        (*flags, *relative.flags, (_unseen(control, treatment), NOT_LOOKED_AT)),
         {place: twin(place) for place in np.flatnonzero(~regular).tolist()},
     )
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from exp_pipeline.stats.clusters.design import arm_values, covariate_rows, finite_values, group_codes
-from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, independent_columns, welch_df
+from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms, independent_columns
 from exp_pipeline.stats.effects.relative import relative_effect
-from exp_pipeline.stats.reference import require_level
+from exp_pipeline.stats.reference import require_level, welch_df
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 FloatArray = NDArray[np.float64]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from exp_pipeline.stats.effects.contrast import welch_df
+from exp_pipeline.stats.reference import welch_df
 
 Formula = Literal["planning", "unpooled", "pooled", "arcsine"]
 FORMULAS: tuple[Formula, ...] = ("planning", "unpooled", "pooled", "arcsine")
