@@ -61,7 +61,7 @@ class Column(Noun):
 
 
 class Table(Noun):
-    """A table of the memo. `empty` is what is said where there are no rows."""
+    """A table of the memo: `empty` is said where there are no rows, `section` is its part of the appendix."""
 
     key: Text
     title: Text
@@ -69,6 +69,7 @@ class Table(Noun):
     rows: tuple[dict[str, Cell], ...]
     note: Text = ""
     empty: Text = "No rows."
+    section: Text = ""
 
 
 class Figure(Noun):
@@ -145,6 +146,7 @@ class ArmVerdict(Noun):
     label: Text
     tone: Tone
     because: Text
+    decided_by: Text = ""
 
 
 class DecisionView(Noun):
@@ -158,6 +160,7 @@ class DecisionView(Noun):
     asked: Text
     owner: Text
     arms: tuple[ArmVerdict, ...]
+    choice: Text = ""
 
 
 class BlindingView(Noun):
@@ -177,12 +180,27 @@ class ImpactView(Noun):
     sentence: Text
     value: Cell
     assumptions: tuple[Text, ...]
+    details: tuple[Text, ...] = ()
+
+
+class Glance(Noun):
+    """One tile of the line that says the whole in a few words: what it is of, the answer, and a detail."""
+
+    key: Text
+    title: Text
+    text: Text
+    detail: Text = ""
+    tone: Tone
 
 
 class MemoDocument(Noun):
-    """A decision memo, version 1.0 of its schema."""
+    """A decision memo, version 1.1 of its schema.
 
-    schema_version: Literal["1.0"] = "1.0"
+    1.1 added what has a default: `method_line`, `glance`, `monitoring`, sections of tables, details of the
+    impact, and more tables and figures. A memo of 1.0 is still read.
+    """
+
+    schema_version: Literal["1.0", "1.1"] = "1.1"
     kind: Literal["exp-pipeline/memo"] = "exp-pipeline/memo"
     experiment: Text
     title: Text
@@ -199,6 +217,8 @@ class MemoDocument(Noun):
     decision: DecisionView
     blinding: BlindingView
     method: tuple[Text, ...]
+    method_line: Text = ""
+    glance: tuple[Glance, ...] = ()
     primary: tuple[Effect, ...]
     secondary: tuple[Effect, ...]
     segments: tuple[Effect, ...]
@@ -207,6 +227,7 @@ class MemoDocument(Noun):
     impact: tuple[ImpactView, ...]
     limits: tuple[Text, ...]
     next_steps: tuple[Text, ...]
+    monitoring: tuple[Text, ...] = ()
     rollback_triggers: tuple[Text, ...]
     integrity_summary: Text
     integrity_tone: Tone

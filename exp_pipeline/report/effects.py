@@ -61,8 +61,8 @@ def effect_view(estimate: Estimate, screen: Screen, decimals: int | None = None)
         interval_level=e.level,
         method=e.method,
         window_days=e.window_days,
-        n_control=_units(e.n_control, screen, withheld),
-        n_treatment=_units(e.n_treatment, screen, withheld),
+        n_control=_units(e, e.n_control, screen, withheld),
+        n_treatment=_units(e, e.n_treatment, screen, withheld),
         waiting=screen.units(e.waiting),
         clusters=NONE if e.clusters is None else Cell(text=numbers.count(e.clusters), value=e.clusters),
         mean_control=control,
@@ -157,9 +157,11 @@ def _reason(estimate: Estimate, screen: Screen, withheld: bool) -> str:
     return f"not estimable: {estimate.reason or 'no reason was given'}"
 
 
-def _units(n: int, screen: Screen, withheld: bool) -> Cell:
-    cell = screen.units(n)
-    return Cell(text=WITHHELD) if withheld and cell.value else cell
+def _units(estimate: Estimate, n: int, screen: Screen, withheld: bool) -> Cell:
+    """One mark for all withheld values of a segment: "< 10" beside a total would narrow a cell down."""
+    if n and screen.hides(estimate.segment or "", estimate.segment_value or ""):
+        return Cell(text=WITHHELD)
+    return screen.beside(n, withheld)
 
 
 def _detail(estimate: Estimate, interval: Cell, control: Cell, treatment: Cell) -> str:

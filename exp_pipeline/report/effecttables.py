@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from exp_pipeline.model.readout import CumulativePoint, NoveltyContrast, NoveltyPoint, RobustnessRow
+from exp_pipeline.model.readout import CumulativePoint, RobustnessRow, ShrunkenEffect
 from exp_pipeline.report import numbers
 from exp_pipeline.report.cells import NONE, between, change, p_cell, without_empty_columns, words
 from exp_pipeline.report.document import Cell, Column, Effect, GuardrailView, Table
 from exp_pipeline.report.numbers import Display
-from exp_pipeline.report.screening import WITHHELD, Screen
+from exp_pipeline.report.screening import Screen
 
 
 def primary_table(effects: Sequence[Effect]) -> Table:
@@ -72,8 +72,30 @@ def secondary_table(effects: Sequence[Effect]) -> Table:
     )
 
 
-def segments_table(effects: Sequence[Effect], floors: dict[str, Cell]) -> Table:
-    """The primary effect in each declared segment, beside the floor it must not fall under."""
+def segments_table(
+    effects: Sequence[Effect],
+    floors: dict[str, Cell],
+    shrunken: Sequence[ShrunkenEffect],
+    display: Display,
+    decimals: int,
+    screen: Screen,
+) -> Table:
+    """The primary effect in each declared segment, beside its floor and what it is once it has learnt."""
+    learnt = {
+        (row.segment, row.value, row.arm): row
+        for row in shrunken
+        if not row.suppressed and not screen.hides(row.segment, row.value)
+    }
+
+    def of_others(effect: Effect) -> dict[str, Cell]:
+        row = learnt.get((effect.segment or "", effect.segment_value or "", effect.arm))
+        if row is None or not effect.shown:
+            return {"shrunken": NONE, "shrunken_interval": NONE}
+        return {
+            "shrunken": change(row.shrunken, display, decimals),
+            "shrunken_interval": between(row.shrunken_lower, row.shrunken_upper, display, decimals),
+        }
+
     rows = [
         {
             "segment": words(effect.segment or ""),
@@ -83,6 +105,7 @@ def segments_table(effects: Sequence[Effect], floors: dict[str, Cell]) -> Table:
             "absolute": effect.absolute,
             "interval": effect.interval,
             "floor": floors.get(effect.segment or "", NONE),
+            **of_others(effect),
             "n_control": effect.n_control,
             "n_treatment": effect.n_treatment,
             "notes": words(effect.reason),
@@ -97,6 +120,8 @@ def segments_table(effects: Sequence[Effect], floors: dict[str, Cell]) -> Table:
         Column(key="absolute", title="Effect", numeric=True),
         Column(key="interval", title="Interval", numeric=True),
         Column(key="floor", title="Floor", numeric=True),
+        Column(key="shrunken", title="Shrunken", numeric=True),
+        Column(key="shrunken_interval", title="Its interval", numeric=True),
         Column(key="n_control", title="n control", numeric=True),
         Column(key="n_treatment", title="n arm", numeric=True),
         Column(key="notes", title="Notes"),
@@ -199,19 +224,16 @@ def cumulative_table(
 ) -> Table:
     """What was the primary effect on the data up to each day?"""
     rows = []
-    for point in points:
+    apart = _days_apart(points, screen)
+    for point, known in zip(points, apart, strict=True):
         few = screen.small(point.n_control, point.n_treatment)
         shown = not few and point.absolute is not None
         rows.append(
             {
                 "day": Cell(text=point.day.isoformat()),
                 "arm": words(point.arm),
-                "n_control": Cell(text=WITHHELD)
-                if few and point.n_control >= screen.minimum
-                else screen.units(point.n_control),
-                "n_treatment": Cell(text=WITHHELD)
-                if few and point.n_treatment >= screen.minimum
-                else screen.units(point.n_treatment),
+                "n_control": screen.beside(point.n_control, few or not known),
+                "n_treatment": screen.beside(point.n_treatment, few or not known),
                 "absolute": change(point.absolute if shown else None, display, decimals),
                 "interval": between(point.ci_lower, point.ci_upper, display, decimals) if shown else NONE,
                 "always_valid": between(point.always_valid_lower, point.always_valid_upper, display, decimals)
@@ -233,118 +255,84 @@ def cumulative_table(
     )
 
 
-def novelty_table(points: Sequence[NoveltyPoint], display: Display, decimals: int, screen: Screen) -> Table:
-    """What was the primary effect in each week since a unit's assignment?"""
-    rows = []
-    for point in points:
-        few = screen.small(point.n_control, point.n_treatment)
-        shown = not few and point.absolute is not None
-        rows.append(
-            {
-                "week": Cell(text=str(point.week), value=point.week),
-                "arm": words(point.arm),
-                "n_control": _unless_beside_few(point.n_control, few, screen),
-                "n_treatment": _unless_beside_few(point.n_treatment, few, screen),
-                "absolute": change(point.absolute if shown else None, display, decimals),
-                "interval": between(point.ci_lower, point.ci_upper, display, decimals) if shown else NONE,
-                "note": words(point.reason),
-            }
-        )
-    columns = (
-        Column(key="week", title="Week", numeric=True),
-        Column(key="arm", title="Arm"),
-        Column(key="n_control", title="n control", numeric=True),
-        Column(key="n_treatment", title="n arm", numeric=True),
-        Column(key="absolute", title="Effect", numeric=True),
-        Column(key="interval", title="Interval", numeric=True),
-        Column(key="note", title="Note"),
-    )
-    return without_empty_columns(
-        Table(
-            key="novelty",
-            title="Primary effect by week since assignment",
-            columns=columns,
-            rows=tuple(rows),
-            note="Week 0 is the day of assignment and the six days after it. "
-            "A week holds the units that have had all of it.",
-        )
-    )
-
-
-def novelty_contrast_table(
-    rows: Sequence[NoveltyContrast], display: Display, decimals: int, screen: Screen
-) -> Table:
-    """Is the effect of the last complete week unlike that of the first, on the same units?"""
-    printed = []
-    for row in rows:
-        few = screen.small(row.n_control, row.n_treatment)
-        printed.append(
-            {
-                "arm": words(row.arm),
-                "weeks": words("" if row.late_week is None else f"{row.early_week}, {row.late_week}"),
-                "early": change(None if few else row.early, display, decimals),
-                "late": change(None if few else row.late, display, decimals),
-                "absolute": change(None if few else row.absolute, display, decimals),
-                "interval": NONE if few else between(row.ci_lower, row.ci_upper, display, decimals),
-                "p_value": p_cell(None if few else row.p_value),
-                "n_control": _unless_beside_few(row.n_control, few, screen),
-                "n_treatment": _unless_beside_few(row.n_treatment, few, screen),
-                "note": words(row.reason),
-            }
-        )
-    columns = (
-        Column(key="arm", title="Arm"),
-        Column(key="weeks", title="Weeks"),
-        Column(key="early", title="First week", numeric=True),
-        Column(key="late", title="Last week", numeric=True),
-        Column(key="absolute", title="Last less first", numeric=True),
-        Column(key="interval", title="Interval", numeric=True),
-        Column(key="p_value", title="p", numeric=True),
-        Column(key="n_control", title="n control", numeric=True),
-        Column(key="n_treatment", title="n arm", numeric=True),
-        Column(key="note", title="Note"),
-    )
-    return without_empty_columns(
-        Table(
-            key="novelty_contrasts",
-            title="Does the effect last: last complete week against the first",
-            columns=columns,
-            rows=tuple(printed),
-            note="Both weeks on the same units: those that have had the last one whole.",
-        )
-    )
-
-
-def _unless_beside_few(n: int, few: bool, screen: Screen) -> Cell:
-    """A number of units; held back where the arm beside it is small."""
-    return Cell(text=WITHHELD) if few and n >= screen.minimum else screen.units(n)
+def _days_apart(points: Sequence[CumulativePoint], screen: Screen) -> list[bool]:
+    """Which days' counts may be printed, so that none tells how few units came between two of them?"""
+    shown = [True] * len(points)
+    for arm in {point.arm for point in points}:
+        places = [place for place, point in enumerate(points) if point.arm == arm]
+        apart = screen.days_shown([(points[p].n_control, points[p].n_treatment) for p in places])
+        for place, stands in zip(places, apart, strict=True):
+            shown[place] = stands
+    return shown
 
 
 def robustness_table(rows: Sequence[RobustnessRow], display: Display, decimals: int, screen: Screen) -> Table:
     """Does the primary effect survive being estimated another way?"""
+    return _other_ways(
+        "robustness", "Robustness of the primary effect", rows, display, decimals, screen, _KINDS_NOTE
+    )
+
+
+def bounds_table(rows: Sequence[RobustnessRow], display: Display, decimals: int, screen: Screen) -> Table:
+    """Between what does the primary effect lie, whatever the units that were lost would have done?"""
+    return _other_ways(
+        "bounds",
+        "Bounds for units that were lost",
+        rows,
+        display,
+        decimals,
+        screen,
+        "A bound has no point: the effect may lie anywhere in it.",
+    )
+
+
+_KINDS = {
+    "headline": "the estimate",
+    "sensitivity": "another way",
+    "diagnostic": "a diagnostic",
+    "bounds": "bounds",
+}
+_KINDS_NOTE = (
+    "Another way is a defensible analysis of the same question; a diagnostic answers another question, or is "
+    "known to err."
+)
+
+
+def _other_ways(
+    key: str,
+    title: str,
+    rows: Sequence[RobustnessRow],
+    display: Display,
+    decimals: int,
+    screen: Screen,
+    note: str,
+) -> Table:
+    whole = {arm: max(row.n for row in rows if row.arm == arm) for arm in {row.arm for row in rows}}
     printed = []
     for row in rows:
         few = screen.small(row.n)
+        # Beside the whole, a count without few units tells how few they are.
+        gives_away = screen.small(whole[row.arm] - row.n)
         printed.append(
             {
                 "arm": words(row.arm),
                 "variant": words(row.variant),
+                "kind": words(_KINDS[row.kind]),
                 "absolute": change(None if few else row.absolute, display, decimals),
                 "interval": NONE if few else between(row.ci_lower, row.ci_upper, display, decimals),
                 "p_value": p_cell(None if few else row.p_value),
-                "n": screen.units(row.n),
-                "note": words(row.note),
+                "n": screen.beside(row.n, gives_away),
+                "note": words("; ".join(part for part in (row.note, row.why) if part)),
             }
         )
     columns = (
         Column(key="arm", title="Arm"),
         Column(key="variant", title="Estimated as"),
+        Column(key="kind", title="Kind"),
         Column(key="absolute", title="Effect", numeric=True),
         Column(key="interval", title="Interval", numeric=True),
         Column(key="p_value", title="p", numeric=True),
         Column(key="n", title="n", numeric=True),
         Column(key="note", title="Note"),
     )
-    return Table(
-        key="robustness", title="Robustness of the primary effect", columns=columns, rows=tuple(printed)
-    )
+    return without_empty_columns(Table(key=key, title=title, columns=columns, rows=tuple(printed), note=note))

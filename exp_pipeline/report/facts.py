@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.readout import Estimate, Impact, Readout, SegmentDifference
-from exp_pipeline.report import effecttables, numbers, tables
+from exp_pipeline.model.ramps import RampEntry
+from exp_pipeline.model.readout import Impact, Readout, SegmentDifference
+from exp_pipeline.report import effecttables, numbers
+from exp_pipeline.report.appendix import appendix_tables, titles_of
 from exp_pipeline.report.cells import NONE
-from exp_pipeline.report.changes import since_last_table
 from exp_pipeline.report.document import (
     ArmVerdict,
     BlindingView,
     Cell,
     DecisionView,
     Effect,
-    Figure,
     GuardrailView,
     ImpactView,
     MemoDocument,
-    Table,
     Tone,
 )
 from exp_pipeline.report.effects import effect_decimals, effect_view, guardrail_view
+from exp_pipeline.report.figures import memo_figures
+from exp_pipeline.report.glance import glance_of
 from exp_pipeline.report.numbers import Display
+from exp_pipeline.report.ramps import ramp_table
 from exp_pipeline.report.screening import Screen, screen, without_hidden_effects
 from exp_pipeline.report.wording import OUTCOMES, listed, outcome_sentence, quoted
+from exp_pipeline.report.wordscreen import safe_words
 
 # Below this p-value a segment's values are said to differ.
 _DIFFERS = 0.05
 
 
-def memo_document(readout: Readout) -> MemoDocument:
-    """Every fact of the memo, formatted once; what is blinded or too small to show is not in it."""
+def memo_document(readout: Readout, transitions: Sequence[RampEntry] = ()) -> MemoDocument:
+    """Every fact of the memo, formatted once; what is blinded or too small to show is not in it.
+
+    `transitions` are the experiment's own entries of the ramp log, where there are any.
+    """
     shield = screen(readout)
+    readout = safe_words(readout, shield)
     shown = without_hidden_effects(readout)
     brief = readout.brief
     primary_rows = [e for e in shown.estimates if e.role == "primary" and e.segment is None]
-    display = _primary_display(shown, brief)
+    display = primary_display(shown)
     decimals = max((effect_decimals(e) for e in primary_rows), default=numbers.decimals_for(display, None))
     primary = tuple(effect_view(e, shield, decimals) for e in primary_rows)
     secondary = tuple(
@@ -47,12 +56,15 @@ def memo_document(readout: Readout) -> MemoDocument:
     views = [guardrail_view(g, readout, shield) for g in readout.guardrails]
     guardrails = tuple(sorted(views, key=lambda view: ("bad", "warn", "calm", "good").index(view.tone)))
     control = next((e.mean_control for e in primary_rows if e.mean_control is not None), None)
+    up = next((e.direction == "increase" for e in primary_rows), True)
     first_page = {
         "secondary": effecttables.secondary_table(secondary),
-        "segments": effecttables.segments_table(segments, _floors(brief, display, control)),
-        "ramp": tables.ramp_table(brief),
+        "segments": effecttables.segments_table(
+            segments, _floors(brief, display, control, up), shown.shrunken, display, decimals, shield
+        ),
+        "ramp": ramp_table(brief, transitions),
     }
-    appendix = _appendix(shown, shield, display, decimals)
+    appendix = appendix_tables(shown, shield, display, decimals)
     by_key = {table.key: table for table in appendix}
     summary, tone = _integrity_summary(readout)
     return MemoDocument(
@@ -71,6 +83,8 @@ def memo_document(readout: Readout) -> MemoDocument:
         decision=_decision(readout),
         blinding=_blinding(readout, shield),
         method=readout.method,
+        method_line=_method_line(brief),
+        glance=glance_of(shown, shield, primary, guardrails, first_page["segments"], (summary, tone)),
         primary=primary,
         secondary=secondary,
         segments=segments,
@@ -79,12 +93,13 @@ def memo_document(readout: Readout) -> MemoDocument:
         impact=tuple(_impact(row) for row in shown.impact),
         limits=readout.limits,
         next_steps=readout.next_steps,
+        monitoring=_monitoring(brief, titles_of(readout)),
         rollback_triggers=_rollback_triggers(guardrails),
         integrity_summary=summary,
         integrity_tone=tone,
         first_page=first_page,
         appendix=appendix,
-        figures=_figures(readout, primary, guardrails, by_key, first_page, shield),
+        figures=memo_figures(readout, primary, guardrails, by_key, first_page, shield),
         snapshot=readout.provenance.snapshot,
         run_id=readout.provenance.run_id,
     )
@@ -101,105 +116,6 @@ def threshold_value(readout: Readout) -> float | None:
     if size is None:
         return None
     return abs(size) if rows[0].direction == "increase" else -abs(size)
-
-
-def _appendix(shown: Readout, shield: Screen, display: Display, decimals: int) -> tuple[Table, ...]:
-    main = tuple(effect_view(e, shield, decimals if e.role == "primary" else None) for e in shown.estimates)
-    raw = tuple(effect_view(e, shield, decimals if e.role == "primary" else None) for e in shown.unadjusted)
-    guardrails = [guardrail_view(g, shown, shield) for g in shown.guardrails]
-    arms = [arm.name for arm in shown.brief.arms]
-    out = [
-        tables.rules_table(shown.decision.arms),
-        tables.integrity_table(shown.integrity),
-        tables.arms_table(shown.counts, shield),
-        tables.sample_ratio_table(shown.sample_ratio, arms, shield),
-    ]
-    if not shield.hidden_because:
-        out.append(effecttables.cumulative_table(shown.cumulative, display, decimals, shield))
-    if shown.novelty:
-        out.append(effecttables.novelty_table(shown.novelty, display, decimals, shield))
-        out.append(effecttables.novelty_contrast_table(shown.novelty_contrasts, display, decimals, shield))
-    out.append(effecttables.effects_table("estimates", "All estimates", main))
-    if raw:
-        out.append(effecttables.effects_table("unadjusted", "Estimates without covariates", raw))
-    out.append(effecttables.guardrails_table(guardrails))
-    if not shield.hidden_because:
-        out.append(effecttables.robustness_table(shown.robustness, display, decimals, shield))
-    if shown.since_last is not None:
-        out.append(since_last_table(shown.since_last, shield))
-    out += [
-        tables.power_table(shown.power, display, shield),
-        tables.exclusions_table(shown.exclusions),
-        tables.lock_table(shown.lock),
-        tables.provenance_table(shown.provenance, shown.lock),
-    ]
-    return tuple(out)
-
-
-def _figures(
-    readout: Readout,
-    primary: tuple[Effect, ...],
-    guardrails: tuple[GuardrailView, ...],
-    by_key: dict[str, Table],
-    first_page: dict[str, Table],
-    shield: Screen,
-) -> dict[str, Figure]:
-    figures = {}
-    if primary:
-        said = "; ".join(f"{e.arm}: {e.sentence}" for e in primary)
-        figures["forest"] = Figure(
-            key="forest",
-            title=f"{primary[0].title}: effect against control",
-            description=f"Point and interval for each arm. {said}.",
-            table=effecttables.primary_table(primary),
-        )
-        if first_page["segments"].rows:
-            figures["segments"] = Figure(
-                key="segments",
-                title=f"{primary[0].title}: effect by segment",
-                description="Point and interval for each declared segment value, beside its floor.",
-                table=first_page["segments"],
-            )
-    if guardrails:
-        said = "; ".join(f"{g.title}, {g.arm}: {g.sentence}, {g.label.lower()}" for g in guardrails)
-        figures["guardrails"] = Figure(
-            key="guardrails",
-            title="Guardrails: harm as a part of its margin",
-            description=f"The dot is the harm, the line runs to its one-sided bound. {said}.",
-            table=by_key["guardrails"],
-        )
-    if readout.sample_ratio:
-        last = readout.sample_ratio[-1]
-        few = shield.small(*last.counts.values())
-        p = "not shown, a cell is small" if few else numbers.p_value(last.p_value)
-        alpha = numbers.plain(readout.brief.srm_alpha)
-        figures["sample_ratio"] = Figure(
-            key="sample_ratio",
-            title="Split of units by day, and the p-value of a sample-ratio mismatch",
-            description=f"At the end of {last.day.isoformat()} p is {p}; "
-            f"below {alpha} the split does not fit the plan.",
-            table=by_key["sample_ratio"],
-        )
-    if "cumulative" in by_key and by_key["cumulative"].rows:
-        banded = any(point.always_valid_lower is not None for point in readout.cumulative)
-        figures["cumulative"] = Figure(
-            key="cumulative",
-            title="Primary effect on all data up to each day",
-            description="The line is the effect, the shaded band its interval"
-            + (", the dashed lines the band that stays valid however often one looks." if banded else "."),
-            table=by_key["cumulative"],
-        )
-    if "novelty" in by_key and any(
-        "absolute" in row and row["absolute"].value is not None for row in by_key["novelty"].rows
-    ):
-        figures["novelty"] = Figure(
-            key="novelty",
-            title="Primary effect by week since assignment",
-            description="Point and interval for each week; week 0 is the first. An effect that wears off "
-            "draws nearer to zero.",
-            table=by_key["novelty"],
-        )
-    return figures
 
 
 def _headline(primary: tuple[Effect, ...], shield: Screen) -> str:
@@ -231,10 +147,36 @@ def _decision(readout: Readout) -> DecisionView:
                 label=OUTCOMES[arm.outcome][0],
                 tone=OUTCOMES[arm.outcome][1],
                 because=arm.because or outcome_sentence(arm.outcome, arm.arm, brief),
+                decided_by=arm.decided_by,
             )
             for arm in decision.arms
         ),
+        choice=decision.choice,
     )
+
+
+def _method_line(brief: Brief) -> str:
+    """How was it found, in a sentence that anybody can read?"""
+    who = {"learner": "Learners", "class": "Whole classes"}[brief.randomisation_unit]
+    arms = listed([f"{quoted(arm.name)} ({numbers.round_percent(arm.share)})" for arm in brief.arms])
+    sure = numbers.decimal(100 * (1 - brief.alpha), 0)
+    return (
+        f"{who} were put into {arms} by lot, and everyone counts in the arm drawn first, whether or not they "
+        f"used it; intervals hold in {sure} of 100 such experiments."
+    )
+
+
+def _monitoring(brief: Brief, titles: dict[str, str]) -> tuple[str, ...]:
+    """What is watched while more and more get it?"""
+    watched = [titles.get(guardrail.metric, guardrail.metric) for guardrail in brief.guardrails]
+    counters = [titles.get(metric, metric) for metric in brief.counter_metrics]
+    found = []
+    if watched:
+        found.append(f"Every day, against its margin: {listed(watched)}.")
+    if counters:
+        found.append(f"For signs that the primary is being gamed: {listed(counters)}.")
+    found.append("The split of units, the logged arms and the arrival of events, every day.")
+    return tuple(found)
 
 
 def _segment_note(one: SegmentDifference) -> str:
@@ -297,20 +239,37 @@ def _impact(row: Impact) -> ImpactView:
                 numbers.money(row.value_upper, row.currency),
             )
             sentence += f" (interval {low} to {high})"
-    return ImpactView(arm=row.arm, sentence=sentence, value=value, assumptions=row.assumptions)
+    return ImpactView(
+        arm=row.arm,
+        sentence=sentence,
+        value=value,
+        assumptions=row.assumptions,
+        details=_impact_details(row),
+    )
 
 
-def _floors(brief: Brief, display: Display, control: float | None) -> dict[str, Cell]:
+def _impact_details(row: Impact) -> tuple[str, ...]:
+    found = []
+    if row.probability_positive is not None:
+        found.append(f"Chance that shipping pays: {numbers.chance(row.probability_positive)}.")
+    if row.cost_per_outcome is not None:
+        found.append(f"One more outcome costs about {numbers.money(row.cost_per_outcome, row.currency)}.")
+    return tuple(found)
+
+
+def _floors(brief: Brief, display: Display, control: float | None, up: bool) -> dict[str, Cell]:
+    """The floor of each segment column on the scale of the effect, whichever way the metric counts."""
     floors = {}
+    way = 1.0 if up else -1.0
     for segment in brief.segments:
         if segment.floor is None:
             continue
         if segment.floor.absolute is not None:
-            value = segment.floor.absolute
+            value = way * segment.floor.absolute
             text = numbers.change(value, display, numbers.exact_decimals(display, value))
             floors[segment.column] = Cell(text=text, value=value)
         elif segment.floor.relative is not None:
-            value = segment.floor.relative
+            value = way * segment.floor.relative
             text = f"{numbers.relative(value, numbers.exact_decimals('share', value))} of control"
             floors[segment.column] = Cell(text=text, value=_times(value, control))
     return floors
@@ -347,10 +306,12 @@ def _integrity_summary(readout: Readout) -> tuple[str, Tone]:
     return f"Integrity checks: {', '.join(parts)}.", tone
 
 
-def _primary_display(readout: Readout, brief: Brief) -> Display:
-    rows: list[Estimate] = [e for e in readout.estimates if e.role == "primary"]
-    if rows:
-        return rows[0].display
+def primary_display(readout: Readout) -> Display:
+    """In which unit is the primary metric written?"""
+    brief = readout.brief
+    known = next((e.display for e in readout.estimates if e.role == "primary"), None)
+    if known is not None:
+        return known
     mapped = brief.table.metrics.get(brief.primary) if brief.table else None
     return mapped.display if mapped else "number"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
+from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.model.readout import Readout
-from exp_pipeline.report.document import MemoDocument, Table, clean
+from exp_pipeline.report.document import Glance, MemoDocument, Table, clean
 from exp_pipeline.report.facts import memo_document
 
 SUMMARY_LIMIT = 900
@@ -28,9 +30,9 @@ def inline(text: str) -> str:
     return text.replace("://", ":\u200b//").replace("www.", "www\u200b.").replace("@", "@\u200b")
 
 
-def memo_markdown(readout: Readout) -> str:
-    """The memo as Markdown."""
-    return markdown_of(memo_document(readout))
+def memo_markdown(readout: Readout, transitions: Sequence[RampEntry] = ()) -> str:
+    """The memo as Markdown; `transitions` are the experiment's entries of the ramp log."""
+    return markdown_of(memo_document(readout, transitions))
 
 
 def markdown_of(memo: MemoDocument) -> str:
@@ -45,6 +47,10 @@ def markdown_of(memo: MemoDocument) -> str:
                 f"**{arm.label}**, {escaped(arm.arm)}: {escaped(arm.because)}" for arm in memo.decision.arms
             )
         )
+    if memo.decision.choice:
+        out.append(escaped(memo.decision.choice))
+    if memo.glance:
+        out.append(_list(_tile(tile) for tile in memo.glance))
     ran = "Ran" if memo.horizon_reached else "Runs"
     out += [
         _list(
@@ -56,9 +62,11 @@ def markdown_of(memo: MemoDocument) -> str:
             ]
         ),
         f"> {escaped(memo.hypothesis)}",
+        escaped(memo.method_line),
         "## Result",
         *_result(memo),
         escaped(memo.integrity_summary),
+        *_causes(memo),
         "## Guardrails",
     ]
     if memo.guardrails:
@@ -75,24 +83,30 @@ def markdown_of(memo: MemoDocument) -> str:
         out += [escaped(note) for note in memo.segment_notes]
     out.append("## Impact at full rollout")
     for row in memo.impact:
-        out.append(f"{escaped(row.sentence)}.")
-        out.append(_list(escaped(text) for text in row.assumptions))
+        out.append(" ".join([f"{escaped(row.sentence)}.", *map(escaped, row.details)]))
+    assumed = list(dict.fromkeys(text for row in memo.impact for text in row.assumptions))
+    if assumed:
+        out += ["This assumes:", _list(map(escaped, assumed))]
     if not memo.impact:
         hidden = "Hidden with the effects."
         out.append(hidden if memo.blinding.hidden else "The brief has no value model, so no value is given.")
     out += ["## Limits", _list(map(escaped, memo.limits)) or "None was recorded."]
     out += ["## Next steps", _list(map(escaped, memo.next_steps)) or "None was recorded."]
-    if memo.rollback_triggers:
-        out += ["### What takes it back", _list(map(escaped, memo.rollback_triggers))]
+    out += ["### What is watched", _list(map(escaped, memo.monitoring))]
+    triggers = _list(map(escaped, memo.rollback_triggers)) or "The brief names no kill rule."
+    out += ["### What takes it back", triggers]
     if memo.first_page["ramp"].rows:
         out += ["### Rollout stages", _table(memo.first_page["ramp"])]
     out.append("## Appendix for the engineer")
     if memo.method:
         out += ["### Method", _list(map(escaped, memo.method))]
-    for table in memo.appendix:
-        out += [f"### {escaped(table.title)}", _table(table)]
+    for section, tables in groupby(memo.appendix, lambda one: one.section):
+        out.append(f"### {escaped(section)}")
+        for table in tables:
+            out += [f"#### {escaped(table.title)}", _table(table)]
     out.append(
-        f"Cells with fewer than {memo.minimum_cell} units are not shown, nor cells from which they follow."
+        f"Counts and effects of fewer than {memo.minimum_cell} units in a group are not shown, nor those of "
+        "groups from which they would follow."
     )
     return "\n\n".join(part for part in out if part) + "\n"
 
@@ -122,6 +136,16 @@ def summary_markdown(readout: Readout) -> str:
             break
         kept.append(line)
     return "\n".join(kept)
+
+
+def _tile(tile: Glance) -> str:
+    detail = f" ({escaped(tile.detail)})" if tile.detail else ""
+    return f"{escaped(tile.title)}: **{escaped(tile.text)}**{detail}"
+
+
+def _causes(memo: MemoDocument) -> list[str]:
+    found = [table for table in memo.appendix if table.key == "causes"]
+    return ["### Where to look first", _table(found[0])] if found else []
 
 
 def _result(memo: MemoDocument) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.report.document import MemoDocument
 from exp_pipeline.report.facts import memo_document
@@ -22,15 +24,21 @@ class Memo:
     json: str
 
 
-def render_memo(readout: Readout) -> Memo:
-    """What does this readout say, in every form? Equal readouts give equal bytes."""
-    document = memo_document(readout)
-    return Memo(html=html_of(readout, document), markdown=markdown_of(document), json=json_of(document))
+def render_memo(readout: Readout, transitions: Sequence[RampEntry] = (), index: str = "") -> Memo:
+    """What does this readout say, in every form? Equal readouts give equal bytes.
+
+    `transitions` are the experiment's entries of the ramp log, in their order; `index` is where the index of
+    all experiments lies from the page, for a link to it.
+    """
+    document = memo_document(readout, transitions)
+    return Memo(
+        html=html_of(readout, document, index), markdown=markdown_of(document), json=json_of(document)
+    )
 
 
-def memo_json(readout: Readout) -> str:
+def memo_json(readout: Readout, transitions: Sequence[RampEntry] = ()) -> str:
     """The memo for machines; `memo_schema` describes it."""
-    return json_of(memo_document(readout))
+    return json_of(memo_document(readout, transitions))
 
 
 def json_of(document: MemoDocument) -> str:

@@ -110,6 +110,13 @@ def percent(value: float | None, decimals: int = 1) -> str:
     return "none" if value is None else f"{decimal(100.0 * value, decimals)} %"
 
 
+def chance(value: float) -> str:
+    """How does a probability read, where certainty would be too much said ("98.2 %", "> 99.9 %")?"""
+    if value > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if value < 0.001 else percent(value)
+
+
 def round_percent(value: float) -> str:
     """How does a level such as 0.95 or 0.999 read, without zeros at its end ("95 %", "99.9 %")?"""
     return f"{100.0 * value:.6g} %"

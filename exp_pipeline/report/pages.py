@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.report.document import MemoDocument
 from exp_pipeline.report.facts import memo_document
@@ -16,29 +19,41 @@ from exp_pipeline.report.plots import all_plots
 
 _CAPTIONS = {
     "forest": "Point and interval for each arm.",
-    "segments": "Point and interval for each declared segment; the short upright bar is its floor.",
     "guardrails": "The dot is the harm, the line runs to its one-sided bound; a hollow dot is judged alone.",
     "sample_ratio": "A cross marks a day on which the split does not fit the plan.",
 }
 
 
-def memo_html(readout: Readout) -> str:
-    """The memo as a page that an executive reads in a minute and an engineer can check."""
-    return html_of(readout, memo_document(readout))
+# Plots that stand on the first page; the others stand at their table in the appendix.
+_FIRST = ("forest", "segments", "guardrails", "ramp")
 
 
-def html_of(readout: Readout, document: MemoDocument) -> str:
+def memo_html(readout: Readout, transitions: Sequence[RampEntry] = (), index: str = "") -> str:
+    """The memo as a page that an executive reads in a minute and an engineer can check.
+
+    `transitions` are the experiment's entries of the ramp log; `index` leads back to the index of all
+    experiments, where the page lies beside it.
+    """
+    return html_of(readout, memo_document(readout, transitions), index)
+
+
+def html_of(readout: Readout, document: MemoDocument, index: str = "") -> str:
     """The page of a document that is already made."""
     drawn = {
         key: (Markup(wide), Markup(narrow)) for key, (wide, narrow) in all_plots(readout, document).items()
     }
     captions = {key: _CAPTIONS.get(key, figure.description) for key, figure in document.figures.items()}
+    sections = [(name, list(found)) for name, found in groupby(document.appendix, lambda one: one.section)]
     return render(
         "memo.html.j2",
         memo=document,
         plots=drawn,
         captions=captions,
         several_arms=len({view.arm for view in document.guardrails}) > 1,
+        sections=sections,
+        drawn=[key for key in document.figures if key not in _FIRST],
+        assumed=list(dict.fromkeys(said for row in document.impact for said in row.assumptions)),
+        links=[(index, "All experiments")] if index else [],
     )
 
 

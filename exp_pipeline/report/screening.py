@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from exp_pipeline.model.readout import Estimate, Readout, SinceLast
+from exp_pipeline.model.readout import Estimate, Readout, SampleRatioGroup, SinceLast
 from exp_pipeline.report import numbers
 from exp_pipeline.report.document import Cell
 
 WITHHELD = "withheld"
+# What of a readout tells of the primary or of a secondary metric, beside `estimates` and `unadjusted`.
+_EFFECTS = (
+    "segments", "segment_differences", "shrunken", "compliance", "arms_compared", "families", "cumulative",
+    "novelty", "novelty_days", "novelty_contrasts", "novelty_splits", "novelty_trend", "robustness", "impact",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,32 @@ class Screen:
             return Cell(text=f"< {self.minimum}")
         return Cell(text=numbers.count(n), value=n)
 
+    @property
+    def few_units(self) -> str:
+        """Why are numbers missing here?"""
+        return f"fewer than {self.minimum} units in a cell"
+
+    def beside(self, n: int, few: bool) -> Cell:
+        """A number of units; held back where the arm beside it is small (`few`)."""
+        return Cell(text=WITHHELD) if few and n >= self.minimum else self.units(n)
+
+    def days_shown(self, counts: Sequence[Sequence[int]]) -> list[bool]:
+        """Which of these cumulative counts may stand beside each other?
+
+        counts: one row a day, one column an arm. The last day stands; an earlier one only where nobody, or no
+        fewer than the minimum, came between it and the next one that stands, in every arm.
+        """
+        shown = [False] * len(counts)
+        after: Sequence[int] | None = None
+        for place in range(len(counts) - 1, -1, -1):
+            if after is None or not self.small(*(b - a for a, b in zip(counts[place], after, strict=True))):
+                shown[place], after = True, counts[place]
+        return shown
+
+    def hides(self, segment: str, value: str) -> bool:
+        """Is this segment value withheld, for its own cell or for one that would follow from it?"""
+        return (segment, value) in self.hidden_values
+
     def withholds(self, estimate: Estimate) -> bool:
         """Must this estimate's numbers stay out because of its own or its neighbours' small cells?"""
         if self.small(estimate.n_control, estimate.n_treatment):
@@ -47,7 +78,7 @@ def screen(readout: Readout) -> Screen:
     return Screen(
         minimum=minimum,
         hidden_because=hidden_because(readout),
-        hidden_values=_hidden_values(readout.segments, minimum),
+        hidden_values=_hidden_values(readout.segments, readout.sample_ratio_groups, minimum),
     )
 
 
@@ -73,13 +104,8 @@ def without_hidden_effects(readout: Readout) -> Readout:
         update={
             "estimates": tuple(e for e in readout.estimates if e.role == "guardrail"),
             "unadjusted": tuple(e for e in readout.unadjusted if e.role == "guardrail"),
-            "segments": (),
-            "segment_differences": (),
-            "cumulative": (),
-            "novelty": (),
-            "novelty_contrasts": (),
-            "robustness": (),
-            "impact": (),
+            **dict.fromkeys(_EFFECTS, ()),
+            "arms_difference": None,
             "since_last": without_hidden_movements(readout.since_last),
         }
     )
@@ -93,7 +119,9 @@ def without_hidden_movements(since: SinceLast | None) -> SinceLast | None:
     return since.model_copy(update={"movements": guardrails})
 
 
-def _hidden_values(segments: Iterable[Estimate], minimum: int) -> frozenset[tuple[str, str]]:
+def _hidden_values(
+    segments: Iterable[Estimate], groups: Iterable[SampleRatioGroup], minimum: int
+) -> frozenset[tuple[str, str]]:
     """Small segment values and, so that none follows from the total, enough of the next smallest ones."""
     by_column: dict[str, dict[str, dict[tuple[str, str], int]]] = {}
     for row in segments:
@@ -102,12 +130,16 @@ def _hidden_values(segments: Iterable[Estimate], minimum: int) -> frozenset[tupl
         cells = by_column.setdefault(row.segment, {}).setdefault(row.segment_value, {})
         for arm, n in ((row.control, row.n_control), (row.arm, row.n_treatment)):
             cells[(row.metric, arm)] = n
+    for group in groups:
+        cells = by_column.setdefault(group.column, {}).setdefault(group.value, {})
+        for arm, n in group.counts.items():
+            cells[("assigned", arm)] = n
     hidden: set[tuple[str, str]] = set()
     for column, values in by_column.items():
         small = {value for value, cells in values.items() if any(0 < n < minimum for n in cells.values())}
         waiting = sorted(
             (value for value in values if value not in small and any(values[value].values())),
-            key=lambda value: (min(n for n in values[value].values()), value),
+            key=lambda value: (min(n for n in values[value].values() if n), value),
         )
         while small and waiting and not _covered(small, values, minimum):
             small.add(waiting.pop(0))
@@ -116,11 +148,10 @@ def _hidden_values(segments: Iterable[Estimate], minimum: int) -> frozenset[tupl
 
 
 def _covered(hidden: set[str], values: dict[str, dict[tuple[str, str], int]], minimum: int) -> bool:
-    if len(hidden) < 2:
-        return False
+    """Whether no small cell follows from its total: at least two values and enough units hide each one."""
     cells = {cell for value in hidden for cell in values[value]}
-    return all(
-        sum(values[value].get(cell, 0) for value in hidden) >= minimum
-        for cell in cells
-        if any(0 < values[value].get(cell, 0) < minimum for value in hidden)
-    )
+    for cell in cells:
+        counts = [n for value in hidden if (n := values[value].get(cell, 0))]
+        if any(n < minimum for n in counts) and (len(counts) < 2 or sum(counts) < minimum):
+            return False
+    return True

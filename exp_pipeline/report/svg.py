@@ -115,6 +115,21 @@ class Drawing:
             f'style="fill:{paint(role)}"/>'
         )
 
+    def outline(self, x: float, y: float, width: float, height: float, role: str) -> None:
+        """The edge of a rectangle."""
+        self.parts.append(
+            f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(max(width, 0))}" height="{_n(max(height, 0))}" '
+            f'fill="none" style="stroke:{paint(role)}"/>'
+        )
+
+    def diamond(self, x: float, y: float, role: str, size: float = 5, hollow: bool = False) -> None:
+        """A diamond mark; hollow marks are outlines on the surface."""
+        fill = paint("surface") if hollow else paint(role)
+        corners = _points([(x, y - size), (x + size, y), (x, y + size), (x - size, y)])
+        self.parts.append(
+            f'<polygon points="{corners}" style="fill:{fill};stroke:{paint(role)}" stroke-width="1.5"/>'
+        )
+
     def dot(self, x: float, y: float, role: str, radius: float = 5, hollow: bool = False) -> None:
         """A round mark; hollow marks are outlines on the surface."""
         fill = paint("surface") if hollow else paint(role)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.populations import UnitsLeftOut
 from exp_pipeline.model.readout import (
     ArmCount,
     ArmDecision,
@@ -13,14 +13,17 @@ from exp_pipeline.model.readout import (
     LockState,
     PowerAchieved,
     Provenance,
+    RuleResult,
     SampleRatioDay,
+    SampleRatioGroup,
+    Unblinding,
 )
 from exp_pipeline.report import numbers
-from exp_pipeline.report.cells import NONE, columns_of, p_cell, words
+from exp_pipeline.report.cells import NONE, columns_of, p_cell, without_empty_columns, words
 from exp_pipeline.report.document import Cell, Column, Table
 from exp_pipeline.report.numbers import Display
 from exp_pipeline.report.screening import WITHHELD, Screen
-from exp_pipeline.report.wording import verdict_cell
+from exp_pipeline.report.wording import OUTCOMES, verdict_cell
 
 
 def rules_table(arms: Sequence[ArmDecision]) -> Table:
@@ -29,16 +32,38 @@ def rules_table(arms: Sequence[ArmDecision]) -> Table:
         {
             "arm": words(arm.arm),
             "rule": words(rule.rule),
+            "asks": words(rule.asks),
             "evidence": words(rule.evidence),
             "verdict": verdict_cell(rule.verdict),
+            "forces": _forces(arm, rule),
         }
         for arm in arms
         for rule in arm.rules
     ]
-    columns = (Column(key="arm", title="Arm"), *columns_of("rule", "evidence", "verdict"))
-    return Table(
-        key="rules", title="Decision rules, in the order they were asked", columns=columns, rows=tuple(rows)
+    columns = (
+        Column(key="arm", title="Arm"),
+        *columns_of("rule", "asks", "evidence", "verdict"),
+        Column(key="forces", title="Leads to"),
     )
+    return without_empty_columns(
+        Table(
+            key="rules",
+            title="Decision rules, in the order they were asked",
+            columns=columns,
+            rows=tuple(rows),
+            note="The first rule that leads to an outcome decides; those after it are shown all the same."
+            if any(rule.forces for arm in arms for rule in arm.rules)
+            else "",
+        )
+    )
+
+
+def _forces(arm: ArmDecision, rule: RuleResult) -> Cell:
+    if rule.forces is None:
+        return NONE
+    label, tone, _ = OUTCOMES[rule.forces]
+    decided = rule.rule == arm.decided_by
+    return Cell(text=f"{label}, decides" if decided else label, tone=tone if decided else None)
 
 
 def integrity_table(checks: Sequence[IntegrityCheck]) -> Table:
@@ -69,10 +94,8 @@ def arms_table(counts: Sequence[ArmCount], screen: Screen) -> Table:
     assigned = [row.assigned for row in counts]
     total = sum(assigned)
     shares_shown = total > 0 and not screen.small(*assigned)
-    # Where one arm is withheld, a second must be, or the total of the day table gives the first away.
     rows = []
     for row in counts:
-        few_contaminated = screen.small(row.contaminated)
         rows.append(
             {
                 "arm": words(row.arm),
@@ -81,14 +104,12 @@ def arms_table(counts: Sequence[ArmCount], screen: Screen) -> Table:
                 if shares_shown
                 else NONE,
                 "assigned": screen.units(row.assigned),
-                "exposed": Cell(text=WITHHELD)
-                if few_contaminated and row.exposed
-                else screen.units(row.exposed),
+                # What was exposed and not analysed would tell of the few that were left out.
+                "exposed": screen.beside(row.exposed, screen.small(row.exposed - row.analysed)),
                 "analysed": screen.units(row.analysed),
                 "contaminated": screen.units(row.contaminated),
             }
         )
-    withheld = any(screen.small(row.contaminated) for row in counts)
     columns = (
         Column(key="arm", title="Arm"),
         Column(key="planned", title="Planned share", numeric=True),
@@ -98,23 +119,18 @@ def arms_table(counts: Sequence[ArmCount], screen: Screen) -> Table:
         Column(key="analysed", title="Analysed", numeric=True),
         Column(key="contaminated", title="Contaminated", numeric=True),
     )
-    note = (
-        f"Exposed units are {WITHHELD} where they would give away a small number of contaminated ones."
-        if withheld
-        else ""
-    )
-    return Table(key="arms", title="Units by arm", columns=columns, rows=tuple(rows), note=note)
+    return Table(key="arms", title="Units by arm", columns=columns, rows=tuple(rows))
 
 
 def sample_ratio_table(days: Sequence[SampleRatioDay], arms: Sequence[str], screen: Screen) -> Table:
     """How many units had each arm by the end of each day, and does the split still fit the plan?"""
     rows = []
-    for day in days:
-        counts = [day.counts.get(arm, 0) for arm in arms]
-        few = screen.small(*counts)
+    by_day = [[day.counts.get(arm, 0) for arm in arms] for day in days]
+    for day, counts, apart in zip(days, by_day, screen.days_shown(by_day), strict=True):
+        few = screen.small(*counts) or not apart
         row = {"day": Cell(text=day.day.isoformat())}
         for position, n in enumerate(counts):
-            row[f"arm_{position}"] = Cell(text=WITHHELD) if few and n >= screen.minimum else screen.units(n)
+            row[f"arm_{position}"] = screen.beside(n, few)
         row["p_value"] = p_cell(None if few else day.p_value)
         row["sequential_p_value"] = p_cell(None if few else day.sequential_p_value)
         rows.append(row)
@@ -124,7 +140,114 @@ def sample_ratio_table(days: Sequence[SampleRatioDay], arms: Sequence[str], scre
         Column(key="p_value", title="SRM p", numeric=True),
         Column(key="sequential_p_value", title="Sequential p", numeric=True),
     )
-    return Table(key="sample_ratio", title="Units by day, cumulative", columns=columns, rows=tuple(rows))
+    hidden = any(row["arm_0"].text == WITHHELD for row in rows)
+    note = (
+        f"Days are {WITHHELD} where fewer than {screen.minimum} units of an arm came since the day before."
+        if hidden
+        else ""
+    )
+    return Table(
+        key="sample_ratio", title="Units by day, cumulative", columns=columns, rows=tuple(rows), note=note
+    )
+
+
+def sample_ratio_groups_table(
+    groups: Sequence[SampleRatioGroup], arms: Sequence[str], screen: Screen
+) -> Table:
+    """Does each platform, stratum and segment have its planned split?"""
+    rows = []
+    for group in groups:
+        hidden = screen.hides(group.column, group.value)
+        row = {"column": words(group.column), "value": words(group.value)}
+        for position, arm in enumerate(arms):
+            n = group.counts.get(arm, 0)
+            row[f"arm_{position}"] = Cell(text=WITHHELD) if hidden and n else screen.units(n)
+        row["p_value"] = p_cell(None if hidden else group.p_value)
+        row["p_adjusted"] = p_cell(None if hidden else group.p_adjusted)
+        rows.append(row)
+    columns = (
+        Column(key="column", title="Known at assignment"),
+        Column(key="value", title="Value"),
+        *(Column(key=f"arm_{position}", title=arm, numeric=True) for position, arm in enumerate(arms)),
+        Column(key="p_value", title="SRM p", numeric=True),
+        Column(key="p_adjusted", title="After Holm", numeric=True),
+    )
+    return without_empty_columns(
+        Table(
+            key="sample_ratio_groups",
+            title="Units by platform, stratum and segment",
+            columns=columns,
+            rows=tuple(rows),
+        )
+    )
+
+
+def causes_table(checks: Sequence[IntegrityCheck]) -> Table:
+    """Where does a fault sit, the likeliest place first?"""
+    rows = tuple(
+        {
+            "check": words(check.title),
+            "rank": Cell(text=str(cause.rank), value=cause.rank),
+            "where": words(cause.where),
+            "share": NONE
+            if cause.share is None
+            else Cell(text=numbers.percent(cause.share, 0), value=cause.share),
+            "evidence": words(cause.evidence),
+        }
+        for check in checks
+        for cause in check.causes
+    )
+    columns = (
+        Column(key="check", title="Check"),
+        Column(key="rank", title="Rank", numeric=True),
+        Column(key="where", title="Where"),
+        Column(key="share", title="Of the fault", numeric=True),
+        Column(key="evidence", title="Evidence, and what to do first"),
+    )
+    return without_empty_columns(Table(key="causes", title="Where to look first", columns=columns, rows=rows))
+
+
+def left_out_table(left_out: Sequence[UnitsLeftOut], arms: Sequence[str], screen: Screen) -> Table:
+    """Which assigned units are not analysed because the brief says so?"""
+    few = {
+        arm: any(screen.small(row.units.get(arm, 0)) for row in left_out) and len(left_out) > 1
+        for arm in arms
+    }
+    rows = tuple(
+        {
+            "reason": words(row.reason),
+            **{
+                f"arm_{position}": Cell(text=WITHHELD) if few[arm] else screen.units(row.units.get(arm, 0))
+                for position, arm in enumerate(arms)
+            },
+        }
+        for row in left_out
+    )
+    columns = (
+        Column(key="reason", title="Reason"),
+        *(Column(key=f"arm_{position}", title=arm, numeric=True) for position, arm in enumerate(arms)),
+    )
+    return Table(key="left_out", title="Units that the brief leaves out", columns=columns, rows=rows)
+
+
+def unblindings_table(unblindings: Sequence[Unblinding]) -> Table:
+    """Who asked to see effects before their time, when, and why?"""
+    rows = tuple(
+        {"at": words(row.at.isoformat()), "by": words(row.by), "reason": words(row.reason)}
+        for row in unblindings
+    )
+    columns = (
+        Column(key="at", title="When"),
+        Column(key="by", title="By"),
+        Column(key="reason", title="Why"),
+    )
+    return Table(
+        key="unblindings",
+        title="Looks before their time",
+        columns=columns,
+        rows=rows,
+        empty="Nobody asked to see effects before their time.",
+    )
 
 
 def power_table(power: PowerAchieved | None, display: Display, screen: Screen) -> Table:
@@ -147,6 +270,7 @@ def power_table(power: PowerAchieved | None, display: Display, screen: Screen) -
                 "planned": Cell(text=planned, value=power.planned_mde),
                 "achieved": achieved,
             },
+            *_more_power(power, display),
             {
                 "what": words("Units per arm"),
                 "planned": NONE if units is None else Cell(text=numbers.count(units), value=units),
@@ -167,6 +291,18 @@ def power_table(power: PowerAchieved | None, display: Display, screen: Screen) -
         note=note,
         empty="Power was not worked out.",
     )
+
+
+def _more_power(power: PowerAchieved, display: Display) -> tuple[dict[str, Cell], ...]:
+    rows = []
+    if power.achieved_power is not None:
+        reached = Cell(text=numbers.percent(power.achieved_power), value=power.achieved_power)
+        rows.append({"what": words("Power for the planned effect"), "planned": NONE, "achieved": reached})
+    if power.mde_at_horizon is not None:
+        digits = numbers.decimals_for(display, None, power.mde_at_horizon)
+        size = Cell(text=numbers.amount(power.mde_at_horizon, display, digits), value=power.mde_at_horizon)
+        rows.append({"what": words("Smallest effect to find by the end"), "planned": NONE, "achieved": size})
+    return tuple(rows)
 
 
 def exclusions_table(exclusions: Sequence[ExclusionCount]) -> Table:
@@ -207,30 +343,6 @@ def lock_table(lock: LockState) -> Table:
     note = "What a changed field touches is exploratory." if rows else ""
     return Table(
         key="lock", title="Changes after the lock", columns=columns, rows=rows, note=note, empty=empty
-    )
-
-
-def ramp_table(brief: Brief) -> Table:
-    """Through which stages does traffic go?"""
-    rows = tuple(
-        {
-            "stage": Cell(text=str(position), value=position),
-            "traffic": Cell(text=numbers.round_percent(stage.traffic), value=stage.traffic),
-            "dwell": Cell(text=str(stage.dwell_days), value=stage.dwell_days),
-            "units": Cell(text=numbers.count(stage.minimum_units), value=stage.minimum_units),
-            "approval": words("by a person" if stage.approval else "by the schedule"),
-        }
-        for position, stage in enumerate(brief.ramp, start=1)
-    )
-    columns = (
-        Column(key="stage", title="Stage", numeric=True),
-        Column(key="traffic", title="Traffic", numeric=True),
-        Column(key="dwell", title="Least days", numeric=True),
-        Column(key="units", title="Least units", numeric=True),
-        Column(key="approval", title="Advanced"),
-    )
-    return Table(
-        key="ramp", title="Rollout stages", columns=columns, rows=rows, empty="The brief plans no stages."
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 from exp_pipeline.model.readout import Readout
@@ -17,6 +18,8 @@ _ARM_ROLES = ("calm", "accent", "warn", "good", "bad")
 _ARM_DASHES = ("", "", "6 3", "2 3", "8 3 2 3")
 _FLOOR_P = 1e-6
 _PANEL = 150.0
+# More points than this are drawn as a line with a band.
+_MOST_POINTS = 26
 _WEEK_LABEL = 58.0
 
 
@@ -151,37 +154,80 @@ def draw_cumulative(readout: Readout, figure: Figure, display: Display, width: i
     return drawing.svg()
 
 
-def draw_novelty(figure: Figure, display: Display, width: int) -> str:
-    """One panel for each arm, axes shared: the effect and its interval in each week since assignment."""
-    rows = [row for row in figure.table.rows if row["absolute"].value is not None]
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Where an effect settles: from which week or day on, and at what."""
+
+    since: int
+    value: float
+
+
+def draw_since(
+    figure: Figure, unit: str, display: Display, width: int, steady: Mapping[str, Steady] | None = None
+) -> str:
+    """One panel for each arm, axes shared: effect and interval in each week or day since assignment.
+
+    `unit` is "week" or "day". Many days become a line with a band, as points would hide each other.
+    """
+    rows = [row for row in figure.table.rows if "absolute" in row and row["absolute"].value is not None]
     arms = list(dict.fromkeys(row["arm"].text for row in rows))
     gap = 58.0
     height = 8 + (_PANEL + gap) * len(arms)
     drawing = Drawing(_key(figure, width), width, height, figure.title, figure.description)
     left, right = 64.0, width - 12.0
-    weeks = [float(row["week"].value or 0) for row in rows]
-    across = Scale(min(weeks) - 0.5, max(weeks) + 0.5, left, right)
+    places = [float(row[unit].value or 0) for row in rows]
+    across = Scale(min(places) - 0.5, max(places) + 0.5, left, right)
     every = math.ceil(_WEEK_LABEL * (across.high - across.low) / (right - left))
-    low, high = domain(
-        [0.0, *(edge for row in rows for edge in (row["interval"].lower, row["interval"].upper))]
+    settled = steady or {}
+    edges = [edge for row in rows for edge in (row["interval"].lower, row["interval"].upper)]
+    held = [one.value for one in settled.values()]
+    low, high = (
+        domain([0.0, *edges, *held]) if len(set(places)) <= _MOST_POINTS else _trimmed([*edges, *held])
     )
     for position, arm in enumerate(arms):
         top = 28.0 + (_PANEL + gap) * position
         upward = Scale(low, high, top + _PANEL, top)
+        mine = [row for row in rows if row["arm"].text == arm]
+        as_line = len(mine) > _MOST_POINTS
+        if as_line:
+            _band(drawing, mine, unit, across, upward)
         drawing.text(0, top - 10, fit(arm, width), "ink", 13, bold=True)
         _left_axis(drawing, upward, left, right, display)
-        mine = [row for row in rows if row["arm"].text == arm]
-        at = [(across(float(row["week"].value or 0)), upward(row["absolute"].value or 0.0)) for row in mine]
-        drawing.path(at, "muted", 1.5, "2 3")
+        at = [(across(float(row[unit].value or 0)), upward(row["absolute"].value or 0.0)) for row in mine]
+        drawing.path(at, "accent" if as_line else "muted", 2.5 if as_line else 1.5, "" if as_line else "2 3")
         for (x, y), row in zip(at, mine, strict=True):
-            ends = [end for end in (row["interval"].lower, row["interval"].upper) if end is not None]
-            for end in ends if len(ends) == 2 else []:
-                drawing.line(x, y, x, upward(end), "accent", 2.5)
-                drawing.line(x - 6, upward(end), x + 6, upward(end), "accent", 2)
-            drawing.dot(x, y, "accent", 5)
-            if int(row["week"].value or 0) % every == 0:
-                drawing.text(x, top + _PANEL + 19, f"week {row['week'].text}", "muted", SMALL, "middle")
+            if not as_line:
+                _point(drawing, x, y, row, upward)
+            if int(row[unit].value or 0) % every == 0:
+                drawing.text(x, top + _PANEL + 19, f"{unit} {row[unit].text}", "muted", SMALL, "middle")
+        if arm in settled:
+            _settles(drawing, settled[arm], across, upward, display)
     return drawing.svg()
+
+
+def _point(drawing: Drawing, x: float, y: float, row: dict[str, Cell], upward: Scale) -> None:
+    ends = [end for end in (row["interval"].lower, row["interval"].upper) if end is not None]
+    for end in ends if len(ends) == 2 else []:
+        drawing.line(x, y, x, upward(end), "accent", 2.5)
+        drawing.line(x - 6, upward(end), x + 6, upward(end), "accent", 2)
+    drawing.dot(x, y, "accent", 5)
+
+
+def _band(drawing: Drawing, rows: Sequence[dict[str, Cell]], unit: str, across: Scale, upward: Scale) -> None:
+    known = [row for row in rows if row["interval"].lower is not None and row["interval"].upper is not None]
+    upper = [(across(float(r[unit].value or 0)), upward(r["interval"].upper or 0.0)) for r in known]
+    lower = [(across(float(r[unit].value or 0)), upward(r["interval"].lower or 0.0)) for r in known]
+    drawing.area([*upper, *reversed(lower)], "accent-soft")
+
+
+def _settles(drawing: Drawing, steady: Steady, across: Scale, upward: Scale, display: Display) -> None:
+    y = upward(steady.value)
+    start = across(min(float(steady.since), across.high) - 0.5)
+    drawing.line(start, y, across.end, y, "warn", 2, "6 4")
+    digits = numbers.decimals_for(display, None, steady.value)
+    said = f"settles at {numbers.change(steady.value, display, digits)}"
+    above = y - 7 if y - 20 > upward.end else y + 16
+    drawing.text(across.end, above, said, "warn", SMALL, "end")
 
 
 def _edges(row: dict[str, Cell]) -> tuple[float | None, ...]:

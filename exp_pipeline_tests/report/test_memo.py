@@ -131,9 +131,9 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 @every_sample
 def test_the_json_fits_its_published_schema(make: Make) -> None:
     text = memo_json(make())
-    assert MemoDocument.model_validate_json(text).schema_version == "1.0"
+    assert MemoDocument.model_validate_json(text).schema_version == "1.1"
     schema = memo_schema()
-    assert schema["properties"]["schema_version"]["const"] == "1.0"
+    assert schema["properties"]["schema_version"]["default"] == "1.1"
     assert set(json.loads(text)) <= set(schema["properties"])
     assert set(schema["required"]) <= set(json.loads(text))
 

@@ -122,7 +122,7 @@ def test_small_weeks_are_not_shown() -> None:
     assert "value" not in last["absolute"]
     assert "value" not in last["n_control"]
     (contrast,) = tables(readout)["novelty_contrasts"]["rows"]
-    assert set(contrast) == {"arm", "weeks", "n_control", "n_treatment"}
+    assert set(contrast) == {"arm", "weeks", "n_control", "n_treatment", "note"}
     assert "-0.1033" not in render_memo(readout).json
     assert plots.novelty(readout).count("<circle") == 3
 

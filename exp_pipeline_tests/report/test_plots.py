@@ -24,6 +24,11 @@ DRAWN = {
     "guardrails": plots.guardrails,
     "sample_ratio": plots.sample_ratio,
     "cumulative": plots.cumulative,
+    "novelty": plots.novelty,
+    "novelty_days": plots.novelty_days,
+    "sample_ratio_groups": plots.sample_ratio_groups,
+    "tradeoffs": plots.tradeoffs,
+    "ramp": plots.ramp,
 }
 Make = Callable[[], Readout]
 
@@ -110,7 +115,7 @@ def test_guardrail_dots_stand_at_their_part_of_the_margin() -> None:
 
 
 def test_there_is_no_plot_of_nothing() -> None:
-    assert [draw(empty()) for draw in DRAWN.values()] == [""] * 5
+    assert [draw(empty()) for draw in DRAWN.values()] == [""] * 9 + [plots.ramp(empty())]
     assert plots.segments(by_class()) == ""
 
 

@@ -69,7 +69,8 @@ def test_the_blinded_document_has_no_effect_row_but_guardrails() -> None:
     assert facts["secondary"] == []
     assert facts["segments"] == []
     assert facts["impact"] == []
-    assert set(facts["figures"]) == {"guardrails", "sample_ratio"}
+    assert set(facts["figures"]) == {"guardrails", "sample_ratio", "tradeoffs", "ramp"}
+    assert {row["role"]["text"] for row in facts["figures"]["tradeoffs"]["table"]["rows"]} == {"guardrail"}
     tables = {table["key"]: table for table in facts["appendix"]}
     assert {row["role"]["text"] for row in tables["estimates"]["rows"]} == {"guardrail"}
     assert set(tables).isdisjoint({"cumulative", "robustness", "unadjusted"})
@@ -95,7 +96,7 @@ def test_guardrails_and_integrity_stay_visible_while_effects_are_hidden() -> Non
 def test_small_cells_and_their_complement_are_withheld() -> None:
     facts = json.loads(render_memo(two_arms()).json)
     rows = {(row["segment_value"], row["arm"]): row for row in facts["segments"]}
-    assert rows[("sign language", "ladder")]["n_treatment"] == {"text": "< 10"}
+    assert rows[("sign language", "ladder")]["n_treatment"] == {"text": "withheld"}
     assert rows[("sign language", "coach-voice")]["n_treatment"] == {"text": "withheld"}
     assert rows[("screen reader", "ladder")]["n_treatment"] == {"text": "withheld"}
     assert rows[("reading support", "ladder")]["n_treatment"]["value"] == 263
