@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import polars as pl
 
 from exp_pipeline.analysis.deciding.blinding import blinding_of
@@ -9,29 +11,23 @@ from exp_pipeline.analysis.deciding.decision import ArmFacts, decide
 from exp_pipeline.analysis.deciding.guardrails import all_the_same, guardrail_result
 from exp_pipeline.analysis.deciding.impact import impact_of
 from exp_pipeline.analysis.deciding.rules import Course
-from exp_pipeline.analysis.effects.cumulative import DayEffect, cumulative_points, effects_by_day
-from exp_pipeline.analysis.effects.estimates import (
-    Setting,
-    estimates_of,
-    roles_of,
-    segment_estimates,
-    with_families,
-)
-from exp_pipeline.analysis.effects.heterogeneity import segment_differences
-from exp_pipeline.analysis.effects.methods import Answer
-from exp_pipeline.analysis.effects.novelty import Novelty, novelty_of
-from exp_pipeline.analysis.effects.repeated_looks import planned_look, with_looks
-from exp_pipeline.analysis.effects.robustness import robustness_rows
+from exp_pipeline.analysis.effects.estimates import Setting, estimate_row, estimates_of, roles_of
+from exp_pipeline.analysis.effects.families import judged
+from exp_pipeline.analysis.effects.methods import Answer, Comparison
+from exp_pipeline.analysis.effects.missing_plan import bounds_of, reversals, weighted_primary
+from exp_pipeline.analysis.effects.novelty import Novelty
+from exp_pipeline.analysis.effects.primary_effects import primary_effects
 from exp_pipeline.analysis.inputs import ReadoutInputs
 from exp_pipeline.analysis.integrity.attrition import ArmAttrition, attrition_of
 from exp_pipeline.analysis.integrity.checks import integrity_checks
 from exp_pipeline.analysis.integrity.ratio_groups import sample_ratio_groups
 from exp_pipeline.analysis.integrity.sample_ratios import counts_by_arm, sample_ratio_days
-from exp_pipeline.analysis.planning.power_achieved import power_achieved
+from exp_pipeline.analysis.planning.blinded_precision import blinded_precisions
+from exp_pipeline.analysis.planning.power_achieved import power_achieved, precisions_of
 from exp_pipeline.analysis.sentences import limits_of, method_sentences, next_steps_of
 from exp_pipeline.analysis.units import MetricUnits, Units, frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.readout import ArmCount, CumulativePoint, GuardrailResult, Readout
+from exp_pipeline.model.readout import ArmCount, Estimate, GuardrailResult, Readout
 
 __all__ = ["ReadoutInputs", "read_out"]
 
@@ -53,47 +49,38 @@ def read_out(inputs: ReadoutInputs) -> Readout:
     blinding = blinding_of(brief, inputs.lock, inputs.as_of, integrity, inputs.unblinded_because)
 
     adjusted = estimates_of(setting, metrics, roles_of(brief), adjusted=True)
-    headline = with_families([row for row, _ in adjusted.values()], brief)
+    attrition = attrition_of(setting, units, primary)
+    if brief.missing_data == "weights":
+        adjusted |= _weighted(setting, primary, adjusted, attrition)
+    families = judged([row for row, _ in adjusted.values()], brief)
     plain = estimates_of(setting, metrics, roles_of(brief), adjusted=False)
-    unadjusted = with_families([row for row, _ in plain.values()], brief)
-    days = inputs.days
-    by_day: tuple[DayEffect, ...] = ()
-    if days is not None and not blinding.blinded:
-        by_day = effects_by_day(
-            primary,
-            days,
-            brief,
-            clustered=units.clustered,
-            upto=inputs.as_of,
-            level=setting.level,
-            measures=inputs.measures,
-        )
-    main = with_looks(
-        [row for row in headline if row.role == "primary"],
-        {arm: found.effect for (name, arm), (_, found) in adjusted.items() if name == brief.primary},
-        planned_look(brief, blinding, inputs.as_of),
+    unadjusted = judged([row for row, _ in plain.values()], brief).rows
+    seen = primary_effects(
+        inputs,
+        setting,
+        units,
         primary,
-        by_day,
+        {arm: found for (name, arm), (_, found) in adjusted.items() if name == brief.primary},
+        families,
+        attrition,
+        blinding,
     )
-    headline = (*main, *(row for row in headline if row.role != "primary"))
+    main = seen.main or tuple(row for row in families.rows if row.role == "primary")
+    headline = (*main, *(row for row in families.rows if row.role != "primary"))
     guardrails = _guardrails(inputs, metrics, {key: found.effect for key, (_, found) in adjusted.items()})
-    segments = () if blinding.blinded else segment_estimates(setting, primary)
     impact = tuple(
         found
-        for row in main
-        if not blinding.blinded and (found := impact_of(brief, primary.metric, row)) is not None
+        for row in seen.main
+        if (found := impact_of(brief, primary.metric, row, metrics, clustered=units.clustered)) is not None
     )
-    power = power_achieved(brief, primary.metric, main, _cluster_size(units, primary))
-    cumulative: tuple[CumulativePoint, ...] = ()
-    novelty = Novelty()
-    if days is not None and not blinding.blinded:
-        cumulative = cumulative_points(by_day, brief)
-        novelty = novelty_of(setting, units, primary, days, upto=inputs.as_of, weeks=inputs.weeks)
-    contrasts = {one.arm: one for one in novelty.contrasts}
-    weeks = {(point.arm, point.week): point for point in novelty.points}
-    attrition: tuple[ArmAttrition, ...] = ()
-    if brief.missing_data == "bounds" and not blinding.blinded:
-        attrition = attrition_of(setting, units, primary)
+    power = power_achieved(
+        brief,
+        primary.metric,
+        blinded_precisions(setting, primary) if blinding.blinded else precisions_of(main),
+        min((min(row.n_control, row.n_treatment) for row in main), default=0),
+        _cluster_size(units, primary),
+        inputs.as_of,
+    )
     decision = decide(
         brief,
         lock=inputs.lock,
@@ -104,18 +91,16 @@ def read_out(inputs: ReadoutInputs) -> Readout:
                 arm=row.arm,
                 guardrails=tuple(result for result in guardrails if result.arm == row.arm),
                 primary=row,
-                segments=tuple(part for part in segments if part.arm == row.arm),
+                segments=tuple(part for part in seen.segments.facts if part.arm == row.arm),
                 impact=next((found for found in impact if found.arm == row.arm), None),
-                course=Course(
-                    contrast=(contrast := contrasts.get(row.arm)),
-                    late=None if contrast is None else weeks.get((row.arm, contrast.late_week or 0)),
-                ),
-                bounds=next((found.lee for found in attrition if found.arm == row.arm), None),
+                course=_course(seen.novelty, row.arm),
+                bounds=next((bounds_of(found) for found in attrition if found.arm == row.arm), None),
                 nobody_missing=not attrition,
             )
             for row in main
         ],
         power=power,
+        arms_compared=seen.arms_compared,
     )
     shown = [row for row in headline if row.role == "guardrail" or not blinding.blinded]
     return Readout(
@@ -140,13 +125,21 @@ def read_out(inputs: ReadoutInputs) -> Readout:
         integrity=integrity,
         estimates=tuple(shown),
         unadjusted=tuple(row for row in unadjusted if row.role == "guardrail" or not blinding.blinded),
-        segments=segments,
-        segment_differences=() if blinding.blinded else segment_differences(setting, primary),
+        segments=seen.segments.shown,
+        segment_differences=seen.segments.differences,
+        shrunken=seen.segments.shrunken,
+        compliance=seen.compliance,
+        arms_compared=seen.arms_compared,
+        arms_difference=seen.arms_difference,
+        families=seen.families,
         guardrails=guardrails,
-        cumulative=cumulative,
-        novelty=novelty.points,
-        novelty_contrasts=novelty.contrasts,
-        robustness=() if blinding.blinded else robustness_rows(setting, units, primary),
+        cumulative=seen.cumulative,
+        novelty=seen.novelty.points,
+        novelty_days=seen.novelty.days,
+        novelty_contrasts=seen.novelty.contrasts,
+        novelty_splits=seen.novelty.splits,
+        novelty_trend=seen.novelty.trend,
+        robustness=seen.robustness,
         power=power,
         impact=impact,
         exclusions=inputs.exclusions,
@@ -160,6 +153,7 @@ def read_out(inputs: ReadoutInputs) -> Readout:
             power=power,
             exclusions=inputs.exclusions,
             left_out=units.left_out,
+            missing=reversals(seen.main, attrition),
             blinding=blinding,
         ),
         next_steps=next_steps_of(
@@ -172,6 +166,32 @@ def read_out(inputs: ReadoutInputs) -> Readout:
             units_per_day=inputs.history_units_per_day or brief.expected_units_per_day,
         ),
         provenance=inputs.provenance,
+    )
+
+
+def _weighted(
+    setting: Setting,
+    primary: MetricUnits,
+    adjusted: Mapping[tuple[str, str], tuple[Estimate, Comparison]],
+    attrition: Sequence[ArmAttrition],
+) -> dict[tuple[str, str], tuple[Estimate, Comparison]]:
+    """The primary's rows as the brief's plan for missing values makes them."""
+    name = setting.brief.primary
+    before = {arm: found for (metric, arm), (_, found) in adjusted.items() if metric == name}
+    return {
+        (name, arm): (estimate_row(setting, primary, "primary", arm, found), found)
+        for arm, found in weighted_primary(before, attrition).items()
+    }
+
+
+def _course(novelty: Novelty, arm: str) -> Course:
+    contrast = next((one for one in novelty.contrasts if one.arm == arm), None)
+    last = None if contrast is None else contrast.late_week or 0
+    return Course(
+        contrast=contrast,
+        late=next((one for one in novelty.points if one.arm == arm and one.week == last), None),
+        split=next((one for one in novelty.splits if one.arm == arm), None),
+        trend=next((one for one in novelty.trend if one.arm == arm), None),
     )
 
 

@@ -66,6 +66,7 @@ def limits_of(
     power: PowerAchieved | None,
     exclusions: Sequence[ExclusionCount],
     left_out: tuple[UnitsLeftOut, ...] = (),
+    missing: Sequence[str] = (),
     blinding: Blinding,
 ) -> tuple[str, ...]:
     """What can this readout not say?"""
@@ -86,6 +87,7 @@ def limits_of(
     without = sum(primary.without_value.values())
     if without:
         found.append(f"{without:,} units have no value of {primary.metric.title} and are left out of it.")
+    found += missing
     failed = sorted(
         {
             f"{row.title} in {row.arm} cannot be estimated: {row.reason}."

@@ -81,8 +81,8 @@ class Estimate(Noun):
 
     Where `estimable` is false, every number after `n_treatment` is None and `reason` says why.
     Values are in the metric's own unit times its `per`; shares are fractions (0.02 is 2 percentage points).
-    `why` says in one clause why this estimator: the entry of the table that chose it. Where `suppressed` is
-    true the cell is withheld for its size or its neighbour's: counts are 0 and mean nothing, numbers are None.
+    `why` says in one clause why this estimator: the entry of the table that chose it. Where `suppressed`, the
+    cell is withheld for its size or its neighbour's: counts are 0 and mean nothing, numbers are None.
     """
 
     experiment: str

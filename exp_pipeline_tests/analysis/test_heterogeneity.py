@@ -6,8 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from exp_pipeline.analysis.effects.estimates import Setting, segment_estimates
+from exp_pipeline.analysis.effects.estimates import Setting
 from exp_pipeline.analysis.effects.heterogeneity import arms_heterogeneity, segment_heterogeneity
+from exp_pipeline.analysis.effects.methods import Answer, compare
+from exp_pipeline.analysis.effects.segments import segments_of
 from exp_pipeline.analysis.units import MetricUnits, frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Arm, Brief, Segment
 from exp_pipeline.stats.groups.heterogeneity import Heterogeneity
@@ -27,6 +29,23 @@ def found(answer: Heterogeneity | NotEstimable) -> Heterogeneity:
     return answer
 
 
+def effects(setting: Setting, units: MetricUnits, column: str) -> dict[tuple[str, str, str], Answer]:
+    """The effect of treatment in every value of a segment, however small."""
+    values = units.frame[f"segment__{column}"].unique().to_list()
+    return {
+        (column, value, "treatment"): compare(
+            units,
+            "treatment",
+            "control",
+            clustered=setting.clustered,
+            adjusted=True,
+            level=0.95,
+            segment=(f"segment__{column}", value),
+        ).effect
+        for value in sorted(values)
+    }
+
+
 def table(
     rng: np.random.Generator, n: int, grades: np.ndarray, gains: list[float], **more: Any
 ) -> pl.DataFrame:
@@ -43,18 +62,32 @@ def test_segments_that_differ_are_found_with_the_effects_of_the_readout() -> Non
     mad = table(rng, 2000, grades, [0.0, 0.3, 0.6, 0.9, 0.0])
     brief = brief_of(primary="points", segments=(Segment(column="grade"),))
     setting, units = ready(mad, brief)
-    (row,) = segment_heterogeneity(setting, units)
-    answer = found(row.answer)
+    segments = segments_of(setting, units)
+    (row,) = segments.differences
     assert (row.segment, row.arm) == ("grade", "treatment")
-    assert answer.interaction.p_value < 1e-4
-    assert answer.left_out == (("g4", "fewer than 10 units in an arm: not estimated"),)
-    shown = {est.segment_value: est for est in segment_estimates(setting, units) if est.estimable}
-    assert [group.name for group in answer.groups] == sorted(str(name) for name in shown)
-    for group in answer.groups:
-        assert group.absolute == shown[group.name].absolute
-        assert group.se == shown[group.name].se
-        assert group.shrunken is not None
-    assert answer.groups[3].rank_best == 1
+    assert row.p_value is not None
+    assert row.p_value < 1e-4
+    # The small value takes the next smallest with it, so that the total does not give it away.
+    sizes = mad["segment__grade"].value_counts(sort=True)["segment__grade"].to_list()
+    hidden = {"g4", sizes[-2]}
+    assert {est.segment_value for est in segments.shown if est.suppressed} == hidden
+    assert all(est.n_control == est.n_treatment == 0 for est in segments.shown if est.suppressed)
+    told = {est.segment_value: est for est in segments.shown if est.estimable}
+    for one in segments.shrunken:
+        if one.value in hidden:
+            assert one.suppressed
+            assert one.n_control is None
+            assert one.raw is None
+            assert one.shrunken is None
+            continue
+        assert one.raw == told[one.value].absolute
+        assert one.shrunken is not None
+        assert one.raw is not None
+        assert one.shrunken_lower is not None
+        assert one.shrunken_upper is not None
+        assert one.shrunken_lower < one.shrunken < one.shrunken_upper
+    best = max((one for one in segments.shrunken if one.raw is not None), key=lambda one: one.raw or 0.0)
+    assert best.best_rank == 1
 
 
 def test_clusters_that_span_segments_are_taken_together() -> None:
@@ -72,7 +105,8 @@ def test_clusters_that_span_segments_are_taken_together() -> None:
         arms, points__num=y, segment__girl=[str(g) for g in girl], cluster_id=[f"c{g}" for g in group]
     )
     brief = brief_of(primary="points", segments=(Segment(column="girl"),), randomisation_unit="class")
-    (row,) = segment_heterogeneity(*ready(mad, brief))
+    setting, units = ready(mad, brief)
+    (row,) = segment_heterogeneity(setting, units, effects(setting, units, "girl"))
     answer = found(row.answer)
     assert answer.interaction.method == "wald-htz"
     assert any("40 of 40 clusters" in flag for flag in answer.flags)
@@ -85,7 +119,8 @@ def test_clusters_that_span_segments_are_taken_together() -> None:
         segment__girl=[str(g // 2 % 2) for g in group],
         cluster_id=[f"c{g}" for g in group],
     )
-    (alone,) = segment_heterogeneity(*ready(own, brief))
+    setting, units = ready(own, brief)
+    (alone,) = segment_heterogeneity(setting, units, effects(setting, units, "girl"))
     assert found(alone.answer).interaction.method == "welch"
 
 
@@ -110,7 +145,8 @@ def test_several_arms_beside_one_control() -> None:
 def test_nothing_declared_is_nothing_asked() -> None:
     rng = np.random.default_rng(1004)
     mad = table(rng, 200, rng.integers(0, 2, 200), [0.0, 0.0])
-    assert segment_heterogeneity(*ready(mad, brief_of(primary="points"))) == ()
+    assert segments_of(*ready(mad, brief_of(primary="points"))).shown == ()
     lone = brief_of(primary="points", segments=(Segment(column="grade"),), minimum_cell=90)
-    (row,) = segment_heterogeneity(*ready(mad, lone))
-    assert isinstance(row.answer, NotEstimable)
+    (row,) = segments_of(*ready(mad, lone)).differences
+    assert row.p_value is None
+    assert row.reason

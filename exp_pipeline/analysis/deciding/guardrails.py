@@ -10,7 +10,14 @@ from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.model.brief import Brief, Guardrail
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.model.readout import GuardrailResult
-from exp_pipeline.stats.gates.guardrails import KillVerdict, NeededUnits, kill_verdict, non_inferiority
+from exp_pipeline.stats.gates.guardrails import (
+    GuardrailVerdict,
+    KillVerdict,
+    NeededUnits,
+    kill_verdict,
+    non_inferiority,
+)
+from exp_pipeline.stats.reference import one_sided_critical
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 
@@ -31,6 +38,7 @@ def guardrail_result(
         harm=harm,
         alpha=brief.alpha,
         basis=guardrail.basis,
+        power=brief.power,
     )
     status, reason, estimate = verdict.verdict, verdict.reason, verdict.harm_estimate
     if isinstance(effect, NotEstimable) and guardrail.basis == "point" and same_value:
@@ -60,7 +68,23 @@ def guardrail_result(
         kill_action=guardrail.kill.action if guardrail.kill else None,
         kill_triggered=kill is not None and kill.answer == "kill",
         reason="; ".join((reason, *_settled_by(verdict.needed), *_of_kill_rule(kill))),
+        needed_units=None
+        if verdict.needed is None
+        else max(verdict.needed.n_control, verdict.needed.n_treatment),
+        detectable_harm=_detectable(effect, verdict, brief),
     )
+
+
+def _detectable(effect: Answer, verdict: GuardrailVerdict, brief: Brief) -> float | None:
+    """Which margin could these data have shown to hold, were there no harm, with the brief's power?
+
+    The reach of the one-sided bound is a critical value of standard errors; power asks for more of them.
+    """
+    if isinstance(effect, NotEstimable) or verdict.bound is None or verdict.harm_estimate is None:
+        return None
+    critical = one_sided_critical(brief.alpha, effect.df)
+    more = one_sided_critical(1.0 - brief.power, effect.df)
+    return (verdict.bound - verdict.harm_estimate) * (critical + more) / critical
 
 
 def _settled_by(needed: NeededUnits | None) -> tuple[str, ...]:

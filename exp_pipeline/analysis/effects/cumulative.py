@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from exp_pipeline.analysis.effects.day_sums import SUMS, effect_of_sums
 from exp_pipeline.analysis.effects.estimates import always_valid
 from exp_pipeline.analysis.effects.increments import daily_parts, refusal
-from exp_pipeline.analysis.effects.methods import Answer, scaled
+from exp_pipeline.analysis.effects.methods import Answer, compare, scaled
+from exp_pipeline.analysis.effects.past_units import PastUnits
 from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import Measure
 from exp_pipeline.model.readout import CumulativePoint
-from exp_pipeline.stats.effects.means import difference_in_means, difference_in_proportions
-from exp_pipeline.stats.effects.ratios import difference_in_ratios
-from exp_pipeline.stats.effects.skew import ThirdMoments
-from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect
-
-_SUMS = ("n", "num", "den", "num_num", "den_den", "num_den", "num_num_num")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +46,45 @@ def effects_by_day(
     """How did a metric's effect come about, day by day?
 
     Only units of `units` count, each from its day of assignment on and within the metric's window, so the
-    last day agrees with the unadjusted estimate. Clusters are compared by their sums (a ratio of sums over
-    clusters, delta method). Squares grow by what each day adds, so cost goes with the rows of `days`.
+    last day agrees with the unadjusted estimate. Strata of the draw are held fixed. Clusters are compared by
+    their sums (a ratio of sums over clusters, delta method), in strata by the estimate's own regression on
+    each day. Squares grow by what each day adds, so cost goes with the rows of `days`.
     measures: the definitions behind the columns of `days`; without one, a list holds different values and a
     number adds up. Empty where the metric has no daily parts (see `increments.refusal`).
     """
     metric, known = units.metric, measures or {}
     if refusal(metric, days, known) or not units.frame.height:
         return ()
-    sums = _sums_by_day(units, days, known, clustered=clustered, upto=upto)
     first = units.frame["assigned_date"].drop_nulls().min()
     if not isinstance(first, date):
         return ()
     calendar = [first + timedelta(days=step) for step in range((upto - first).days + 1)]
+    if clustered and units.stratified:
+        return tuple(_day_by_day(units, days, known, brief, calendar, level))
+    layers = int(units.frame["layer"].to_numpy().max(initial=0)) + 1 if units.stratified else 1
     enrolled = _cumulated(
-        units.frame.group_by("arm", pl.col("assigned_date").alias("day")).agg(
+        units.frame.group_by("arm", pl.lit(0).alias("layer"), pl.col("assigned_date").alias("day")).agg(
             pl.len().cast(pl.Float64).alias("n")
         ),
         ("n",),
         calendar,
+        1,
     )
-    totals = _cumulated(sums, _SUMS, calendar)
+    totals = _cumulated(
+        _sums_by_day(units, days, known, clustered=clustered, upto=upto), SUMS, calendar, layers
+    )
     found = []
-    empty = np.zeros((len(calendar), len(_SUMS)))
+    empty = np.zeros((layers, len(calendar), len(SUMS)))
     for position, day in enumerate(calendar):
         for arm in (treatment.name for treatment in brief.treatments()):
             n_control, n_treatment = (
-                int(enrolled[side][position, 0]) if side in enrolled else 0 for side in (brief.control, arm)
+                int(enrolled[side][0, position, 0]) if side in enrolled else 0
+                for side in (brief.control, arm)
             )
-            effect = _effect(
-                units,
-                totals.get(brief.control, empty)[position],
-                totals.get(arm, empty)[position],
+            effect = effect_of_sums(
+                metric,
+                totals.get(brief.control, empty)[:, position],
+                totals.get(arm, empty)[:, position],
                 clustered=clustered,
                 level=level,
             )
@@ -116,8 +120,9 @@ def _sums_by_day(
 ) -> pl.DataFrame:
     """What does each day add, by arm, to the sums over units or clusters, and to those of products?"""
     metric = units.metric
+    layer = pl.col("layer") if units.stratified else pl.lit(0, dtype=pl.Int64).alias("layer")
     own = units.frame.select(
-        "unit_id", "arm", "cluster", pl.col("assigned_date").alias("enrolled")
+        "unit_id", "arm", "cluster", layer, pl.col("assigned_date").alias("enrolled")
     ).drop_nulls("enrolled")
     facts = daily_parts(metric, own, days.filter(pl.col("event_date") <= upto), measures)
     if metric.estimand == "proportion":
@@ -126,17 +131,18 @@ def _sums_by_day(
             ((so_far > 0).cast(pl.Float64) - (so_far - pl.col("num") > 0).cast(pl.Float64)).alias("num")
         )
     key = "cluster" if clustered else "unit_id"
-    columns = [pl.col(key).alias("key"), "arm", "day", "num", "den"]
+    columns = [pl.col(key).alias("key"), "arm", "layer", "day", "num", "den"]
     enrolment = own.select(
         pl.col(key).alias("key"),
         "arm",
+        "layer",
         pl.col("enrolled").alias("day"),
         pl.lit(0.0).alias("num"),
         pl.lit(0.0 if metric.denominator else 1.0).alias("den"),
     )
     steps = (
         pl.concat([facts.select(columns), enrolment])
-        .group_by("key", "arm", "day")
+        .group_by("key", "arm", "layer", "day")
         .agg(pl.col("num").sum(), pl.col("den").sum())
         .sort("key", "arm", "day")
     )
@@ -153,57 +159,37 @@ def _sums_by_day(
             (num * den - num_before * den_before).alias("num_den"),
             (num * num * num - num_before * num_before * num_before).alias("num_num_num"),
         )
-        .sort("arm", "day", "key")
-        .group_by("arm", "day", maintain_order=True)
-        .agg(pl.col(name).sum() for name in _SUMS)
+        .sort("arm", "layer", "day", "key")
+        .group_by("arm", "layer", "day", maintain_order=True)
+        .agg(pl.col(name).sum() for name in SUMS)
     )
 
 
 def _cumulated(
-    sums: pl.DataFrame, names: Sequence[str], calendar: Sequence[date]
-) -> dict[str, np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
-    """The sums so far: arm -> (days, names)."""
+    sums: pl.DataFrame, names: Sequence[str], calendar: Sequence[date], layers: int
+) -> dict[str, NDArray[np.float64]]:
+    """The sums so far: arm -> (layers, days, names)."""
     place = {day: position for position, day in enumerate(calendar)}
-    steps: dict[str, np.ndarray[tuple[int, int], np.dtype[np.float64]]] = {}
-    for row in sums.select("arm", "day", *names).iter_rows():
-        if row[1] in place:
-            table = steps.setdefault(row[0], np.zeros((len(calendar), len(names))))
-            table[place[row[1]]] += row[2:]
-    return {arm: np.cumsum(table, axis=0) for arm, table in steps.items()}
+    steps: dict[str, NDArray[np.float64]] = {}
+    for row in sums.select("arm", "layer", "day", *names).iter_rows():
+        if row[2] in place:
+            table = steps.setdefault(row[0], np.zeros((layers, len(calendar), len(names))))
+            table[row[1], place[row[2]]] += row[3:]
+    return {arm: np.cumsum(table, axis=1) for arm, table in steps.items()}
 
 
-def _effect(
+def _day_by_day(
     units: MetricUnits,
-    control: np.ndarray[tuple[int], np.dtype[np.float64]],
-    treatment: np.ndarray[tuple[int], np.dtype[np.float64]],
-    *,
-    clustered: bool,
+    days: pl.DataFrame,
+    measures: Mapping[str, Measure],
+    brief: Brief,
+    calendar: Sequence[date],
     level: float,
-) -> Answer:
-    kind = units.metric.estimand
-    if kind == "proportion" and not clustered:
-        return difference_in_proportions(
-            round(control[1]), round(control[0]), round(treatment[1]), round(treatment[0]), level=level
-        )
-    moments = [_moments(sums) for sums in (control, treatment)]
-    if kind == "mean" and not clustered:
-        shapes = [
-            ThirdMoments.from_sums(round(sums[0]), 0.0, *map(float, sums[[1, 3, 6]]))
-            for sums in (control, treatment)
-        ]
-        return difference_in_means(
-            *moments, outcome="num", control_shape=shapes[0], treatment_shape=shapes[1], level=level
-        )
-    return difference_in_ratios(*moments, numerator="num", denominator="den", level=level)
-
-
-def _moments(sums: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Moments:
-    n = round(sums[0])
-    if n == 0:
-        return Moments(0, np.zeros(2), np.zeros((2, 2)), ("num", "den"))
-    means = sums[1:3] / n
-    raw = np.array([[sums[3], sums[5]], [sums[5], sums[4]]])
-    products = raw - n * np.outer(means, means)
-    diagonal = np.arange(2)
-    products[diagonal, diagonal] = np.maximum(products[diagonal, diagonal], 0.0)
-    return Moments(n, means, products, ("num", "den"))
+) -> Iterator[DayEffect]:
+    """The unadjusted estimate itself on the data up to each day, clustered: for designs with strata."""
+    past = PastUnits.of(units, days, measures)
+    for day in calendar:
+        then = past.at(day + timedelta(days=1), whole_windows=False)
+        for arm in (treatment.name for treatment in brief.treatments()):
+            effect = compare(then, arm, brief.control, clustered=True, adjusted=False, level=level).effect
+            yield DayEffect(day, arm, effect.n_control, effect.n_treatment, effect)

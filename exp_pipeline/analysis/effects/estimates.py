@@ -6,15 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from exp_pipeline.analysis.effects.methods import Comparison, compare
-from exp_pipeline.analysis.unit_sums import UNKNOWN
-from exp_pipeline.analysis.units import SEGMENT, MetricUnits
+from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Estimate, LockState, Role
 from exp_pipeline.stats.looks.always_valid import AlwaysValidInterval, always_valid_interval
-from exp_pipeline.stats.multiplicity import benjamini_hochberg, holm
 from exp_pipeline.stats.results import Effect
 
 # Units of both arms at which the always-valid interval is narrowest, where the brief expects no number.
@@ -72,11 +68,13 @@ def estimate_row(
     arm: str,
     comparison: Comparison,
     *,
+    control: str | None = None,
     segment: str | None = None,
     segment_value: str | None = None,
 ) -> Estimate:
-    """How is one comparison written down?"""
+    """How is one comparison written down? control: the arm that it was compared with, if not the brief's."""
     brief, metric, effect = setting.brief, units.metric, comparison.effect
+    against = control or brief.control
     touched = exploratory_because(setting.lock, "segment" if segment else role)
     base = Estimate(
         experiment=brief.name,
@@ -87,14 +85,15 @@ def estimate_row(
         display=metric.display,
         direction=metric.direction,
         arm=arm,
-        control=brief.control,
+        control=against,
         segment=segment,
         segment_value=segment_value,
         window_days=metric.window_days,
         method=effect.method,
+        why=comparison.why,
         n_control=effect.n_control,
         n_treatment=effect.n_treatment,
-        waiting=0 if segment else units.waiting[arm] + units.waiting[brief.control],
+        waiting=0 if segment else units.waiting[arm] + units.waiting[against],
         level=setting.level,
         confirmatory=not touched,
         adjusted=comparison.adjusted,
@@ -102,7 +101,7 @@ def estimate_row(
     )
     if not isinstance(effect, Effect):
         return base.model_copy(update={"estimable": False, "reason": effect.reason})
-    always = always_valid(effect, brief)
+    always = always_valid(effect, brief, comparisons=None if control is None else pairs_of_arms(brief))
     clusters = None
     if effect.clusters_control is not None and effect.clusters_treatment is not None:
         clusters = effect.clusters_control + effect.clusters_treatment
@@ -130,9 +129,19 @@ def estimate_row(
     )
 
 
-def always_valid(effect: Effect, brief: Brief) -> AlwaysValidInterval | None:
-    """Which effects has no look ruled out? The level is shared out over the treatment arms (Bonferroni)."""
-    level = 1.0 - brief.alpha / len(brief.treatments())
+def pairs_of_arms(brief: Brief) -> int:
+    """How many pairs do the treatment arms make among themselves?"""
+    return math.comb(len(brief.treatments()), 2)
+
+
+def always_valid(
+    effect: Effect, brief: Brief, *, comparisons: int | None = None
+) -> AlwaysValidInterval | None:
+    """Which effects has no look ruled out? The level is shared out (Bonferroni) over so many comparisons.
+
+    They are the treatment arms', unless given.
+    """
+    level = 1.0 - brief.alpha / (comparisons or len(brief.treatments()))
     answer = always_valid_interval(effect, planned_n=planned_units(brief), level=level)
     return answer if isinstance(answer, AlwaysValidInterval) else None
 
@@ -177,55 +186,6 @@ def roles_of(brief: Brief) -> tuple[tuple[Role, str], ...]:
     )
 
 
-def segment_estimates(setting: Setting, units: MetricUnits) -> tuple[Estimate, ...]:
-    """What is the primary effect in each declared segment? Values in order; units without one are "unknown".
-
-    Only columns frozen at assignment are segments. Cells below the brief's minimum are not estimated.
-    """
-    brief = setting.brief
-    found: list[Estimate] = []
-    for segment in brief.segments:
-        column = f"{SEGMENT}{segment.column}"
-        if column not in units.frame.columns:
-            continue
-        values = units.frame[column].cast(pl.String).fill_null(UNKNOWN).unique().sort().to_list()
-        for value in values:
-            for arm in brief.treatments():
-                comparison = compare(
-                    units,
-                    arm.name,
-                    brief.control,
-                    clustered=setting.clustered,
-                    adjusted=True,
-                    level=setting.level,
-                    segment=(column, value),
-                )
-                row = estimate_row(
-                    setting,
-                    units,
-                    "primary",
-                    arm.name,
-                    comparison,
-                    segment=segment.column,
-                    segment_value=value,
-                )
-                found.append(_without_small_cells(row, brief.minimum_cell))
-    return with_family(found, "segments", holm)
-
-
-def _without_small_cells(row: Estimate, minimum: int) -> Estimate:
-    if min(row.n_control, row.n_treatment) >= minimum:
-        return row
-    kept = {name: getattr(row, name) for name in Estimate.model_fields if name in _IDENTITY}
-    return Estimate(**kept, estimable=False, reason=f"fewer than {minimum} units in an arm: not estimated")
-
-
-_IDENTITY = (
-    "experiment", "snapshot", "metric", "title", "role", "display", "direction", "arm", "control", "segment",
-    "segment_value", "window_days", "method", "n_control", "n_treatment", "level", "confirmatory",
-)  # fmt: skip
-
-
 def with_family(
     rows: Sequence[Estimate], family: str, adjust: Callable[[Mapping[str, float]], dict[str, float]]
 ) -> tuple[Estimate, ...]:
@@ -236,35 +196,3 @@ def with_family(
         row.model_copy(update={"p_adjusted": corrected.get(str(position)), "family": family})
         for position, row in enumerate(rows)
     )
-
-
-def with_families(rows: Sequence[Estimate], brief: Brief) -> tuple[Estimate, ...]:
-    """What are the adjusted p-values of a readout's rows, and which rows may be believed as confirmatory?
-
-    Primary: Holm over the treatment arms. Secondary: the brief's correction over all metrics and arms, and
-    confirmatory only in arms whose primary passes (gatekeeping). Guardrails are judged one by one, since
-    every one of them must hold. Counter-metrics are never confirmatory: they say where to look.
-    """
-    primary = with_family([row for row in rows if row.role == "primary"], "primary", holm)
-    passed = {row.arm for row in primary if row.p_adjusted is not None and row.p_adjusted < brief.alpha}
-    correction = holm if brief.multiplicity == "holm" else benjamini_hochberg
-    secondary = with_family([row for row in rows if row.role == "secondary"], "secondary", correction)
-    gated = tuple(
-        row
-        if row.arm in passed
-        else row.model_copy(
-            update={
-                "confirmatory": False,
-                "flags": (*row.flags, "exploratory: the primary metric did not pass"),
-            }
-        )
-        for row in secondary
-    )
-    watched = tuple(
-        row.model_copy(
-            update={"confirmatory": False, "flags": (*row.flags, "watched against gaming: decides nothing")}
-        )
-        for row in rows
-        if row.role == "counter"
-    )
-    return (*primary, *gated, *(row for row in rows if row.role == "guardrail"), *watched)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,6 @@ from exp_pipeline.analysis.effects.estimates import Setting, exploratory_because
 from exp_pipeline.analysis.effects.methods import Answer, compare
 from exp_pipeline.analysis.unit_sums import UNKNOWN
 from exp_pipeline.analysis.units import SEGMENT, MetricUnits
-from exp_pipeline.model.readout import SegmentDifference
 from exp_pipeline.stats.groups.heterogeneity import (
     Heterogeneity,
     arm_heterogeneity,
@@ -35,43 +34,26 @@ class SegmentHeterogeneity:
     flags: tuple[str, ...] = ()
 
 
-def segment_differences(setting: Setting, units: MetricUnits) -> tuple[SegmentDifference, ...]:
-    """Does the effect differ over the values of each declared segment, as a readout writes it down?"""
-    found = []
-    for one in segment_heterogeneity(setting, units):
-        answer = one.answer
-        if isinstance(answer, NotEstimable):
-            found.append(
-                SegmentDifference(segment=one.segment, arm=one.arm, reason=answer.reason, flags=one.flags)
-            )
-            continue
-        found.append(
-            SegmentDifference(
-                segment=one.segment,
-                arm=one.arm,
-                p_value=answer.interaction.p_value,
-                opposite_p_value=answer.qualitative.p_value,
-                spread=math.sqrt(answer.between.tau2),
-                flags=(*one.flags, *answer.flags),
-            )
-        )
-    return tuple(found)
-
-
-def segment_heterogeneity(setting: Setting, units: MetricUnits) -> tuple[SegmentHeterogeneity, ...]:
+def segment_heterogeneity(
+    setting: Setting, units: MetricUnits, told: Mapping[tuple[str, str, str], Answer]
+) -> tuple[SegmentHeterogeneity, ...]:
     """Does the effect differ over the values of each declared segment, for each treatment arm?
 
-    Effects are those of `segment_estimates`, values below the brief's minimum cell are left out with that
-    reason. Where a randomised cluster has units of several values, all values are estimated together, by
-    cluster. Only columns frozen at assignment are segments. One p-value a segment and arm, not corrected.
+    told: the effects that may be told, by segment, value and arm; only those values are compared. Where a
+    randomised cluster has units of several of them, all are estimated together, by cluster. One p-value a
+    segment and arm, not corrected.
     """
     found = []
     for segment in setting.brief.segments:
-        column = f"{SEGMENT}{segment.column}"
-        if column not in units.frame.columns:
+        if f"{SEGMENT}{segment.column}" not in units.frame.columns:
             continue
         for arm in setting.brief.treatments():
-            answer = _of_segment(setting, units, column, arm.name)
+            effects = {
+                value: answer
+                for (name, value, side), answer in told.items()
+                if name == segment.column and side == arm.name
+            }
+            answer = _of_segment(setting, units, f"{SEGMENT}{segment.column}", arm.name, effects)
             found.append(
                 SegmentHeterogeneity(
                     segment.column, arm.name, answer, exploratory_because(setting.lock, "segment")
@@ -112,52 +94,19 @@ def arms_heterogeneity(setting: Setting, units: MetricUnits) -> Heterogeneity | 
     return arm_heterogeneity(effects, shared, level=setting.level)
 
 
-def _of_segment(setting: Setting, units: MetricUnits, column: str, arm: str) -> Heterogeneity | NotEstimable:
-    control, least = setting.brief.control, setting.brief.minimum_cell
-    frame = units.frame.filter(pl.col("arm").is_in([control, arm])).with_columns(
-        pl.col(column).cast(pl.String).fill_null(UNKNOWN).alias(column)
-    )
-    sizes = frame.group_by(column, "arm").len()
-    held = {(value, side): count for value, side, count in sizes.iter_rows()}
-    values = sorted(frame[column].unique().to_list())
-    enough = [
-        value for value in values if min(held.get((value, side), 0) for side in (control, arm)) >= least
-    ]
-    small = {
-        value: NotEstimable(
-            "segment",
-            f"fewer than {least} units in an arm: not estimated",
-            held.get((value, control), 0),
-            held.get((value, arm), 0),
+def _of_segment(
+    setting: Setting, units: MetricUnits, column: str, arm: str, effects: Mapping[str, Answer]
+) -> Heterogeneity | NotEstimable:
+    enough = [value for value, answer in effects.items() if isinstance(answer, Effect)]
+    if setting.clustered:
+        frame = units.frame.filter(pl.col("arm").is_in([setting.brief.control, arm])).with_columns(
+            pl.col(column).cast(pl.String).fill_null(UNKNOWN).alias(column)
         )
-        for value in values
-        if value not in enough
-    }
-    spanning = (
-        setting.clustered
-        and frame.filter(pl.col(column).is_in(enough))
-        .group_by("cluster")
-        .agg(pl.col(column).n_unique().alias("values"))
-        .filter(pl.col("values") > 1)
-        .height
-        > 0
-    )
-    if spanning:
-        return _together(setting, units, frame.filter(pl.col(column).is_in(enough)), column, arm, small)
-    effects: dict[str, Answer] = {
-        value: small[value]
-        if value in small
-        else compare(
-            units,
-            arm,
-            control,
-            clustered=setting.clustered,
-            adjusted=True,
-            level=setting.level,
-            segment=(column, value),
-        ).effect
-        for value in values
-    }
+        frame = frame.filter(pl.col(column).is_in(enough))
+        spanning = frame.group_by("cluster").agg(pl.col(column).n_unique().alias("values"))
+        if spanning.filter(pl.col("values") > 1).height:
+            small = {value: answer for value, answer in effects.items() if isinstance(answer, NotEstimable)}
+            return _together(setting, units, frame, column, arm, small)
     return heterogeneity(effects, level=setting.level)
 
 
@@ -167,7 +116,7 @@ def _together(
     frame: pl.DataFrame,
     column: str,
     arm: str,
-    small: dict[str, NotEstimable],
+    small: Mapping[str, NotEstimable],
 ) -> Heterogeneity | NotEstimable:
     treated = (frame["arm"] == arm).to_numpy()
     counts = int((~treated).sum()), int(treated.sum())

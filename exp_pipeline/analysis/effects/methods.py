@@ -99,6 +99,26 @@ METHODS: dict[tuple[Estimand, bool, bool, bool], Method] = {
 }
 
 
+_OF_ESTIMAND: dict[Estimand, str] = {
+    "mean": "one number a unit",
+    "proportion": "yes or no a unit",
+    "ratio": "a ratio of sums over units",
+    "quantile": "a quantile of many values of each unit",
+}
+_STRATA_UNUSED = (
+    "strata of the draw are not used: quantiles are compared over all units, whose interval is then "
+    "rather too wide"
+)
+
+
+def why_of(estimand: Estimand, *, clustered: bool, stratified: bool, covariates: int) -> str:
+    """Why does the table choose this estimator? One clause: what is compared, and how it was randomised."""
+    drawn = "whole clusters randomised" if clustered else "units randomised one by one"
+    within = " within strata" if stratified and estimand != "quantile" else ""
+    known = f", {covariates} columns known before assignment" if covariates else ""
+    return f"{_OF_ESTIMAND[estimand]}, {drawn}{within}{known}"
+
+
 # What the number of one unit is, where the name of the estimator does not tell.
 _OF_ONE_UNIT: dict[MetricType, str] = {
     "retention": "A unit counts when it was active on any day from the first that counts to the last.",
@@ -112,12 +132,16 @@ _OF_ONE_UNIT: dict[MetricType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came out for one metric and arm? `effect` is in the metric's own unit, its `per` applied."""
+    """What came out for one metric and arm? `effect` is in the metric's own unit, its `per` applied.
+
+    why: which entry of the table chose the estimator, in one clause.
+    """
 
     effect: Answer
     sentence: str
     adjusted: bool
     flags: tuple[str, ...]
+    why: str = ""
 
 
 def compare(
@@ -158,7 +182,12 @@ def compare(
         )
     sentence = " ".join((method.sentence, *_OF_ONE_UNIT.get(metric.type, "").splitlines()))
     taken = () if rows is None else _steps_taken(metric, (rows.control, rows.treatment))
-    return Comparison(scaled(answer, metric.per), sentence, use, (*flags, *units.reasons, *taken))
+    if metric.estimand == "quantile" and units.stratified:
+        flags = (*flags, _STRATA_UNUSED)
+    why = why_of(
+        metric.estimand, clustered=clustered, stratified=units.stratified, covariates=len(covariates)
+    )
+    return Comparison(scaled(answer, metric.per), sentence, use, (*flags, *units.reasons, *taken), why)
 
 
 def _two_sums(

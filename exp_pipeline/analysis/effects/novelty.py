@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
 import polars as pl
 
 from exp_pipeline.analysis.effects.estimates import Setting
-from exp_pipeline.analysis.effects.methods import Answer, compare, moments_of, scaled
+from exp_pipeline.analysis.effects.methods import Answer, compare, scaled
+from exp_pipeline.analysis.effects.novelty_days import days_since, novelty_days, novelty_splits
+from exp_pipeline.analysis.effects.novelty_trend import novelty_trend
+from exp_pipeline.analysis.effects.unit_values import difference_of_values
 from exp_pipeline.analysis.units import MetricUnits, Units
 from exp_pipeline.model.metrics import (
+    Measure,
     Metric,
     denominator_column,
     included_column,
     numerator_column,
     values_column,
 )
-from exp_pipeline.model.readout import NoveltyContrast, NoveltyPoint
-from exp_pipeline.stats.clusters.effects import clustered_difference
-from exp_pipeline.stats.effects.means import difference_in_means
+from exp_pipeline.model.readout import NoveltyContrast, NoveltyDay, NoveltyPoint, NoveltySplit, NoveltyTrend
 from exp_pipeline.stats.results import Effect, NotEstimable
 
 WEEK = 7
@@ -29,11 +32,16 @@ WEEK = 7
 class Novelty:
     """How did the primary effect change as units got used to the treatment?
 
-    points: one a week and treatment arm. contrasts: one a treatment arm, last complete week less first.
+    points: one a week and treatment arm. contrasts: one a treatment arm, last complete week less first. days:
+    one a day since assignment and arm. splits: days after the brief's split less those before, one an arm.
+    trend: one an arm.
     """
 
     points: tuple[NoveltyPoint, ...] = ()
     contrasts: tuple[NoveltyContrast, ...] = ()
+    days: tuple[NoveltyDay, ...] = ()
+    splits: tuple[NoveltySplit, ...] = ()
+    trend: tuple[NoveltyTrend, ...] = ()
 
 
 def novelty_of(
@@ -44,6 +52,7 @@ def novelty_of(
     *,
     upto: date,
     weeks: pl.DataFrame | None = None,
+    measures: Mapping[str, Measure] | None = None,
 ) -> Novelty:
     """What is the primary effect in each week since assignment, and is the last week unlike the first?
 
@@ -54,7 +63,8 @@ def novelty_of(
     estimate. The contrast takes the same units in both weeks and the variance of what changed within them
     (ratios by the delta method). weeks: unit_id, week and the metric's parts in it, as in the snapshot; they
     serve every metric that has weeks. Without them measures must add up over days: quantiles and distinct
-    counts do not, and are said to be not estimable. Empty where no unit has an assignment day.
+    counts do not, and are said to be not estimable. measures: what the columns of days are, for
+    effects by day. Empty where no unit has an assignment day.
     """
     metric = primary.metric
     arms = [arm.name for arm in setting.brief.treatments()]
@@ -65,10 +75,14 @@ def novelty_of(
         enrolled = enrolled.filter(pl.col(included_column(metric.name)).fill_null(False))
     if enrolled.is_empty():
         return Novelty()
+    since = days_since(units, primary, days, measures or {}, upto)
+    by_day = Novelty(days=novelty_days(setting, since), splits=novelty_splits(setting, since))
     if refusal:
-        return Novelty(
-            tuple(_not_estimable_point(arm, refusal) for arm in arms),
-            tuple(_no_contrast(arm, refusal) for arm in arms),
+        return replace(
+            by_day,
+            points=tuple(_not_estimable_point(arm, refusal) for arm in arms),
+            contrasts=tuple(_no_contrast(arm, refusal) for arm in arms),
+            trend=tuple(NoveltyTrend(arm=arm, estimable=False, reason=refusal) for arm in arms),
         )
     done = parts if parts is not None else _parts_of_days(metric, enrolled, days, upto)
     had = _weeks(primary, enrolled, done, upto)
@@ -82,7 +96,8 @@ def novelty_of(
         if metric.window_days is not None and metric.window_days < WEEK:
             reason = f"the metric's window of {metric.window_days} days is shorter than a week"
         points = [_not_estimable_point(arm, reason) for arm in arms]
-    return Novelty(tuple(points), tuple(contrasts))
+    trend = novelty_trend(setting, had)
+    return replace(by_day, points=tuple(points), contrasts=tuple(contrasts), trend=trend)
 
 
 def _refusal(metric: Metric, days: pl.DataFrame) -> str:
@@ -251,20 +266,7 @@ def _change(setting: Setting, early: MetricUnits, late: MetricUnits, arm: str) -
             ratio = float(frame["num"].sum()) / base
             values.append(ratio + (frame["num"] - ratio * frame["den"]) * (frame.height / base))
         sides.append(frames[1].with_columns((values[1] - values[0]).alias("num"), pl.lit(1.0).alias("den")))
-    control, treatment = sides
-    if not setting.clustered:
-        answer = difference_in_means(
-            moments_of(control, ["num"]), moments_of(treatment, ["num"]), outcome="num", level=setting.level
-        )
-        return scaled(answer, early.metric.per)
-    both = pl.concat(sides)
-    answer = clustered_difference(
-        both["num"].to_numpy(),
-        [False] * control.height + [True] * treatment.height,
-        both["cluster"].rank("dense").cast(pl.Int64).to_numpy(),
-        strata=both["layer"].to_numpy() if early.stratified else None,
-        level=setting.level,
-    )
+    answer = difference_of_values(pl.concat(sides), arm, clustered=setting.clustered, level=setting.level)
     return scaled(answer, early.metric.per)
 
 

@@ -9,15 +9,15 @@ from datetime import date, timedelta
 import polars as pl
 
 from exp_pipeline.analysis.deciding.blinding import Blinding
-from exp_pipeline.analysis.effects.cumulative import DayEffect
-from exp_pipeline.analysis.effects.estimates import planned_units
-from exp_pipeline.analysis.effects.methods import Answer
+from exp_pipeline.analysis.effects.estimates import Setting, planned_units
+from exp_pipeline.analysis.effects.methods import Answer, compare
+from exp_pipeline.analysis.effects.past_units import PastUnits
 from exp_pipeline.analysis.effects.stopping import SPENDING
 from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Estimate
 from exp_pipeline.stats.looks.group_sequential import SpendingPlan, sequential_look, stopped_trial
-from exp_pipeline.stats.results import Effect, NotEstimable
+from exp_pipeline.stats.results import NotEstimable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +50,33 @@ def planned_look(brief: Brief, blinding: Blinding, as_of: date) -> PlannedLook |
 
 
 def with_looks(
+    setting: Setting,
     rows: Sequence[Estimate],
     effects: Mapping[str, Answer],
     look: PlannedLook | None,
     units: MetricUnits,
-    by_day: Sequence[DayEffect] = (),
+    earlier: PastUnits | str,
 ) -> tuple[Estimate, ...]:
     """The primary's rows (one a treatment arm) with what this look and the end of looking say of them.
 
-    effects: the headline effect by arm. by_day: the unadjusted effects on all data up to each day; with those
-    of every look the median-unbiased estimate can be told once a boundary was crossed or the horizon is
-    reached. Where there is no spending plan the rows are handed back as they are.
+    effects: the headline effect by arm. earlier: the units as earlier days saw them, or why they cannot be
+    had. Each earlier look is then estimated as the headline is (clusters, strata, covariates) on the units
+    that counted at it, and with all looks the median-unbiased estimate can be told once a boundary was
+    crossed or the horizon is reached; else a flag says why not. Where there is no spending plan the rows are
+    handed back as they are.
     """
     if look is None:
         return tuple(rows)
+    before = _looks_before(setting, look, earlier)
     found = []
     for row in rows:
         effect = effects[row.arm]
         update: dict[str, object] = {"look": len(look.days), "look_rule": look.plan.family}
         counted = tuple(_counted_by(units, (row.control, row.arm), day) for day in look.days[:-1])
         answer = sequential_look(look.plan, [effect], final=look.final, earlier_n=counted)
+        flags = row.flags
         if isinstance(answer, NotEstimable):
-            update["flags"] = (*row.flags, f"no interval for this look: {answer.reason}")
+            flags = (*flags, f"no interval for this look: {answer.reason}")
         else:
             update |= {
                 "look_lower": answer.lower,
@@ -79,17 +84,41 @@ def with_looks(
                 "look_p_value": answer.p_value,
                 "look_alpha_spent": answer.alpha_spent,
             }
-        found.append(row.model_copy(update={**update, **_stopped(row, look, by_day)}))
+        if isinstance(before, str):
+            flags = (*flags, f"no estimate corrected for stopping: {before}")
+        else:
+            update |= _stopped(look, [*before[row.arm], effect])
+        found.append(row.model_copy(update={**update, "flags": flags}))
     return tuple(found)
 
 
-def _stopped(row: Estimate, look: PlannedLook, by_day: Sequence[DayEffect]) -> dict[str, object]:
-    at = {one.day + timedelta(days=1): one.effect for one in by_day if one.arm == row.arm}
+def _looks_before(
+    setting: Setting, look: PlannedLook, earlier: PastUnits | str
+) -> Mapping[str, list[Answer]] | str:
+    """The effects of all looks but this one by arm, or why they cannot be told."""
+    brief = setting.brief
+    found: dict[str, list[Answer]] = {arm.name: [] for arm in brief.treatments()}
+    if len(look.days) == 1:
+        return found
+    if isinstance(earlier, str):
+        return earlier
+    if not earlier.agrees(look.days[-1]):
+        return "the days do not add up to the values of the snapshot, so earlier looks cannot be told"
+    for day in look.days[:-1]:
+        then = earlier.at(day, whole_windows=True)
+        for arm, effects in found.items():
+            effects.append(
+                compare(
+                    then, arm, brief.control, clustered=setting.clustered, adjusted=True, level=setting.level
+                ).effect
+            )
+    return found
+
+
+def _stopped(look: PlannedLook, effects: Sequence[Answer]) -> dict[str, object]:
     # A look before the first unit came had nothing to see, and spent nothing.
-    effects = [at[day] for day in look.days if day in at]
-    if look.days[-1] not in at or not any(isinstance(one, Effect) for one in effects):
-        return {}
-    answer = stopped_trial(look.plan, effects, final=look.final)
+    seen = [one for one in effects[:-1] if one.n_control + one.n_treatment > 0]
+    answer = stopped_trial(look.plan, [*seen, effects[-1]], final=look.final)
     if isinstance(answer, NotEstimable):
         return {}
     return {
