@@ -15,14 +15,20 @@ import polars as pl
 from exp_pipeline.analysis.readout import ReadoutInputs, read_out
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.readout import (
+    ComplierEffect,
     CumulativePoint,
     Estimate,
+    FamilyResult,
     IntegrityCheck,
     NoveltyContrast,
+    NoveltyDay,
     NoveltyPoint,
+    NoveltySplit,
+    NoveltyTrend,
     Readout,
     RobustnessRow,
     SegmentDifference,
+    ShrunkenEffect,
 )
 from exp_pipeline.report import decision_log_html, index_entry, index_html, render_memo
 from exp_pipeline.report.overview.listing import PageName
@@ -59,9 +65,16 @@ RESULTS: dict[str, type[Noun]] = {
     "estimates": Estimate,
     "segments": Estimate,
     "segment_differences": SegmentDifference,
+    "shrunken": ShrunkenEffect,
+    "compliance": ComplierEffect,
+    "arms_compared": Estimate,
+    "families": FamilyResult,
     "cumulative": CumulativePoint,
     "novelty": NoveltyPoint,
+    "novelty_days": NoveltyDay,
     "novelty_contrasts": NoveltyContrast,
+    "novelty_splits": NoveltySplit,
+    "novelty_trend": NoveltyTrend,
     "robustness": RobustnessRow,
     "integrity": IntegrityCheck,
 }
