@@ -102,9 +102,7 @@ def _least(row: Estimate, floor: Size, blinding: Blinding) -> float | None:
 def _below(
     question: Question, brief: Brief, judged: _Judged, segments: Sequence[Estimate], blinding: Blinding
 ) -> Step:
-    names = listed(
-        f"{_named(row)} ({difference_in_words(row.absolute, row.display)})" for row in judged.below
-    )
+    names = listed(f"{_named(row)} ({_size_in_words(row)})" for row in judged.below)
     evidence = f"below the floor: {names}"
     columns = sorted({row.segment or "" for row in judged.below})
     if not brief.decision.equity.scoped_shipping:
@@ -168,9 +166,16 @@ def _corrected(brief: Brief, row: Estimate) -> tuple[float, float] | None:
 
 
 def _corrected_in_words(brief: Brief, row: Estimate) -> str:
+    if row.suppressed:
+        return f"{_named(row)} (how much is withheld)"
     lower, upper = _corrected(brief, row) or (None, None)
     gain = difference_in_words(row.absolute, row.display)
     return f"{_named(row)} {gain}, corrected interval {interval_in_words(lower, upper, row.display)}"
+
+
+def _size_in_words(row: Estimate) -> str:
+    """A value that gives a small neighbour away is judged, but its numbers are not told."""
+    return "by how much is withheld" if row.suppressed else difference_in_words(row.absolute, row.display)
 
 
 def _named(row: Estimate) -> str:
