@@ -190,14 +190,15 @@ class SampleRatioGroup(Noun):
     """Units by arm in one value of something known at assignment (a platform, a stratum, a segment).
 
     `p_adjusted` is the SRM p-value after Holm over all groups of the readout; None where nothing can be
-    tested.
+    tested. Where `suppressed`, the group is withheld for its size or its neighbour's: it has no counts.
     """
 
     column: str
     value: str
     counts: dict[str, int]
-    p_value: float | None
-    p_adjusted: float | None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    suppressed: bool = False
 
 
 class Cause(Noun):
@@ -283,8 +284,8 @@ class PowerAchieved(Noun):
 
     Effects are in the primary's unit times its `per`. `achieved_mde`: found with the brief's power by these
     data; `achieved_power`: of these data for the planned effect; `mde_at_horizon`: what the planned end would
-    find, should units come as they did. While the readout is blinded all of it rests on the control arm's
-    spread alone, since that of the treatment arms tells of the effect.
+    find, should units come as they did. While the readout is blinded all of it rests on the spread of all
+    units together, since that of single arms tells of the effect.
     """
 
     planned_mde: float

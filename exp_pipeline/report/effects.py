@@ -150,16 +150,16 @@ def guardrail_view(result: GuardrailResult, readout: Readout, screen: Screen) ->
 
 
 def _reason(estimate: Estimate, screen: Screen, withheld: bool) -> str:
-    if screen.small(estimate.n_control, estimate.n_treatment):
-        return f"{WITHHELD}: fewer than {screen.minimum} units in a cell"
+    if estimate.segment is None and withheld:
+        return f"{WITHHELD}: {screen.few_units}"
     if withheld:
-        return f"{WITHHELD}: it would give away a cell of fewer than {screen.minimum} units"
+        return f"{WITHHELD}: {screen.few_units}, or it would give such a cell away"
     return f"not estimable: {estimate.reason or 'no reason was given'}"
 
 
 def _units(estimate: Estimate, n: int, screen: Screen, withheld: bool) -> Cell:
     """One mark for all withheld values of a segment: "< 10" beside a total would narrow a cell down."""
-    if n and screen.hides(estimate.segment or "", estimate.segment_value or ""):
+    if estimate.suppressed or (n and screen.hides(estimate.segment or "", estimate.segment_value or "")):
         return Cell(text=WITHHELD)
     return screen.beside(n, withheld)
 

@@ -67,7 +67,7 @@ class Screen:
 
     def withholds(self, estimate: Estimate) -> bool:
         """Must this estimate's numbers stay out because of its own or its neighbours' small cells?"""
-        if self.small(estimate.n_control, estimate.n_treatment):
+        if estimate.suppressed or self.small(estimate.n_control, estimate.n_treatment):
             return True
         return (estimate.segment or "", estimate.segment_value or "") in self.hidden_values
 
@@ -122,19 +122,29 @@ def without_hidden_movements(since: SinceLast | None) -> SinceLast | None:
 def _hidden_values(
     segments: Iterable[Estimate], groups: Iterable[SampleRatioGroup], minimum: int
 ) -> frozenset[tuple[str, str]]:
-    """Small segment values and, so that none follows from the total, enough of the next smallest ones."""
+    """Small segment values and, so that none follows from the total, enough of the next smallest ones.
+
+    What the analysis withheld stays withheld. It looks over all columns at once; what is done here is for
+    readouts that came with every cell.
+    """
     by_column: dict[str, dict[str, dict[tuple[str, str], int]]] = {}
+    hidden: set[tuple[str, str]] = set()
     for row in segments:
         if row.segment is None or row.segment_value is None:
+            continue
+        if row.suppressed:
+            hidden.add((row.segment, row.segment_value))
             continue
         cells = by_column.setdefault(row.segment, {}).setdefault(row.segment_value, {})
         for arm, n in ((row.control, row.n_control), (row.arm, row.n_treatment)):
             cells[(row.metric, arm)] = n
     for group in groups:
+        if group.suppressed:
+            hidden.add((group.column, group.value))
+            continue
         cells = by_column.setdefault(group.column, {}).setdefault(group.value, {})
         for arm, n in group.counts.items():
             cells[("assigned", arm)] = n
-    hidden: set[tuple[str, str]] = set()
     for column, values in by_column.items():
         small = {value for value, cells in values.items() if any(0 < n < minimum for n in cells.values())}
         waiting = sorted(

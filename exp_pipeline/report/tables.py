@@ -157,11 +157,11 @@ def sample_ratio_groups_table(
     """Does each platform, stratum and segment have its planned split?"""
     rows = []
     for group in groups:
-        hidden = screen.hides(group.column, group.value)
+        hidden = group.suppressed or screen.hides(group.column, group.value)
         row = {"column": words(group.column), "value": words(group.value)}
         for position, arm in enumerate(arms):
             n = group.counts.get(arm, 0)
-            row[f"arm_{position}"] = Cell(text=WITHHELD) if hidden and n else screen.units(n)
+            row[f"arm_{position}"] = Cell(text=WITHHELD) if hidden else screen.units(n)
         row["p_value"] = p_cell(None if hidden else group.p_value)
         row["p_adjusted"] = p_cell(None if hidden else group.p_adjusted)
         rows.append(row)
@@ -328,21 +328,36 @@ def exclusions_table(exclusions: Sequence[ExclusionCount]) -> Table:
 def lock_table(lock: LockState) -> Table:
     """What of the brief changed after the start?"""
     rows = tuple(
-        {"field": words(c.field), "locked": words(c.locked_value), "current": words(c.current_value)}
+        {
+            "field": words(c.field),
+            "locked": words(c.locked_value),
+            "current": words(c.current_value),
+            "seen": words("" if c.first_seen is None else c.first_seen.isoformat(timespec="minutes")),
+        }
         for c in lock.changes
     )
     columns = (
         Column(key="field", title="Field"),
         Column(key="locked", title="As locked"),
         Column(key="current", title="Now"),
+        Column(key="seen", title="First seen"),
     )
     if lock.locked_digest is None:
         empty = "The brief is not locked."
     else:
         empty = "Nothing that the analysis uses has changed since the brief was locked."
-    note = "What a changed field touches is exploratory." if rows else ""
-    return Table(
-        key="lock", title="Changes after the lock", columns=columns, rows=rows, note=note, empty=empty
+    notes = ["What a changed field touches is exploratory."] if rows else []
+    if lock.gaps:
+        notes.append(f"When it was locked the brief was not ready: {'; '.join(lock.gaps)}.")
+    return without_empty_columns(
+        Table(
+            key="lock",
+            title="Changes after the lock",
+            columns=columns,
+            rows=rows,
+            note=" ".join(notes),
+            empty=empty,
+        )
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from exp_pipeline.analysis.effects.suppression import withheld_values
 from exp_pipeline.analysis.integrity.sample_ratios import randomised
+from exp_pipeline.analysis.unit_sums import UNKNOWN
 from exp_pipeline.analysis.units import SEGMENT, Units
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import SampleRatioGroup
@@ -18,34 +20,43 @@ _MOST_VALUES = 24
 def sample_ratio_groups(units: Units, brief: Brief) -> tuple[SampleRatioGroup, ...]:
     """Does each group known at assignment have its planned shares? Ordered by column and value.
 
-    Where clusters were randomised, clusters are counted. Columns with more than 24 values are left out.
+    Where clusters were randomised, clusters are counted. Units without a value are one group. Columns with
+    more than 24 values are left out; groups below the brief's minimum cell, and those from which they would
+    follow, are named without counts.
     """
     rows = randomised(units, units.frame)
-    columns = {"stratum": "stratum"} | {
-        name: name.removeprefix(SEGMENT) for name in sorted(rows.columns) if name.startswith(SEGMENT)
-    }
+    arms = list(brief.shares())
+    named = {"stratum": "stratum"} if "stratum" in rows.columns else {}
+    named |= {name.removeprefix(SEGMENT): name for name in sorted(rows.columns) if name.startswith(SEGMENT)}
+    columns = {title: column for title, column in named.items() if 1 < _values(rows, column) <= _MOST_VALUES}
+    hidden = withheld_values(rows, columns, arms, brief.minimum_cell)
     counted: dict[tuple[str, str], dict[str, int]] = {}
-    for column, title in columns.items():
-        if column not in rows.columns:
-            continue
-        known = rows.drop_nulls(column).with_columns(pl.col(column).cast(pl.String))
-        if not 1 < known[column].n_unique() <= _MOST_VALUES:
-            continue
-        found = known.group_by(column, "arm").len().sort(column, "arm")
-        for value, arm, count in found.iter_rows():
-            counted.setdefault((title, value), dict.fromkeys(brief.shares(), 0))
-            if arm in counted[title, value]:
-                counted[title, value][arm] = int(count)
-    raw = {place: sample_ratio(counts, brief.shares()).p_value for place, counts in counted.items()}
-    names = {" ".join(place): place for place in counted}
-    adjusted = holm({name: p for name, place in names.items() if (p := raw[place]) is not None})
+    for title, column in columns.items():
+        told = rows.select("arm", pl.col(column).cast(pl.String).fill_null(UNKNOWN).alias("value"))
+        for value, arm, count in told.group_by("value", "arm").len().sort("value", "arm").iter_rows():
+            counts = counted.setdefault((title, value), dict.fromkeys(arms, 0))
+            if arm in counts:
+                counts[arm] = int(count)
+    p_values = {
+        place: sample_ratio(counts, brief.shares()).p_value
+        for place, counts in counted.items()
+        if place not in hidden
+    }
+    tested = {" ".join(place): p for place, p in p_values.items() if p is not None}
+    corrected = holm(tested)
     return tuple(
-        SampleRatioGroup(
+        SampleRatioGroup(column=place[0], value=place[1], counts={}, suppressed=True)
+        if place in hidden
+        else SampleRatioGroup(
             column=place[0],
             value=place[1],
             counts=counts,
-            p_value=raw[place],
-            p_adjusted=adjusted.get(" ".join(place)),
+            p_value=p_values[place],
+            p_adjusted=corrected.get(" ".join(place)),
         )
         for place, counts in sorted(counted.items())
     )
+
+
+def _values(rows: pl.DataFrame, column: str) -> int:
+    return rows[column].n_unique() if rows[column].count() else 0
