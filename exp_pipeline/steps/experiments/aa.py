@@ -5,10 +5,12 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.evidence import EqualArms
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.store.marts import Marts
+from exp_pipeline.store.sealed import read_sealed
 
 
 def is_equal_armed(brief: Brief) -> bool:
@@ -34,10 +36,14 @@ def equal_arms_before(bench: Workbench, brief: Brief) -> tuple[EqualArms, ...]:
         snapshot = marts.current(name)
         if snapshot is None:
             continue
-        path = bench.home.readouts / f"experiment={name}" / f"snapshot={snapshot}" / "readout.json"
+        folder = bench.home.readouts / f"experiment={name}" / f"snapshot={snapshot}"
         try:
-            readout = Readout.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            encoded = read_sealed(folder, "readout", "readout.json")
+            readout = None if encoded is None else Readout.model_validate_json(encoded)
+        except (StoreError, ValidationError):
+            # A damaged or foreign readout is no result.
+            continue
+        if readout is None:
             continue
         failed = tuple(check.title for check in readout.integrity if check.verdict == "fail")
         if not failed and (readout.blinded or not readout.horizon_reached):

@@ -8,9 +8,17 @@ import polars as pl
 from pydantic import ValidationError
 
 from exp_pipeline.analysis.deciding.blinding import ARM_COLUMNS, rows_blinded_because
+from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.experiments.sealed_readouts import (
+    READOUT_FILE,
+    READOUT_GROUP,
+    folder_of,
+    parse_readout,
+)
 from exp_pipeline.store.marts import Marts
+from exp_pipeline.store.sealed import read_sealed
 
 
 def blinded_experiments(bench: Workbench, names: Iterable[str] | None = None) -> dict[str, str]:
@@ -34,13 +42,15 @@ def without_arms(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _current_readout(bench: Workbench, experiment: str) -> Readout | None:
-    """The readout of the current snapshot as it lies on disk; None where there is none that can be read."""
-    snapshot = Marts(bench.home.marts).current(experiment)
-    if snapshot is None:
-        return None
-    path = bench.home.readouts / f"experiment={experiment}" / f"snapshot={snapshot}" / "readout.json"
+    """The readout of the current snapshot as it was sealed; None where there is none that can be read.
+
+    What was changed since it was sealed, or is damaged, opens nothing; the warehouse says which file it is.
+    """
     try:
-        return Readout.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        # What cannot be read opens nothing; the warehouse says which file is damaged.
+        snapshot = Marts(bench.home.marts).current(experiment)
+        if snapshot is None:
+            return None
+        encoded = read_sealed(folder_of(bench, experiment, snapshot), READOUT_GROUP, READOUT_FILE)
+        return None if encoded is None else parse_readout(encoded)
+    except (StoreError, ValidationError):
         return None
