@@ -16,15 +16,18 @@ from exp_pipeline.cli import (
     homes,
     incidents,
     metrics,
+    new,
     plans,
     privacy,
     quality,
+    ramps,
     runs,
     sample,
     sources,
     status,
     tables,
     units,
+    warehouse,
 )
 from exp_pipeline.cli.terminal import ExplainedGroup, Verbose
 
@@ -60,6 +63,7 @@ def root(
 for command in (
     sample.demo,
     homes.init,
+    new.new,
     homes.validate,
     events.events,
     runs.run,
@@ -71,11 +75,13 @@ for command in (
     briefs.brief,
     briefs.lock,
     status.status,
+    ramps.life,
     quality.quality,
     experiments.readout,
     experiments.diff,
     decisions.decisions,
     decisions.decide,
+    warehouse.warehouse,
     experiments.unblind,
     tables.analyze,
     units.assign,
@@ -85,6 +91,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(incidents.app, name="incidents")
+app.add_typer(ramps.app, name="ramp")
 app.add_typer(privacy.keys)
 app.add_typer(privacy.debug)
 app.add_typer(sources.app, name="source")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,15 @@ class ShownColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownWhere:
+    """Columns that hold their value only in rows whose `column` is one of `values`; else they are null."""
+
+    column: str
+    values: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ShownView:
     """A view over Parquet files. Files of one group have the same columns; a column they lack is null."""
 
@@ -45,6 +54,7 @@ class ShownView:
     description: str
     columns: tuple[ShownColumn, ...]
     groups: tuple[tuple[Path, ...], ...]
+    shown_where: ShownWhere | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ class Shown:
                 view.description,
                 _words(view.columns),
                 [[str(path) for path in group] for group in view.groups],
+                None if view.shown_where is None else list(astuple(view.shown_where)),
             ]
             for view in self.views
         ]
@@ -136,7 +147,12 @@ def replace_warehouse(path: Path, gather: Callable[[], Shown], connect: Connect)
                 )
             # Readers only: whoever opened it for writing would leave a log that fits no later file.
             aside.chmod(0o444)
-            record = {"content": digest, "file": digest_of_file(aside), "bytes": aside.stat().st_size}
+            record = {
+                "content": digest,
+                "file": digest_of_file(aside),
+                "bytes": aside.stat().st_size,
+                "folder": str(path.parent.absolute()),
+            }
             _forget_log(path)
             replace_file(aside, path)
             _forget_log(path)
@@ -149,7 +165,7 @@ def replace_warehouse(path: Path, gather: Callable[[], Shown], connect: Connect)
 
 @contextmanager
 def open_warehouse(path: Path) -> Iterator[DuckDBPyConnection]:
-    """A read-only connection to the live warehouse.
+    """A read-only connection to the live warehouse, which reads its files also after the folder was moved.
 
     Raises StoreError where there is none, and where a query meets a file that was replaced so long ago that
     it is gone: the caller then opens the warehouse again.
@@ -158,7 +174,9 @@ def open_warehouse(path: Path) -> Iterator[DuckDBPyConnection]:
 
     if not path.is_file():
         raise StoreError(f"there is no warehouse at {path}; materialize `warehouse` first")
-    connection = duckdb.connect(str(path), read_only=True)
+    built_in = (_recorded(path) or {}).get("folder")
+    moved = isinstance(built_in, str) and built_in != str(path.parent.absolute())
+    connection = _moved(path, str(built_in)) if moved else duckdb.connect(str(path), read_only=True)
     try:
         yield connection
     except duckdb.IOException as trouble:
@@ -169,6 +187,37 @@ def open_warehouse(path: Path) -> Iterator[DuckDBPyConnection]:
         ) from trouble
     finally:
         connection.close()
+
+
+def _moved(path: Path, built_in: str) -> DuckDBPyConnection:
+    """The warehouse of a data folder that was moved: its views over the files where they are now."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    connection.execute("set TimeZone = 'UTC'")
+    connection.execute(f"attach {text_literal(str(path))} as moved (read_only)")
+    before, now = str(Path(built_in).parent) + "/", str(path.parent.absolute().parent) + "/"
+    views = connection.execute(
+        "select view_name, sql, comment from duckdb_views() where database_name = 'moved' and not internal"
+    ).fetchall()
+    # The file's own text, made by `_fill`: only the beginning of its paths is another one now.
+    for name, sql, comment in views:
+        connection.execute(sql.replace(text_literal(before)[:-1], text_literal(now)[:-1]))
+        connection.execute(f"comment on view {quote(name)} is {text_literal(comment or '')}")
+    tables = connection.execute(
+        "select table_name, comment from duckdb_tables() where database_name = 'moved'"
+    ).fetchall()
+    for name, comment in tables:
+        connection.execute(f"create table {quote(name)} as select * from moved.{quote(name)}")
+        connection.execute(f"comment on table {quote(name)} is {text_literal(comment or '')}")
+    words = connection.execute(
+        "select table_name, column_name, comment from duckdb_columns() "
+        "where database_name = 'moved' and comment is not null"
+    ).fetchall()
+    for table, column, comment in words:
+        connection.execute(f"comment on column {quote(table)}.{quote(column)} is {text_literal(comment)}")
+    connection.execute("detach moved")
+    return connection
 
 
 def _fill(connection: DuckDBPyConnection, shown: Shown) -> None:
@@ -210,6 +259,15 @@ def _group_body(connection: DuckDBPyConnection, view: ShownView, paths: Sequence
         else:
             value = name if column.name in present else "null"
             chosen.append(f"{value}::{column.sql_type} as {name}")
+    where = view.shown_where
+    if where is not None and where.column in present:
+        listed = ", ".join(text_literal(value) for value in where.values)
+        # Closed unless opened: an experiment that nobody knows yet is hidden too.
+        known = f"{quote(where.column)} in ({listed})" if listed else "false"
+        for place, column in enumerate(view.columns):
+            if column.name in where.columns and column.name in present:
+                name = quote(column.name)
+                chosen[place] = f"case when {known} then {name}::{column.sql_type} end as {name}"
     return f"select {', '.join(chosen)} from read_parquet([{files}], hive_partitioning = false)"
 
 

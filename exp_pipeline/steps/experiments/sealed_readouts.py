@@ -69,7 +69,10 @@ def readout_bytes(bench: Workbench, experiment: str, snapshot: str) -> bytes:
             ) from damage
         return again
     if found is None:
-        seal(folder, READOUT_GROUP, {READOUT_FILE: _made(bench, experiment, snapshot)})
+        path = folder / READOUT_FILE
+        # Written, but not sealed: by a run that was killed in between, or by an earlier version.
+        made = path.read_bytes() if path.is_file() else _made(bench, experiment, snapshot)
+        seal(folder, READOUT_GROUP, {READOUT_FILE: made})
         found = read_sealed(folder, READOUT_GROUP, READOUT_FILE)
     if found is None:
         raise StoreError(f"{folder / READOUT_FILE} could not be sealed")
@@ -82,12 +85,20 @@ def parse_readout(encoded: bytes) -> Readout:
     try:
         return Readout.model_validate_json(encoded)
     except ValidationError:
-        plain = json.loads(encoded)
-        if not isinstance(plain, dict) or "schema_version" not in plain:
+        plain = _plain(encoded)
+        if "schema_version" not in plain:
             raise
         return Readout.model_validate(
             {**plain, "schema_version": Readout.model_fields["schema_version"].default}
         )
+
+
+def _plain(encoded: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(encoded)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def parsed_readout(encoded: bytes, experiment: str, snapshot: str) -> Readout:

@@ -1,0 +1,243 @@
+"""The columns of the warehouse's result tables: name, type, and meaning with its unit, in one line each."""
+
+from __future__ import annotations
+
+from exp_pipeline.store.warehouse import ShownColumn
+
+Columns = tuple[ShownColumn, ...]
+
+
+def columns(*rows: tuple[str, str, str]) -> Columns:
+    """Columns from their names, types and words."""
+    return tuple(ShownColumn(*row) for row in rows)
+
+
+_OF = (
+    ("experiment", "VARCHAR", "Experiment."),
+    ("snapshot", "VARCHAR", "Snapshot of the dataset that it was computed from."),
+)
+EXPERIMENTS = columns(
+    ("experiment", "VARCHAR", "Experiment."),
+    ("version", "BIGINT", "Version of the experiment."),
+    ("title", "VARCHAR", "What the brief calls it."),
+    ("hypothesis", "VARCHAR", "What is believed, in one sentence."),
+    ("owner", "VARCHAR", "Team that owns it."),
+    ("risk_class", "VARCHAR", "low, medium or high: decides which reviews it needs."),
+    ("unit", "VARCHAR", "What is randomised: learner or class."),
+    ("start_day", "DATE", "First day (UTC)."),
+    ("end_day", "DATE", "Horizon: the day after its last (UTC)."),
+    ("primary_metric", "VARCHAR", "Metric that decides."),
+    ("snapshot", "VARCHAR", "Current snapshot of its dataset; null where none was taken."),
+    ("as_of", "DATE", "Last day in the data of the readout; null where there is no readout."),
+    (
+        "horizon_reached",
+        "BOOLEAN",
+        "Whether data are complete to the horizon; null where there is no readout.",
+    ),
+    ("blinded", "BOOLEAN", "Whether effects are still hidden; null where there is no readout."),
+    ("blinding_reason", "VARCHAR", "Why they are hidden or shown; null where there is no readout."),
+    (
+        "brief_changes",
+        "BIGINT",
+        "Analysis fields of the brief changed after its lock; null without a readout.",
+    ),
+    ("outcome", "VARCHAR", "Decision for the experiment; null where there is no readout."),
+    ("summary", "VARCHAR", "The decision in words; null where there is no readout."),
+    ("note", "VARCHAR", "Why there is no readout; null where there is one."),
+)
+ESTIMATES = columns(
+    ("kind", "VARCHAR", "main, or unadjusted: the same effect without covariates."),
+    *_OF,
+    ("metric", "VARCHAR", "Metric."),
+    ("title", "VARCHAR", "What the metric is called."),
+    ("role", "VARCHAR", "primary, secondary, guardrail or counter (watched against gaming)."),
+    (
+        "display",
+        "VARCHAR",
+        "Unit of its values: share (0.02 is 2 points), number, ms, usd or minutes.",
+    ),
+    ("direction", "VARCHAR", "Whether an increase or a decrease is good."),
+    ("arm", "VARCHAR", "Treatment arm."),
+    ("control", "VARCHAR", "Arm it is compared with."),
+    ("segment", "VARCHAR", "Column that cuts the units; null for all units."),
+    ("segment_value", "VARCHAR", "Value of that column; null for all units."),
+    ("window_days", "BIGINT", "Days since assignment that count (days); null for all."),
+    ("method", "VARCHAR", "How it was estimated."),
+    ("why", "VARCHAR", "Why it was estimated so."),
+    ("n_control", "BIGINT", "Units of the control arm (units)."),
+    ("n_treatment", "BIGINT", "Units of the treatment arm (units)."),
+    ("clusters", "BIGINT", "Randomised clusters; null where units were randomised."),
+    ("waiting", "BIGINT", "Units whose window is not over (units)."),
+    ("estimable", "BOOLEAN", "Whether it could be estimated; if not, every number after this is null."),
+    ("reason", "VARCHAR", "Why it could not be estimated, else empty."),
+    ("mean_control", "DOUBLE", "Value in the control arm (metric's unit)."),
+    ("mean_treatment", "DOUBLE", "Value in the treatment arm (metric's unit)."),
+    ("absolute", "DOUBLE", "Treatment less control (metric's unit)."),
+    ("se", "DOUBLE", "Standard error of `absolute` (metric's unit)."),
+    ("df", "DOUBLE", "Degrees of freedom; null for a normal interval."),
+    ("level", "DOUBLE", "Confidence level of the intervals."),
+    ("ci_lower", "DOUBLE", "Lower bound of `absolute` (metric's unit)."),
+    ("ci_upper", "DOUBLE", "Upper bound of `absolute` (metric's unit)."),
+    ("p_value", "DOUBLE", "Two-sided p-value of no effect."),
+    ("p_adjusted", "DOUBLE", "p-value adjusted over its family."),
+    ("family", "VARCHAR", "Family over which p-values are adjusted."),
+    ("relative", "DOUBLE", "Effect as a share of the control value."),
+    ("relative_ci_lower", "DOUBLE", "Lower bound of `relative`."),
+    ("relative_ci_upper", "DOUBLE", "Upper bound of `relative`."),
+    ("relative_method", "VARCHAR", "How the relative interval was made."),
+    ("standardised", "DOUBLE", "Effect in standard deviations of the control arm."),
+    ("variance_reduction", "DOUBLE", "Share of variance that covariates took away."),
+    ("always_valid_lower", "DOUBLE", "Lower bound that holds at every look (metric's unit)."),
+    ("always_valid_upper", "DOUBLE", "Upper bound that holds at every look (metric's unit)."),
+    ("look", "BIGINT", "Which planned look this is, from 1; null where alpha is not spent over looks."),
+    ("look_rule", "VARCHAR", "Spending function of the planned looks; null where there is none."),
+    ("look_lower", "DOUBLE", "Lower bound that holds over the planned looks (metric's unit)."),
+    ("look_upper", "DOUBLE", "Upper bound that holds over the planned looks (metric's unit)."),
+    ("look_p_value", "DOUBLE", "Repeated p-value of no effect."),
+    ("look_alpha_spent", "DOUBLE", "Alpha spent up to this look."),
+    ("stopped_estimate", "DOUBLE", "Median-unbiased effect once looks have ended (metric's unit)."),
+    ("stopped_lower", "DOUBLE", "Lower bound of `stopped_estimate` (metric's unit)."),
+    ("stopped_upper", "DOUBLE", "Upper bound of `stopped_estimate` (metric's unit)."),
+    ("confirmatory", "BOOLEAN", "Whether it was declared before the start."),
+    ("adjusted", "BOOLEAN", "Whether covariates were used."),
+    (
+        "suppressed",
+        "BOOLEAN",
+        "Whether it is withheld for the size of its cell or a neighbour's: then its counts are 0.",
+    ),
+    ("flags", "VARCHAR[]", "What to keep in mind."),
+)
+VERDICTS = columns(
+    *_OF,
+    ("name", "VARCHAR", "Integrity check."),
+    ("title", "VARCHAR", "What the check is called."),
+    ("verdict", "VARCHAR", "pass, warn, fail or cannot_tell; one fail hides every effect."),
+    ("evidence", "VARCHAR", "What was found, in words."),
+)
+DECISIONS = columns(
+    *_OF,
+    ("arm", "VARCHAR", "Treatment arm; null for the experiment as a whole."),
+    ("outcome", "VARCHAR", "ship, ship_scoped, extend, iterate, pause, stop, roll_back or investigate."),
+    ("because", "VARCHAR", "Why."),
+)
+GUARDRAILS = columns(
+    *_OF,
+    ("metric", "VARCHAR", "Metric that guards."),
+    ("title", "VARCHAR", "What the metric is called."),
+    ("arm", "VARCHAR", "Treatment arm."),
+    ("status", "VARCHAR", "pass, fail, underpowered or cannot_tell."),
+    ("basis", "VARCHAR", "Whether the interval or the point was judged."),
+    ("margin", "DOUBLE", "Harm that is still accepted."),
+    ("margin_kind", "VARCHAR", "absolute (metric's unit) or relative (share of control)."),
+    ("display", "VARCHAR", "Unit of the metric."),
+    ("harm", "DOUBLE", "Estimated harm, positive is worse (margin's unit); null where it cannot be told."),
+    (
+        "harm_bound",
+        "DOUBLE",
+        "Upper bound of the harm, one-sided (margin's unit); null where unknown.",
+    ),
+    ("p_value", "DOUBLE", "p-value of harm beyond the margin; null where it cannot be told."),
+    ("kill_action", "VARCHAR", "What the kill rule asks for; null where there is none."),
+    ("kill_triggered", "BOOLEAN", "Whether the kill rule acts."),
+    ("reason", "VARCHAR", "Why it has this status."),
+    (
+        "needed_units",
+        "BIGINT",
+        "Units of the larger arm that would settle an open verdict (units); null where nothing is open.",
+    ),
+    (
+        "detectable_harm",
+        "DOUBLE",
+        "Smallest margin that these data could have shown to hold (margin's unit); null where unknown.",
+    ),
+)
+
+SEGMENTS = tuple(column for column in ESTIMATES if column.name != "kind")
+ARMS = columns(
+    ("experiment", "VARCHAR", "Experiment."),
+    ("snapshot", "VARCHAR", "Snapshot that was counted; null where there is no readout."),
+    ("arm", "VARCHAR", "Arm."),
+    ("role", "VARCHAR", "control or treatment."),
+    ("description", "VARCHAR", "What the brief says of it."),
+    ("planned_share", "DOUBLE", "Planned share of units (0 to 1)."),
+    ("assigned", "BIGINT", "Units assigned (units); null where there is no readout."),
+    ("exposed", "BIGINT", "Units that met the experiment (units); null where there is no readout."),
+    ("analysed", "BIGINT", "Units that the primary counts (units); null where there is no readout."),
+    ("contaminated", "BIGINT", "Units seen in more than one arm (units); null where there is no readout."),
+)
+RULES = columns(
+    *_OF,
+    ("arm", "VARCHAR", "Treatment arm."),
+    ("position", "BIGINT", "Place in the order in which rules are asked, from 1."),
+    ("rule", "VARCHAR", "Decision rule."),
+    ("asks", "VARCHAR", "What it asks."),
+    ("evidence", "VARCHAR", "What it saw."),
+    ("verdict", "VARCHAR", "pass, warn, fail or cannot_tell."),
+    ("forces", "VARCHAR", "Outcome that it brings about by itself; null where it lets the next one speak."),
+    ("reached", "BOOLEAN", "Whether it was asked before an earlier one had decided."),
+)
+DECISION_LOG = columns(
+    ("logged_at", "TIMESTAMP", "When it was logged (UTC)."),
+    ("kind", "VARCHAR", "recommended by the rules, or decided by people."),
+    ("experiment", "VARCHAR", "Experiment."),
+    ("snapshot", "VARCHAR", "Snapshot of the dataset that it rests on."),
+    ("as_of", "DATE", "Last day in its data."),
+    ("outcome", "VARCHAR", "ship, ship_scoped, extend, iterate, pause, stop, roll_back or investigate."),
+    ("arm", "VARCHAR", "Treatment arm; null for the experiment as a whole."),
+    ("decided_by", "VARCHAR", "Team that decided, or rules."),
+    ("because", "VARCHAR", "Why."),
+    ("rule", "VARCHAR", "Rule that decided."),
+    ("recommended", "VARCHAR", "What the readout recommended when people decided; else null."),
+    ("differs", "BOOLEAN", "Whether people decided otherwise than recommended."),
+    ("planned", "BOOLEAN", "Whether the data end at a planned look or the horizon."),
+    ("effects_hidden", "BOOLEAN", "Whether the primary's effect was hidden at that moment."),
+    ("brief_digest", "VARCHAR", "Digest of the brief."),
+    ("code_version", "VARCHAR", "Code that computed the readout."),
+    ("memo", "VARCHAR", "The memo's page, relative to the data folder."),
+)
+INCIDENTS = columns(
+    ("incident", "VARCHAR", "Incident."),
+    ("rule", "VARCHAR", "Rule that opened it."),
+    ("subject", "VARCHAR", "What it is about."),
+    ("experiment", "VARCHAR", "Experiment; null where it concerns no single one."),
+    ("severity", "VARCHAR", "warn or page; it never falls."),
+    ("status", "VARCHAR", "open, acknowledged or resolved."),
+    ("opened_at", "TIMESTAMP", "When it was opened (UTC)."),
+    ("since", "DATE", "First failing day (UTC)."),
+    ("last_day", "DATE", "Newest failing day (UTC)."),
+    ("resolved_at", "TIMESTAMP", "When it was resolved (UTC); null while it is not."),
+    ("acknowledged_by", "VARCHAR", "Team that took it on; null where none did."),
+    ("owner", "VARCHAR", "Team that it belongs to."),
+    ("hurt", "VARCHAR", "Whom it hurts."),
+    ("evidence", "VARCHAR", "What was found on its newest day."),
+    ("number", "DOUBLE", "What was measured (in the rule's unit); null where nothing was."),
+    ("threshold", "DOUBLE", "Where the rule draws the line (in the rule's unit); null where it has none."),
+    ("first_action", "VARCHAR", "What to do first."),
+    ("runbook", "VARCHAR", "Page with what to do."),
+)
+METRICS = columns(
+    ("metric", "VARCHAR", "Metric."),
+    ("title", "VARCHAR", "What it is called."),
+    ("definition", "VARCHAR", "What it means."),
+    ("owner", "VARCHAR", "Team that owns it."),
+    ("type", "VARCHAR", "How it is computed: mean, proportion, ratio, quantile and so on."),
+    ("numerator", "VARCHAR", "Measure above; null where the type has none."),
+    ("denominator", "VARCHAR", "Measure below; null where the type has none."),
+    ("per", "DOUBLE", "What its values are multiplied by."),
+    ("window_days", "BIGINT", "Days since assignment that count (days); null for all."),
+    ("direction", "VARCHAR", "Whether an increase or a decrease is good."),
+    ("kind", "VARCHAR", "north-star, input, output or guardrail."),
+    ("display", "VARCHAR", "Unit of its values: share (0.02 is 2 points), number, ms, usd or minutes."),
+    ("drives", "VARCHAR", "Metric that it is believed to move; null where none is named."),
+    ("counter_metric", "VARCHAR", "Metric that gets worse when it is gamed; null where none is named."),
+    ("used_by", "VARCHAR[]", "Experiments whose brief names it."),
+)
+COLUMNS = columns(
+    ("relation", "VARCHAR", "View or table of this file."),
+    ("relation_kind", "VARCHAR", "view (over files of the lake) or table (rows in this file)."),
+    ("grain", "VARCHAR", "What one row of the relation is."),
+    ("position", "BIGINT", "Place of the column, from 1."),
+    ("name", "VARCHAR", "Column."),
+    ("type", "VARCHAR", "DuckDB type."),
+    ("meaning", "VARCHAR", "What it means."),
+)
