@@ -312,6 +312,11 @@ class Brief(Noun):
                 f"stopping rule {self.stopping.rule} shares alpha out by planned units: "
                 "give expected_units_per_day, or take always_valid"
             )
+        if self.risk_class == "high" and self.decision.guardrails.underpowered == "say":
+            raise ValueError(
+                "decision: a high-risk change may not ship with a guardrail that is not shown to hold; "
+                "rule guardrails says underpowered: say"
+            )
         everything = self.metric_names()
         twice = sorted({metric for metric in everything if everything.count(metric) > 1})
         if twice:
