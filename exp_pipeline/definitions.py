@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import automation, expiry, late_data, watching
+from exp_pipeline.defs import automation, expiry, late_data, ramp, watching
 from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
 
@@ -16,8 +16,9 @@ defs = dg.Definitions(
         automation.warehouse_refresh,
         expiry.debug_envelope_expiry,
         watching.planning,
+        ramp.ramps_and_flags,
     ],
-    schedules=[automation.every_day, expiry.expire_texts_daily],
+    schedules=[automation.every_day, expiry.expire_texts_daily, ramp.ramp_tick],
     sensors=[automation.briefs, late_data.late_data, *watching.SENSORS],
     resources=resources(),
     executor=dg.in_process_executor,

@@ -47,6 +47,8 @@ ASSETS = {
     "memo": ("analysis", "experiment"),
     "warehouse": ("after", ""),
     "incidents": ("integrity", ""),
+    "ramp_state": ("ramp", ""),
+    "flags": ("ramp", ""),
 }
 # One check a data-quality rule.
 QUALITY_CHECKS = (
@@ -98,9 +100,14 @@ CHECKS = {
     ("mad", "one_row_per_unit"): True,
     **{("integrity", check): True for check in INTEGRITY_CHECKS},
     ("memo", "fresh"): False,
+    ("ramp_state", "ramps_go_on"): False,
+    ("flags", "published"): False,
 }
 # These are no tables: documents, plans and a database file with tables of its own.
-NO_TABLE = {"brief", "readiness", "power_plan", "dry_run", "decision", "memo", "warehouse", "incidents"}
+NO_TABLE = {
+    "brief", "readiness", "power_plan", "dry_run", "decision", "memo", "warehouse", "incidents",
+    "ramp_state", "flags",
+}  # fmt: skip
 SLOW = ("statsmodels", "scipy.stats", "pandera", "pandas", "matplotlib", "pyspark", "typer")
 
 
@@ -151,16 +158,18 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "debug_envelope_expiry",
         "experiment_readout",
         "planning",
+        "ramps_and_flags",
         "warehouse_refresh",
     ]
     assert {one.name: (one.cron_schedule, one.job_name) for one in repository.schedule_defs} == {
         "every_day": ("30 2 * * *", "daily_facts"),
         "expire_texts_daily": ("10 0 * * *", "debug_envelope_expiry"),
+        "ramp_tick": ("5 * * * *", "ramps_and_flags"),
     }
     assert {one.name: one.minimum_interval_seconds for one in repository.sensor_defs} == {
         "briefs": 60,
         "late_data": 60,
-        "landing": 60,
+        "landing": 30,
         "verdicts": 30,
         "freshness": 300,
         "notifications": 30,
@@ -173,7 +182,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
 def test_jobs_hold_every_asset_once(defs: dg.Definitions) -> None:
     held = [
         key.to_user_string()
-        for name in ("daily_facts", "experiment_readout", "warehouse_refresh")
+        for name in ("daily_facts", "experiment_readout", "warehouse_refresh", "ramps_and_flags")
         for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys
     ]
     # Incidents come from a sensor, not from a run.

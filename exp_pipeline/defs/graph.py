@@ -1,6 +1,6 @@
 """The asset graph: every asset of the pipeline, in the order of the chain."""
 
-from exp_pipeline.defs import after, analysis, days, ingest, integrity, planning
+from exp_pipeline.defs import after, analysis, days, ingest, integrity, planning, ramp
 
 ASSETS = [
     ingest.landed_events,
@@ -13,6 +13,8 @@ ASSETS = [
     days.identities,
     days.unit_days,
     integrity.judged,
+    ramp.ramp_state,
+    ramp.flags,
     analysis.brief,
     planning.planned,
     planning.assignment_table,

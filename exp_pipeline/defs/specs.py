@@ -24,6 +24,7 @@ OWNERS = {
     "planning": "team:experimentation",
     "integrity": "team:experimentation",
     "analysis": "team:experimentation",
+    "ramp": "team:experimentation",
     "after": "team:data-platform",
 }
 CAUSE, WHY, ASKED_BY = "exp/cause", "exp/why", "exp/asked_by"

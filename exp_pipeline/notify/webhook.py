@@ -1,4 +1,4 @@
-"""A webhook for flag services: published flags leave by HTTP, signed, under a key that tells repeats apart."""
+"""A webhook for flag services: published flags leave by HTTP, signed, with a key that tells repeats apart."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Webhook:
 
     @property
     def name(self) -> str:
-        """The receiver's name in the log: its host, and a digest of the whole address, which may be secret."""
+        """The receiver's name in the log: its host, and a digest of the address, which may be secret."""
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:12]
         return f"{urlsplit(self.url).hostname}#{digest}"
 

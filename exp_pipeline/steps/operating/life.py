@@ -1,0 +1,60 @@
+"""The life of an experiment, read from the log and the lake."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from exp_pipeline.analysis.ramps.life import LifeFacts, life_of
+from exp_pipeline.analysis.ramps.transition import earliest_next
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.life import Life
+from exp_pipeline.model.ramps import RampFacts, folded
+from exp_pipeline.steps.context import DAY, Workbench, event_day
+from exp_pipeline.steps.experiments.decision_log import decisions
+from exp_pipeline.steps.experiments.locking import locked_of
+from exp_pipeline.steps.operating.ramp_facts import newest_complete_day
+from exp_pipeline.steps.operating.ramp_log import aa_approved_at, entries_of, readiness_of
+from exp_pipeline.store.state import state_log
+
+
+def life(bench: Workbench, brief: Brief, now: datetime) -> Life:
+    """Where is an experiment in its life at a moment, how did it get there, and what is to come?"""
+    log = state_log(bench.home)
+    entries = entries_of(log, brief)
+    locked = locked_of(bench.home, brief)
+    newest = newest_complete_day(bench, now)
+    taken = [one for one in decisions(bench.home, brief.name) if one.kind == "decided"]
+    if locked is not None:
+        taken = [one for one in taken if one.at >= locked.locked_at]
+    ramp = RampFacts(now=now, state=folded(entries), calendar=bench.catalog.calendar_of(brief))
+    facts = LifeFacts(
+        now=now,
+        readiness=tuple((one.at, not one.gaps) for one in readiness_of(log, brief)),
+        locked_at=None if locked is None else locked.locked_at,
+        aa_at=aa_approved_at(log, brief),
+        log=entries,
+        newest_day=newest,
+        units=_has_units(bench, brief, now),
+        decided_at=taken[-1].at if taken else None,
+        outcome=taken[-1].outcome if taken else "",
+        earliest=earliest_next(brief, ramp),
+    )
+    return life_of(brief, facts)
+
+
+def _has_units(bench: Workbench, brief: Brief, now: datetime) -> bool:
+    """Whether the newest judged day of the experiment's window counts any unit of it."""
+    newest = newest_complete_day(bench, now)
+    if newest is None or newest < brief.start:
+        return False
+    day = min(newest, brief.end - DAY)
+    while day >= brief.start:
+        manifest = bench.lake.manifest("srm_daily", event_day(day))
+        if manifest is not None and manifest.rows:
+            frame = pl.read_parquet(bench.lake.paths([manifest]), columns=["experiment", "version", "units"])
+            own = frame.filter((pl.col("experiment") == brief.name) & (pl.col("version") == brief.version))
+            return bool(own["units"].sum())
+        day -= DAY
+    return False
