@@ -60,7 +60,7 @@ def parse_noun(
     ]
     if all(one["type"] == "extra_forbidden" for _, one in errors):
         try:
-            _validate(model, _without(data, [loc for loc, _ in errors]))
+            _validate(model, _without(data, [_untagged(data, loc) for loc, _ in errors]))
         except ValidationError as error:
             for one in error.errors(include_url=False):
                 problem = _problem(model, document, place, tuple(one["loc"]), one)
@@ -95,7 +95,7 @@ def _problem(
     kind = str(error["type"])
     context = error.get("ctx", {})
     inside = tuple(step for step in loc if step != "[key]")
-    place = (*base, *inside)
+    place = (*base, *_untagged(document.at(base), inside))
     value = str(inside[-1]) if loc and loc[-1] == "[key]" else None
     owner, info = _declaration(model, inside)
     if kind == "extra_forbidden" and owner is not None:
@@ -107,6 +107,13 @@ def _problem(
         known = re.findall(r"'([^']*)'", str(context["expected"]))
         hint, allowed = choices(document.text(place), known)
         return document.problem(place, f"is not one of the choices{hint}", allowed=allowed, value=value)
+    if kind == "union_tag_invalid":
+        where = (*place, str(context["discriminator"]).strip("'"))
+        hint, allowed = choices(document.text(where), re.findall(r"'([^']*)'", str(context["expected_tags"])))
+        return document.problem(where, f"is not one of the choices{hint}", allowed=allowed)
+    if kind == "union_tag_not_found":
+        where = (*place, str(context["discriminator"]).strip("'"))
+        return document.problem(where, "is required and missing", value="")
     if kind in _RANGES:
         return document.problem(place, "is out of range", allowed=_range(info, context), value=value)
     if kind == "string_pattern_mismatch":
@@ -160,6 +167,10 @@ def _declaration(
     info: FieldInfo | None = None
     kind: Any = model
     for position, step in enumerate(place):
+        member = _member(kind, step)
+        if member is not None:
+            kind = member
+            continue
         kind = _bare(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             owner = kind
@@ -175,6 +186,34 @@ def _declaration(
             kind = arguments[-1] if arguments else None
     inner = _bare(kind)
     return (inner if isinstance(inner, type) and issubclass(inner, BaseModel) else owner), info
+
+
+def _untagged(data: Any, loc: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The place an error stands at, without the names of the kinds that pydantic puts between its steps."""
+    place: list[Step] = []
+    for step in loc:
+        if isinstance(data, dict) and step not in data and data.get("kind") == step:
+            continue
+        place.append(step)
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            data = None
+    return tuple(place)
+
+
+def _member(kind: Any, step: Step) -> Any:
+    """Which of several models goes by this kind? None where a step names no kind."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) not in (Union, types.UnionType):
+        return None
+    models = [one for one in get_args(kind) if isinstance(one, type) and issubclass(one, BaseModel)]
+    for one in models:
+        tag = one.model_fields.get("kind")
+        if tag is not None and step in get_args(tag.annotation):
+            return one
+    return None
 
 
 def _bare(kind: Any) -> Any:

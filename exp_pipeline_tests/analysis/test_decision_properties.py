@@ -71,7 +71,7 @@ def with_effect(gain: float, se: float, **changes: Any) -> Estimate:
     return estimate(effect=gain, half=1.959964 * se, **(fields | changes))
 
 
-rules = st.lists(
+rules: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.sampled_from(
         [
             {"kind": "integrity", "stop_on_warnings": ("sample_ratio",)},
