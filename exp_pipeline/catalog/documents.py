@@ -318,6 +318,11 @@ class _Builder:
             top.key = None
 
 
+def means_text(text: str) -> bool:
+    """Whether a plain word stays the text that it is when it is read."""
+    return bool(_scalar_value(text) == text)
+
+
 def _scalar_value(text: str) -> Any:
     """What a plain word means: the rules of YAML 1.2's core schema, so that `no` and `12:30` stay text."""
     if text in ("", "~", "null", "Null", "NULL"):

@@ -84,7 +84,7 @@ def check_expressions(
             origin = catalog.origins["metric", name]
             problems += _metric_problems(metric, origin.document, origin.place, context_columns)
         for name in catalog.briefs:
-            problems += _context_problems(catalog.origins["brief", name].document, context_columns)
+            problems += context_problems(catalog.origins["brief", name].document, context_columns)
     return tuple(problems)
 
 
@@ -259,7 +259,8 @@ def _metric_problems(
             yield document.problem((*place, field), fault[0], allowed=fault[1])
 
 
-def _context_problems(document: Document, context_columns: Collection[str]) -> Iterator[Problem]:
+def context_problems(document: Document, context_columns: Collection[str]) -> Iterator[Problem]:
+    """Segments, strata and conditions of a brief over columns that are not frozen at assignment."""
     segments, strata = document.at(("segments",)) or [], document.at(("strata",)) or []
     places: list[Place] = [("segments", position, "column") for position in range(len(segments))]
     places += [("strata", position) for position in range(len(strata))]

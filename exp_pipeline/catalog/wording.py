@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from exp_pipeline.catalog.documents import Document, Place, Step, choices
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.errors import Problem
+from exp_pipeline.model.names import SLUG
 
 Parsed = TypeVar("Parsed", bound=Noun)
 
@@ -117,12 +118,14 @@ def _problem(
     if kind in _RANGES:
         return document.problem(place, "is out of range", allowed=_range(info, context), value=value)
     if kind == "string_pattern_mismatch":
-        rule = _SLUG_RULE if "-" in str(context["pattern"]).partition("]")[2] else _IDENTIFIER_RULE
+        rule = _SLUG_RULE if context["pattern"] == SLUG.pattern else _IDENTIFIER_RULE
         return document.problem(place, "is not a valid name", allowed=rule, value=value)
     if kind == "string_too_long":
         return document.problem(
             place, "is too long", allowed=f"at most {context['max_length']} characters", value=value
         )
+    if kind == "string_too_short":
+        return document.problem(place, "is empty; write it out", allowed="text", value="")
     if kind == "too_short":
         given = document.at(place)
         if isinstance(given, list) and len(given) >= context["min_length"]:

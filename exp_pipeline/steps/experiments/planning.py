@@ -227,6 +227,18 @@ def _ready(
     return found
 
 
+def plan_of_draft(bench: Workbench, brief: Brief) -> DurationPlan | None:
+    """What size a brief needs that is not in the catalog yet; None where history tells nothing."""
+    history = history_of(bench, brief)
+    if not (brief.mde.absolute or brief.mde.relative):
+        return None
+    try:
+        return _planned(bench, brief, history)
+    except ValueError:
+        # No size gives the planned power: readiness tells why, once the brief is written.
+        return None
+
+
 def plan_power(bench: Workbench, experiment: str) -> tuple[History, DurationPlan | None]:
     """How many units and weeks the brief needs, from the days before its start; None where there are none."""
     brief = brief_of(bench, experiment)
