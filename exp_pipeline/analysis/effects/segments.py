@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from exp_pipeline.analysis.effects.estimates import Setting, estimate_row, with_family
+from exp_pipeline.analysis.effects.estimates import Setting, estimate_row
 from exp_pipeline.analysis.effects.heterogeneity import SegmentHeterogeneity, segment_heterogeneity
 from exp_pipeline.analysis.effects.methods import Answer, compare
 from exp_pipeline.analysis.effects.suppression import withheld_values
@@ -19,6 +19,7 @@ from exp_pipeline.stats.groups.heterogeneity import Heterogeneity
 from exp_pipeline.stats.multiplicity import holm
 from exp_pipeline.stats.results import NotEstimable
 
+FAMILY = "segments"
 # What of an estimate tells nothing of a withheld cell.
 _IDENTITY = (
     "experiment", "snapshot", "metric", "title", "role", "display", "direction", "arm", "control", "segment",
@@ -44,7 +45,8 @@ def segments_of(setting: Setting, units: MetricUnits) -> Segments:
     """What is the primary effect in each declared segment, and do they differ?
 
     Only columns frozen at assignment are segments; values in order, units without one are "unknown". Cells
-    below the brief's minimum are not estimated. p-values are corrected (Holm) over all segments and arms.
+    below the brief's minimum are not estimated. p-values are corrected (Holm) over all segments and arms,
+    withheld ones counting as if nothing was found in them.
     """
     brief = setting.brief
     columns = {
@@ -64,7 +66,7 @@ def segments_of(setting: Setting, units: MetricUnits) -> Segments:
                 rows.append(row.model_copy(update={"suppressed": (name, value) in hidden}))
                 if (name, value) not in hidden:
                     told[name, value, arm.name] = answer
-    facts = with_family(rows, "segments", holm)
+    facts = _corrected(rows)
     found = segment_heterogeneity(setting, units, told)
     return Segments(
         facts,
@@ -75,6 +77,20 @@ def segments_of(setting: Setting, units: MetricUnits) -> Segments:
             for one in found
             for shrunken in _shrunken(one, [row for row in facts if _belongs(row, one)], brief.minimum_cell)
         ),
+    )
+
+
+def _corrected(rows: Sequence[Estimate]) -> tuple[Estimate, ...]:
+    """p-values as one family; withheld ones weigh as if they were 1, so that no other tells of them."""
+    known = {
+        str(place): 1.0 if row.suppressed else row.p_value
+        for place, row in enumerate(rows)
+        if row.p_value is not None
+    }
+    adjusted = holm(known)
+    return tuple(
+        row.model_copy(update={"p_adjusted": adjusted.get(str(place)), "family": FAMILY})
+        for place, row in enumerate(rows)
     )
 
 
