@@ -317,7 +317,7 @@ def _other_ways(
             {
                 "arm": words(row.arm),
                 "variant": words(row.variant),
-                "kind": words(_KINDS[row.kind]),
+                "kind": NONE if key == "bounds" else words(_KINDS[row.kind]),
                 "absolute": change(None if few else row.absolute, display, decimals),
                 "interval": NONE if few else between(row.ci_lower, row.ci_upper, display, decimals),
                 "p_value": p_cell(None if few else row.p_value),

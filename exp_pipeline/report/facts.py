@@ -181,7 +181,7 @@ def _monitoring(brief: Brief, titles: dict[str, str]) -> tuple[str, ...]:
 
 def _segment_note(one: SegmentDifference) -> str:
     """Whether an arm's effect differs over a segment, in a sentence."""
-    who = f"{one.segment}, {one.arm}"
+    who = f"{one.segment.replace('_', ' ').capitalize()}, {one.arm}"
     if one.p_value is None:
         return f"{who}: whether the effect differs cannot be told: {one.reason}."
     p = f"p {numbers.p_value(one.p_value)}"

@@ -43,7 +43,7 @@ def draw_sample_ratio_groups(readout: Readout, figure: Figure, width: int) -> st
         p = cells["p_adjusted"].value if "p_adjusted" in cells else None
         bad = p is not None and p < alpha
         said = f"p {numbers.p_value(p)}" if p is not None else "not tested"
-        column = cells["column"].text
+        column = cells["column"].text.replace("_", " ")
         rows.append(
             Row(
                 cells["value"].text,

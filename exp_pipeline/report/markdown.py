@@ -80,7 +80,7 @@ def markdown_of(memo: MemoDocument) -> str:
         out.append("The brief names no guardrail, or none has data yet.")
     if memo.segments:
         out += ["## Who it helps", _table(memo.first_page["segments"])]
-        out += [escaped(note) for note in memo.segment_notes]
+        out.append(_list(map(escaped, memo.segment_notes)))
     out.append("## Impact at full rollout")
     for row in memo.impact:
         out.append(" ".join([f"{escaped(row.sentence)}.", *map(escaped, row.details)]))

@@ -94,7 +94,7 @@ def novelty_contrast_table(
     return _late_table(
         "novelty_contrasts",
         "Does the effect last: last complete week against the first",
-        Column(key="weeks", title="Weeks"),
+        Column(key="weeks", title="Weeks", numeric=True),
         ("First week", "Last week", "Last less first"),
         printed,
         "Both weeks on the same units: those that have had the last one whole.",
@@ -119,7 +119,7 @@ def novelty_split_table(
     return _late_table(
         "novelty_splits",
         "Does the effect last: first days against those after",
-        Column(key="days", title="Days"),
+        Column(key="days", title="Days", numeric=True),
         ("First days", "Later days", "Later less first"),
         printed,
         "Both stretches on the same units, as the effect of one day on average.",

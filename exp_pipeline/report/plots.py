@@ -119,7 +119,7 @@ def _segments(readout: Readout, document: MemoDocument, width: int) -> str:
     last = ""
     for effect, row in zip(document.segments, figure.table.rows, strict=True):
         label = f"{effect.segment_value}" + (f", {effect.arm}" if several else "")
-        group = effect.segment or ""
+        group = (effect.segment or "").replace("_", " ")
         new_group = group if not rows or group != last else ""
         last = group
         floor = row["floor"].value if "floor" in row else None

@@ -52,7 +52,8 @@ def rows_frame(
 ) -> tuple[Drawing, Frame]:
     """Where everything stands: a drawing with its frame, as high as its rows need."""
     stacked = width < STACK_BELOW
-    row_height = 60.0 if stacked else 38.0
+    two = any(row.second is not None for row in rows)
+    row_height = (72.0 if two else 60.0) if stacked else (44.0 if two else 38.0)
     longest = max(width_of(row.label) for row in rows)
     words = max(width_of(row.words, SMALL) for row in rows)
     left = 12.0 if stacked else min(max(longest * 1.08 + 18, 90.0), width * 0.36)
@@ -82,7 +83,7 @@ def row_text(drawing: Drawing, frame: Frame, row: Row, position: int) -> float:
         drawing.text(0, y + 18, fit(row.label, drawing.width * 0.98), "ink", FONT, bold=True)
         drawing.text(0, y + 34, fit(row.words, drawing.width * 0.98, SMALL), "muted", SMALL)
         return y + 47
-    middle = y + frame.row_height / 2
+    middle = y + frame.row_height / 2 - (4.0 if row.second is not None else 0.0)
     drawing.text(0, middle + 4.5, fit(row.label, frame.left_width - 10), "ink", FONT, bold=True)
     drawing.text(
         frame.right_start,
@@ -143,7 +144,8 @@ def value_axis(
         decimals = 0
     drawing.line(scale.start, y, scale.end, y, "muted")
     for mark in marks:
-        x = scale(mark)
+        x, said = scale(mark), write(mark, decimals)
+        half = width_of(said, SMALL) / 2
         drawing.line(x, y, x, y + 4, "muted")
-        drawing.text(x, y + 18, write(mark, decimals), "muted", SMALL, "middle")
+        drawing.text(min(max(x, half), drawing.width - half), y + 18, said, "muted", SMALL, "middle")
     return marks

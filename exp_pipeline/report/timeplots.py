@@ -201,7 +201,7 @@ def draw_since(
             if int(row[unit].value or 0) % every == 0:
                 drawing.text(x, top + _PANEL + 19, f"{unit} {row[unit].text}", "muted", SMALL, "middle")
         if arm in settled:
-            _settles(drawing, settled[arm], across, upward, display)
+            _settles(drawing, settled[arm], across, upward, display, top - 10)
     return drawing.svg()
 
 
@@ -220,14 +220,16 @@ def _band(drawing: Drawing, rows: Sequence[dict[str, Cell]], unit: str, across: 
     drawing.area([*upper, *reversed(lower)], "accent-soft")
 
 
-def _settles(drawing: Drawing, steady: Steady, across: Scale, upward: Scale, display: Display) -> None:
+def _settles(
+    drawing: Drawing, steady: Steady, across: Scale, upward: Scale, display: Display, words_at: float
+) -> None:
     y = upward(steady.value)
     start = across(min(float(steady.since), across.high) - 0.5)
     drawing.line(start, y, across.end, y, "warn", 2, "6 4")
+    drawing.line(across.end - 24, words_at - 4, across.end, words_at - 4, "warn", 2, "6 4")
     digits = numbers.decimals_for(display, None, steady.value)
     said = f"settles at {numbers.change(steady.value, display, digits)}"
-    above = y - 7 if y - 20 > upward.end else y + 16
-    drawing.text(across.end, above, said, "warn", SMALL, "end")
+    drawing.text(across.end - 32, words_at, said, "warn", SMALL, "end")
 
 
 def _edges(row: dict[str, Cell]) -> tuple[float | None, ...]:

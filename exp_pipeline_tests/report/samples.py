@@ -25,7 +25,7 @@ from exp_pipeline.model.readout import (
     Readout,
     RuleResult,
 )
-from exp_pipeline.report import index_entry, index_html, render_memo
+from exp_pipeline.report import educator_note, index_entry, index_html, render_memo
 from exp_pipeline_tests.report.parts import (
     LAST,
     SHIP_RULES,
@@ -38,6 +38,8 @@ from exp_pipeline_tests.report.parts import (
     estimate,
     guardrail,
 )
+from exp_pipeline_tests.report.sample_full import entries as ramp_entries
+from exp_pipeline_tests.report.sample_full import full
 from exp_pipeline_tests.report.sample_ship import ship
 from exp_pipeline_tests.report.sample_two_arms import two_arms
 
@@ -250,19 +252,23 @@ SAMPLES: dict[str, Callable[[], Readout]] = {
     "mismatch": mismatch,
     "by-class": by_class,
     "empty": empty,
+    "full": full,
 }
 
 
 def write_all(folder: Path) -> None:
-    """Write every sample in every form, and the index, to look at."""
+    """Write every sample in every form, its note for teachers, and the index, to look at."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries = []
+    listed = []
     for name, make in SAMPLES.items():
-        memo = render_memo(make())
+        memo = render_memo(make(), ramp_entries() if name == "full" else ())
+        note = educator_note(make())
         for suffix, text in (("html", memo.html), ("md", memo.markdown), ("json", memo.json)):
             (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
-        entries.append(index_entry(make(), f"{name}.html"))
-    (folder / "index.html").write_text(index_html(entries), encoding="utf-8")
+        (folder / f"note-{name}.html").write_text(note.html, encoding="utf-8")
+        (folder / f"note-{name}.md").write_text(note.markdown, encoding="utf-8")
+        listed.append(index_entry(make(), f"{name}.html"))
+    (folder / "index.html").write_text(index_html(listed), encoding="utf-8")
 
 
 if __name__ == "__main__":

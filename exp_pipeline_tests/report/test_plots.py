@@ -18,7 +18,7 @@ from exp_pipeline_tests.report.sample_ship import ship
 from exp_pipeline_tests.report.sample_two_arms import two_arms
 from exp_pipeline_tests.report.samples import SAMPLES, by_class, empty
 
-DRAWN = {
+DRAWN: dict[str, Callable[..., str]] = {
     "forest": plots.forest,
     "segments": plots.segments,
     "guardrails": plots.guardrails,
