@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import exp_pipeline
-
 SAMPLE_KEY = "sample-data-only-not-a-secret-key"
 
 IGNORED = """\
@@ -65,7 +63,7 @@ expected_units_per_day: 100
 
 def sample_root() -> Path | None:
     """The `data` folder of a checkout, which holds the sample; None where only the package is installed."""
-    root = Path(exp_pipeline.__file__).parents[1] / "data"
+    root = Path(__file__).parents[2] / "data"
     return root if (root / "catalog").is_dir() else None
 
 
