@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from exp_pipeline.stats.looks.always_valid import Side
-from exp_pipeline.stats.looks.spending import Boundaries, Family, Sides, Spending, boundaries, reach_at
+from exp_pipeline.stats.looks.ordering import stagewise, value_at
+from exp_pipeline.stats.looks.spending import Boundaries, Family, Sides, Spending, boundaries
 from exp_pipeline.stats.pivot import (
     as_normal,
     bounds_at,
@@ -28,8 +30,13 @@ class SpendingPlan:
     """At which pace may looks spend alpha? Written down before the first look.
 
     side: "both" (alpha / 2 each way), "lower" (a lower bound: shows that treatment is higher) or "upper",
-    which have the whole alpha. Information at a look is its share of `planned_n` (units of both arms at the
-    end of the trial), or 1 / se^2 as a share of `planned_information`; give exactly one of the two.
+    which have the whole alpha. Alpha is spent by a look's share of `planned_n` (units of both arms at the
+    end of the trial), or by 1 / se^2 as a share of `planned_information`; give exactly one of the two.
+
+    common: how much looks have in common, by their shares of planned_n ("units"), or by their standard errors
+    ("precision"). The two agree while each unit adds as much as the one before. They part where clusters grow
+    by more units each, or covariates foretell more (or less) of a later look: units then overstate what is
+    new at it. Precision needs the effects of all looks, estimated alike.
     """
 
     planned_n: int | None = None
@@ -38,8 +45,11 @@ class SpendingPlan:
     alpha: float = 0.05
     side: Side = "both"
     gamma: float = 1.0
+    common: Literal["units", "precision"] = "units"
 
     def __post_init__(self) -> None:
+        if self.common not in ("units", "precision"):
+            raise ValueError(f"common must be 'units' or 'precision', got {self.common!r}")
         if (self.planned_n is None) == (self.planned_information is None):
             raise ValueError("give exactly one of planned_n and planned_information")
         size = self.planned_n if self.planned_information is None else self.planned_information
@@ -182,7 +192,8 @@ def stopped_trial(
     Speaks of the first look that crossed; later looks say nothing here. Without one, `final` (or the whole
     planned information) must say that the last look ended the trial, else NotEstimable: a trial that goes
     on has repeated intervals only. Values claimed for the effect are compared at the stopping look's
-    standard error; earlier looks' information follows from their shares.
+    standard error; earlier looks' information follows from their shares, or from their own standard errors
+    (`SpendingPlan.common`).
     """
     found = _looks(plan, effects, final)
     if isinstance(found, NotEstimable):
@@ -197,14 +208,14 @@ def stopped_trial(
     effect = found.effects[ended]
     mirrored = plan.side == "upper"
     fell = plan.sides == 2 and found.stop is not None and found.statistics[ended] < 0.0
-    shares, critical = found.bounds.fractions[: ended + 1], found.bounds.critical[: ended + 1]
+    shares, critical = found.bounds.information[: ended + 1], found.bounds.critical[: ended + 1]
 
     def as_large(distance: float, mean: float) -> float:
         """How likely are results as large as this one, `distance` above a claim that gives z this mean?"""
         at = distance + mean
         if mirrored:
             at, mean = -at, -mean
-        return _stagewise(critical, shares, at, mean / math.sqrt(shares[-1]), plan.sides, fell=fell)
+        return stagewise(critical, shares, at, mean / math.sqrt(shares[-1]), plan.sides, fell=fell)
 
     def absolute(value: float) -> float:
         return as_large(statistic_against(effect, value), value / scale_of(effect))
@@ -215,7 +226,7 @@ def stopped_trial(
 
     error = plan.alpha / plan.sides
     at_none = statistic_against(effect)
-    tail = _stagewise(
+    tail = stagewise(
         critical, shares, -at_none if mirrored else at_none, 0.0, plan.sides, fell=fell, from_below=fell
     )
     two_sided = 2.0 * min(tail, 1.0 - tail)
@@ -224,7 +235,7 @@ def stopped_trial(
         wanted.reverse()
     scale = scale_of(effect)
     ends = [
-        _value_at(absolute, goal, effect.absolute, scale, lowest=-math.inf, falling=mirrored)
+        value_at(absolute, goal, effect.absolute, scale, lowest=-math.inf, falling=mirrored)
         for goal in wanted
     ]
     changes: list[float | None] = [None, None, None]
@@ -232,13 +243,13 @@ def stopped_trial(
         lowest = -1.0 if effect.relative_method == "log-ratio" and effect.mean_control > 0.0 else -math.inf
         step = scale / abs(effect.mean_control)
         changes = [
-            _value_at(relative, goal, effect.relative, step, lowest=lowest, falling=mirrored)
+            value_at(relative, goal, effect.relative, step, lowest=lowest, falling=mirrored)
             for goal in wanted
         ]
     return StoppedTrial(
         look=found.positions[ended],
         n=effect.n_control + effect.n_treatment,
-        information_fraction=shares[-1],
+        information_fraction=found.bounds.fractions[ended],
         crossed=found.stop is not None,
         statistic=found.statistics[ended],
         p_value=min(1.0, max(two_sided if plan.sides == 2 else tail, SMALLEST_P)),
@@ -275,6 +286,8 @@ def _looks(
         raise ValueError("effects must hold one effect for each look so far, got none")
     if earlier_n and plan.planned_n is None:
         raise ValueError("earlier_n needs a plan by planned_n: units say nothing of 1 / se^2")
+    if earlier_n and plan.common == "precision":
+        raise ValueError("earlier_n needs a plan whose looks' common part is by units, got 'precision'")
     newest = effects[-1]
     if isinstance(newest, NotEstimable):
         return newest
@@ -292,7 +305,12 @@ def _looks(
         *(plan.fraction(effect) for _, effect in usable),
     ):
         shares.append(max(share, shares[-1] if shares else 0.0))
-    bounds = boundaries(plan.spending(), shares, final=final)
+    information: list[float] | None = None
+    if plan.common == "precision":
+        information = []
+        for _, effect in usable:
+            information.append(max(1.0 / scale_of(effect) ** 2, information[-1] if information else 0.0))
+    bounds = boundaries(plan.spending(), shares, final=final, information=information)
     statistics = tuple(statistic_against(effect) for _, effect in usable)
     crossed = [
         index
@@ -329,10 +347,13 @@ def _repeated_p(plan: SpendingPlan, found: _Looks, final: bool) -> float:
     toward = {"both": abs(statistic), "lower": statistic, "upper": -statistic}[plan.side]
 
     def beyond(log_alpha: float) -> float:
-        bound = boundaries(plan.spending(math.exp(log_alpha)), found.bounds.fractions, final=final).critical[
-            -1
-        ]
-        return min(bound, 50.0) - toward
+        bounds = boundaries(
+            plan.spending(math.exp(log_alpha)),
+            found.bounds.fractions,
+            final=final,
+            information=found.bounds.information,
+        )
+        return min(bounds.critical[-1], 50.0) - toward
 
     # Never smaller than with one look at all.
     alone = max(plan.sides * _tail(toward), 1e-300)
@@ -342,54 +363,3 @@ def _repeated_p(plan: SpendingPlan, found: _Looks, final: bool) -> float:
     if beyond(least) <= 0.0:
         return math.exp(least)
     return math.exp(float(optimize.brentq(beyond, least, most, xtol=1e-11)))
-
-
-def _stagewise(
-    critical: Sequence[float],
-    shares: Sequence[float],
-    statistic: float,
-    drift: float,
-    sides: Sides,
-    *,
-    fell: bool,
-    from_below: bool = False,
-) -> float:
-    """How likely is a stop as high in the ordering? Early upper stops are highest, early lower lowest.
-
-    fell: the trial stopped low, so its own tail is the lower one. from_below: that tail itself, which keeps
-    its digits when it is tiny.
-    """
-    found = reach_at(critical[:-1], shares, statistic, drift=drift, sides=sides)
-    if not fell:
-        return found.above + found.crossed_upper
-    low = found.below + found.crossed_lower
-    return low if from_below else 1.0 - low
-
-
-def _value_at(
-    as_large: Callable[[float], float],
-    wanted: float,
-    start: float,
-    scale: float,
-    *,
-    lowest: float,
-    falling: bool,
-) -> float:
-    """The effect at which results at least as large have probability `wanted`; never below `lowest`."""
-    from scipy import optimize
-
-    def gap(value: float) -> float:
-        return (wanted - as_large(value)) if falling else (as_large(value) - wanted)
-
-    low = high = start
-    step = 2.0 * scale
-    while gap(low) > 0.0:
-        high = low
-        low, step = max(low - step, 0.5 * (low + lowest)), 2.0 * step
-    step = 2.0 * scale
-    while gap(high) < 0.0:
-        low = high
-        high, step = high + step, 2.0 * step
-    if low == high:
-        return low
-    return float(optimize.brentq(gap, low, high, xtol=1e-10 * scale, rtol=1e-14))

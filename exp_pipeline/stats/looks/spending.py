@@ -70,13 +70,15 @@ class Boundaries:
     """At each look: its share of the planned information, alpha spent so far, and the boundary.
 
     critical: in standard errors, on the normal scale; infinite where nothing is spent. Two-sided plans
-    cross at +critical or -critical, one-sided ones at +critical.
+    cross at +critical or -critical, one-sided ones at +critical. information: that of each look, which says
+    how much looks have in common; the fractions themselves unless it was given apart.
     """
 
     fractions: tuple[float, ...]
     spent: tuple[float, ...]
     critical: tuple[float, ...]
     sides: Sides
+    information: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +89,29 @@ class Crossing:
     lower: tuple[float, ...]
 
 
-def boundaries(spending: Spending, fractions: Sequence[float], *, final: bool = False) -> Boundaries:
+def boundaries(
+    spending: Spending,
+    fractions: Sequence[float],
+    *,
+    final: bool = False,
+    information: Sequence[float] | None = None,
+) -> Boundaries:
     """Which boundary does each look have, and how much of alpha is spent by then?
 
     fractions: information at the looks so far as a share of the plan's, increasing; above 1 where more came
     than was planned (over-running: the first look at or above 1 spends what is left, later ones have
     nothing). final: the last look is the last of all, so it spends what is left even below 1
-    (under-running). Boundaries of earlier looks never change by later ones. Numerical integration of the
+    (under-running). information: of each look, on any scale, where alpha is spent by another clock (units,
+    days) than precision grows by (Lan and DeMets 1989): only its ratios count. Boundaries of earlier looks
+    never change by later ones. Numerical integration of the
     joint density (Armitage, McPherson and Rowe 1969) by Gauss-Legendre panels. Raises ValueError for
     fractions that are not positive and finite or that fall.
     """
-    return _boundaries(spending, _checked(fractions), final)
+    shares = _checked(fractions)
+    known = shares if information is None else _checked(information, "information")
+    if len(known) != len(shares):
+        raise ValueError(f"information must have {len(shares)} values, one a look, got {len(known)}")
+    return _boundaries(spending, shares, final, known)
 
 
 def crossing(
@@ -162,22 +176,24 @@ def reach_at(
     return Reach(upper, lower, paths.above(statistic), paths.below(statistic))
 
 
-def _checked(fractions: Sequence[float]) -> tuple[float, ...]:
+def _checked(fractions: Sequence[float], name: str = "fractions") -> tuple[float, ...]:
     if not len(fractions):
-        raise ValueError("fractions must hold at least one look, got none")
+        raise ValueError(f"{name} must hold at least one look, got none")
     steps: list[float] = []
     for position, fraction in enumerate(fractions):
         if not 0.0 < fraction < math.inf:
-            raise ValueError(f"fractions must be positive numbers, got {fraction!r} at look {position + 1}")
+            raise ValueError(f"{name} must be positive numbers, got {fraction!r} at look {position + 1}")
         before = fractions[position - 1] if position else 0.0
         if fraction < before:
-            raise ValueError(f"fractions must not fall, got {fraction!r} after {before!r}")
+            raise ValueError(f"{name} must not fall, got {fraction!r} after {before!r}")
         steps.append(max(float(fraction), steps[-1] * (1.0 + _LEAST_STEP)) if steps else float(fraction))
     return tuple(steps)
 
 
 @lru_cache(maxsize=512)
-def _boundaries(spending: Spending, fractions: tuple[float, ...], final: bool) -> Boundaries:
+def _boundaries(
+    spending: Spending, fractions: tuple[float, ...], final: bool, information: tuple[float, ...]
+) -> Boundaries:
     spent: list[float] = []
     critical: list[float] = []
     paths = _Paths(0.0)
@@ -185,12 +201,12 @@ def _boundaries(spending: Spending, fractions: tuple[float, ...], final: bool) -
         last = final and position == len(fractions) - 1
         total = spending.alpha if last else spending.spent(fraction)
         increment = (total - (spent[-1] if spent else 0.0)) / spending.sides
-        paths.advance(fraction)
+        paths.advance(information[position])
         bound = paths.quantile(increment)
         paths.keep(-bound if spending.sides == 2 else -math.inf, bound)
         spent.append(total)
         critical.append(bound)
-    return Boundaries(fractions, tuple(spent), tuple(critical), spending.sides)
+    return Boundaries(fractions, tuple(spent), tuple(critical), spending.sides, information)
 
 
 @lru_cache(maxsize=1)
