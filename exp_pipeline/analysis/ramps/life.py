@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.life import DURABILITY_DAYS, Coming, Life, LifeState, LifeStep
+from exp_pipeline.model.life import ALLOWED, DURABILITY_DAYS, Coming, Life, LifeState, LifeStep
 from exp_pipeline.model.ramps import RampEntry, RampState, folded, stages_of
 
 _DAY = timedelta(days=1)
@@ -62,11 +62,13 @@ class _Folding:
         return self.steps[-1].state
 
     def go(self, state: LifeState, at: datetime, because: str, stage: int | None = None) -> None:
-        """Enter a state, unless it is this one already; while paused, only note it."""
-        step = LifeStep(state, at, because, stage)
+        """Enter a state, if it may follow and is not this one already; while paused, only note it."""
+        step, before = LifeStep(state, at, because, stage), self.under or self.steps[-1]
+        if (before.state, before.stage) == (state, stage) or state not in ALLOWED[before.state]:
+            return
         if self.under is not None:
             self.under = step
-        elif (self.state, self.steps[-1].stage) != (state, stage):
+        else:
             self.steps.append(step)
 
     @property
@@ -143,9 +145,10 @@ def _act_on_entry(folding: _Folding, entry: RampEntry) -> None:
     if folding.state == "closed" or (folding.state == "rolled_back" and action != "close"):
         return
     if action == "pause":
-        folding.under, before = None, folding.steps[-1]
-        folding.go("paused", at, because)
-        folding.under = before
+        before = folding.steps[-1]
+        if folding.under is None:
+            folding.go("paused", at, because)
+            folding.under = before if folding.state == "paused" else None
     elif action in ("roll_back", "close"):
         folding.under = None
         folding.go("rolled_back" if action == "roll_back" else "closed", at, because)
@@ -154,6 +157,7 @@ def _act_on_entry(folding: _Folding, entry: RampEntry) -> None:
         if back is not None:
             folding.go(back.state, at, because, back.stage)
     elif entry.phase == "rollout":
+        folding.go("decided", at, f"shipped: {because}")
         folding.go("shipping", at, because, entry.stage)
     elif folding.base in ("draft", "ready", "locked", "aa", "ramping"):
         if folding.base in ("draft", "ready"):
