@@ -174,17 +174,21 @@ def test_a_fall_for_a_metric_that_should_fall_is_a_gain() -> None:
         assert decided(facts=[facts]).outcome == outcome
 
 
-def test_slope_and_split_are_asked_before_the_last_week() -> None:
+def test_one_comparison_tells_whether_a_gain_falls_the_slope_before_all_others() -> None:
     settled: dict[str, Any] = {
         "arm": "treatment", "weeks": 4, "steady": 0.0, "steady_lower": -0.01, "steady_upper": 0.01,
     }  # fmt: skip
-    slope = NoveltyTrend(slope=-0.02, p_value=0.001, **settled)
+    falls = NoveltyTrend(slope=-0.02, p_value=0.001, **settled)
     flat = NoveltyTrend(slope=-0.02, p_value=0.4, **settled)
+    no_slope = NoveltyTrend(**settled)
     split = NoveltySplit(arm="treatment", split_days=7, absolute=-0.05, p_value=0.001)
+    last = course(-0.06, 0.0)
     for goes_on, outcome, said in (
-        (Course(trend=slope), "iterate", "a week"),
-        (Course(trend=flat, split=split), "iterate", "after 7 days"),
-        (Course(trend=flat), "ship", ""),
+        (Course(trend=falls), "iterate", "a week"),
+        # Three chances of a false alarm are not run for one rule.
+        (Course(trend=flat, split=split, contrast=last.contrast), "ship", ""),
+        (Course(trend=no_slope, split=split), "iterate", "after 7 days"),
+        (last, "iterate", "in the last complete week"),
     ):
         decision = decided(facts=[ArmFacts("treatment", (), estimate(), course=goes_on)])
         assert decision.outcome == outcome

@@ -223,20 +223,25 @@ def _in_the_end(row: Estimate, course: Course) -> tuple[tuple[float, float] | No
 
 
 def _fall(row: Estimate, alpha: float, course: Course) -> str:
-    """How is the gain shown to fall, in words? Empty where no comparison shows it."""
+    """How is the gain shown to fall, in words? Empty where it is not.
+
+    One comparison is asked, so that one chance of a false alarm is run: the slope over all weeks where it is
+    known, else the brief's split, else the last complete week against the first.
+    """
     contrast, split, trend = course.contrast, course.split, course.trend
-    found: list[tuple[float | None, float | None, str]] = []
-    if trend is not None and trend.estimable:
-        found.append((trend.slope, trend.p_value, "a week"))
-    if split is not None and split.estimable:
-        found.append((split.absolute, split.p_value, f"after {split.split_days} days, against before"))
-    if contrast is not None and contrast.estimable:
-        found.append((contrast.absolute, contrast.p_value, "in the last complete week, against the first"))
-    for change, p, what in found:
-        gain = gain_of(row, change)
-        if gain is not None and gain < 0.0 and p is not None and p < alpha:
-            return f"the gain changes by {difference_in_words(gain, row.display)} {what}"
-    return ""
+    change: float | None = None
+    p: float | None = None
+    what = ""
+    if trend is not None and trend.estimable and trend.slope is not None:
+        change, p, what = trend.slope, trend.p_value, "a week"
+    elif split is not None and split.estimable and split.absolute is not None:
+        change, p, what = split.absolute, split.p_value, f"after {split.split_days} days, against before"
+    elif contrast is not None and contrast.estimable:
+        change, p, what = contrast.absolute, contrast.p_value, "in the last complete week, against the first"
+    gain = gain_of(row, change)
+    if gain is None or gain >= 0.0 or p is None or p >= alpha:
+        return ""
+    return f"the gain changes by {difference_in_words(gain, row.display)} {what}"
 
 
 def _ends(row: Estimate, lower: float | None, upper: float | None) -> tuple[float, float] | None:
