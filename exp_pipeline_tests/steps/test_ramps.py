@@ -1,0 +1,208 @@
+"""Ramps over a home: stages by themselves, kill rules, people, incidents, locks, what fidelity knows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exp_pipeline.model.errors import ExpError
+from exp_pipeline.model.incidents import Finding
+from exp_pipeline.model.ramps import SCHEDULE, folded
+from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.experiments.locking import locked_of
+from exp_pipeline.steps.operating import ramps
+from exp_pipeline.steps.operating.incidents import open_incidents, record_findings
+from exp_pipeline.steps.operating.life import life
+from exp_pipeline.steps.operating.ramp_log import entries_of
+from exp_pipeline.store.state import state_log
+from exp_pipeline_tests.analysis.builders import START
+from exp_pipeline_tests.steps.ramp_worlds import DAY, bench_over, judge_days, make_ready, moment, ramped
+
+BRIEF = ramped()
+TEAM: dict[str, Any] = {"by": "tutor-platform", "reason": "seen on the board"}
+
+
+@pytest.fixture(scope="module")
+def good_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that is ready to start, with good days from the day before the start to the fourth after it."""
+    root = tmp_path_factory.mktemp("good")
+    with bench_over(root, [BRIEF]) as found:
+        judge_days(found, [BRIEF], START - DAY, START + 4 * DAY)
+        make_ready(found, BRIEF, START - DAY)
+    return root
+
+
+@pytest.fixture
+def bench(good_days: Path, tmp_path: Path) -> Iterator[Workbench]:
+    shutil.copytree(good_days, tmp_path, dirs_exist_ok=True)
+    with bench_over(tmp_path, [BRIEF]) as found:
+        yield found
+
+
+def states(bench: Workbench) -> list[tuple[str, int, float]]:
+    return [(one.action, one.stage, one.traffic) for one in entries_of(state_log(bench.home), BRIEF)]
+
+
+def run(bench: Workbench, first: int, last: int) -> None:
+    """Ticks every six hours of these days."""
+    for day in range(first, last + 1):
+        for hour in (0, 6, 12, 18):
+            ramps.tick(bench, moment(day, hour))
+
+
+def test_stages_come_by_themselves_and_the_brief_is_locked_at_the_start(bench: Workbench) -> None:
+    assert locked_of(bench.home, BRIEF) is None
+    run(bench, -1, 4)
+    assert states(bench) == [
+        ("advance", 1, 0.01),
+        ("advance", 2, 0.05),
+        ("advance", 3, 0.25),
+        ("advance", 4, 0.5),
+    ]
+    entries = entries_of(state_log(bench.home), BRIEF)
+    # The first day of a stage has to be judged, which is known on the day after.
+    assert [entry.at for entry in entries] == [moment(day, 0) for day in (0, 1, 2, 3)]
+    locked = locked_of(bench.home, BRIEF)
+    assert locked is not None
+    assert locked.locked_at == moment(0, 0)
+    assert locked.data_through == START - DAY
+    found = life(bench, BRIEF, moment(4))
+    assert [(step.state, step.stage) for step in found.steps[-4:]] == [
+        ("ramping", 1),
+        ("ramping", 2),
+        ("ramping", 3),
+        ("running", None),
+    ]
+    assert found.next is not None
+    assert found.next.kind == "horizon"
+
+
+@pytest.mark.parametrize(("metric", "action"), [("waiting", "roll_back"), ("giveaway", "pause")])
+def test_a_kill_rule_stops_the_ramp_at_the_next_tick_and_wakes_somebody(
+    bench: Workbench, metric: str, action: str
+) -> None:
+    run(bench, 0, 1)
+    judge_days(bench, [BRIEF], START + DAY, START + DAY, killed={(START + DAY, metric): BRIEF.name})
+    run(bench, 2, 2)
+    assert states(bench)[-1] == (action, 2, 0.0)
+    assert entries_of(state_log(bench.home), BRIEF)[-1].by == SCHEDULE
+    (incident,) = [one for one in open_incidents(state_log(bench.home)) if one.rule == "ramp"]
+    assert (incident.subject, incident.severity, incident.owner) == (BRIEF.name, "page", BRIEF.on_call)
+    assert metric in incident.evidence
+    before = len(state_log(bench.home).entries("findings"))
+    run(bench, 3, 4)
+    assert states(bench)[-1] == (action, 2, 0.0)
+    assert len(state_log(bench.home).entries("findings")) == before
+    if action == "pause":
+        # The third day is good again, but the people's word counts from what was known when they gave it.
+        ramps.resume(bench, BRIEF.name, **TEAM, now=moment(4, 20))
+        assert states(bench)[-1] == ("resume", 2, 0.05)
+        assert not [one for one in open_incidents(state_log(bench.home)) if one.rule == "ramp"]
+    else:
+        with pytest.raises(ExpError, match="cannot be resumed: it is rolled back"):
+            ramps.resume(bench, BRIEF.name, **TEAM, now=moment(4, 20))
+        ramps.close(bench, BRIEF.name, **TEAM, now=moment(4, 20))
+        assert not [one for one in open_incidents(state_log(bench.home)) if one.rule == "ramp"]
+        assert life(bench, BRIEF, moment(5)).now.state == "closed"
+
+
+def test_a_resume_is_not_undone_by_days_that_were_known(bench: Workbench) -> None:
+    run(bench, 0, 1)
+    harm = {(START + day * DAY, "giveaway"): BRIEF.name for day in (1, 2, 3)}
+    judge_days(bench, [BRIEF], START + DAY, START + DAY, killed=harm)
+    run(bench, 2, 2)
+    ramps.resume(bench, BRIEF.name, **TEAM, now=moment(2, 20))
+    ramps.tick(bench, moment(2, 23))
+    assert states(bench)[-1] == ("resume", 2, 0.05)
+    judge_days(bench, [BRIEF], START + 2 * DAY, START + 2 * DAY, killed=harm)
+    ramps.tick(bench, moment(3, 0))
+    assert states(bench)[-1] == ("pause", 2, 0.0)
+
+
+def test_people_pause_resume_and_roll_back_and_say_why(bench: Workbench) -> None:
+    with pytest.raises(ExpError, match="cannot be paused: it is not started"):
+        ramps.pause(bench, BRIEF.name, **TEAM, now=moment(0))
+    run(bench, 0, 0)
+    ramps.pause(bench, BRIEF.name, **TEAM, now=moment(0, 19))
+    assert life(bench, BRIEF, moment(0, 20)).now.state == "paused"
+    run(bench, 1, 2)
+    assert states(bench)[-1] == ("pause", 1, 0.0)
+    ramps.resume(bench, BRIEF.name, **TEAM, now=moment(2, 19))
+    ramps.tick(bench, moment(3, 0))
+    assert states(bench)[-1] == ("resume", 1, 0.01)
+    run(bench, 3, 3)
+    # The stay is counted anew from the resume.
+    assert entries_of(state_log(bench.home), BRIEF)[-1].at == moment(2, 19)
+    run(bench, 4, 4)
+    assert states(bench)[-1] == ("advance", 2, 0.05)
+    for empty in ({"by": " ", "reason": "x"}, {"by": "x", "reason": ""}):
+        with pytest.raises(ValueError, match="is empty"):
+            ramps.roll_back(bench, BRIEF.name, **empty, now=moment(4, 20))
+    entry = ramps.roll_back(bench, BRIEF.name, **TEAM, now=moment(4, 20))
+    assert (entry.by, entry.reasons) == ("tutor-platform", ("seen on the board",))
+    # What people stop themselves wakes nobody.
+    assert not open_incidents(state_log(bench.home))
+
+
+@pytest.mark.parametrize("rule", ["data_quality", "conservation", "contract", "freshness", "srm"])
+def test_open_incidents_of_the_data_hold_the_ramp(bench: Workbench, rule: str) -> None:
+    run(bench, 0, 0)
+    finding = Finding.model_validate(
+        {
+            "rule": rule,
+            "subject": "volume:web",
+            "day": START,
+            "verdict": "fail",
+            "evidence": "down",
+            "owner": "us",
+        }
+    )
+    record_findings(state_log(bench.home), [finding], moment(0, 20))
+    run(bench, 1, 1)
+    held = rule != "srm"
+    assert states(bench)[-1] == (("advance", 1, 0.01) if held else ("advance", 2, 0.05))
+    (judged,) = ramps.tick(bench, moment(1, 20))
+    assert any("volume:web" in reason for reason in judged.decision.reasons) == held
+
+
+def test_an_approval_is_of_one_stage_and_noted_once(good_days: Path, tmp_path: Path) -> None:
+    shutil.copytree(good_days, tmp_path, dirs_exist_ok=True)
+    stages = tuple(
+        stage.model_copy(update={"approval": place == 1}) for place, stage in enumerate(BRIEF.ramp)
+    )
+    brief = ramped(ramp=stages)
+    with bench_over(tmp_path, [brief]) as bench:
+        make_ready(bench, brief, START - DAY)
+        run(bench, 0, 3)
+        assert [one.stage for one in entries_of(state_log(bench.home), brief)] == [1]
+        with pytest.raises(ValueError, match="stage 5 is not among those"):
+            ramps.approve(bench, brief.name, stage=5, **TEAM, now=moment(3))
+        with pytest.raises(ValueError, match="asks for no A/A result"):
+            ramps.approve(bench, brief.name, stage=0, **TEAM, now=moment(3))
+        assert ramps.approve(bench, brief.name, stage=2, **TEAM, now=moment(3, 20))
+        assert not ramps.approve(bench, brief.name, stage=2, **TEAM, now=moment(3, 21))
+        ramps.tick(bench, moment(3, 22))
+        assert [one.stage for one in entries_of(state_log(bench.home), brief)] == [1, 2]
+
+
+def test_a_changed_arm_and_an_earlier_version_that_is_on_hold_it(bench: Workbench, tmp_path: Path) -> None:
+    run(bench, 0, 0)
+    other = ramped(control="treatment")
+    with bench_over(tmp_path, [other]) as changed:
+        (judged,) = ramps.tick(changed, moment(1))
+        assert judged.decision.reasons == ("control is not as it was locked: give the brief a new version",)
+    second = ramped(version=2)
+    with bench_over(tmp_path, [second]) as again:
+        make_ready(again, second, START)
+        (judged,) = ramps.tick(again, moment(1))
+        assert judged.decision.reasons == ("version 1 is on: close it first",)
+
+
+def test_nothing_starts_before_it_is_ready_and_the_log_of_a_ramp_is_its_own(bench: Workbench) -> None:
+    assert folded(entries_of(state_log(bench.home), ramped("another"))).status == "not_started"
+    with pytest.raises(ValueError, match="time zone"):
+        ramps.tick(bench, moment(0).replace(tzinfo=None))
