@@ -422,7 +422,7 @@ class Readout(Noun):
     `robustness`, `impact` are empty.
     """
 
-    schema_version: Literal["1.0"] = "1.0"
+    schema_version: Literal["1.0", "1.1"] = "1.1"
     experiment: str
     brief: Brief
     as_of: date

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -24,6 +25,8 @@ _CAPTIONS = {
 }
 
 
+_STYLED = re.compile(r'style="(?:(?:fill|stroke):var\(--[a-z-]+, #[0-9a-f]{6}\);?)+"')
+_ROLE = re.compile(r"(fill|stroke):var\(--([a-z-]+),")
 # Plots that stand on the first page; the others stand at their table in the appendix.
 _FIRST = ("forest", "segments", "guardrails", "ramp")
 
@@ -40,7 +43,8 @@ def memo_html(readout: Readout, transitions: Sequence[RampEntry] = (), index: st
 def html_of(readout: Readout, document: MemoDocument, index: str = "") -> str:
     """The page of a document that is already made."""
     drawn = {
-        key: (Markup(wide), Markup(narrow)) for key, (wide, narrow) in all_plots(readout, document).items()
+        key: (Markup(in_page(wide)), Markup(in_page(narrow)))
+        for key, (wide, narrow) in all_plots(readout, document).items()
     }
     captions = {key: _CAPTIONS.get(key, figure.description) for key, figure in document.figures.items()}
     sections = [(name, list(found)) for name, found in groupby(document.appendix, lambda one: one.section)]
@@ -55,6 +59,16 @@ def html_of(readout: Readout, document: MemoDocument, index: str = "") -> str:
         assumed=list(dict.fromkeys(said for row in document.impact for said in row.assumptions)),
         links=[(index, "All experiments")] if index else [],
     )
+
+
+def in_page(svg: str) -> str:
+    """A plot as it stands in a page: roles by the page's classes, without the colours for standing alone."""
+    return _STYLED.sub(_classes, svg)
+
+
+def _classes(found: re.Match[str]) -> str:
+    names = [f"{way[0]}-{role}" for way, role in _ROLE.findall(found.group(0))]
+    return f'class="{" ".join(names)}"'
 
 
 def render(template: str, **values: object) -> str:

@@ -19,7 +19,7 @@ _ARM_DASHES = ("", "", "6 3", "2 3", "8 3 2 3")
 _FLOOR_P = 1e-6
 _PANEL = 150.0
 # More points than this are drawn as a line with a band.
-_MOST_POINTS = 26
+_MOST_POINTS = 14
 _WEEK_LABEL = 58.0
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from exp_pipeline.model.readout import NoveltyContrast, NoveltyPoint, Readout
 from exp_pipeline.report import plots, render_memo
+from exp_pipeline.report.pages import in_page
 from exp_pipeline_tests.report.reading import Page, html_tables, json_tables, markdown_page
 from exp_pipeline_tests.report.sample_ship import ship
 from exp_pipeline_tests.report.sample_two_arms import two_arms
@@ -91,7 +92,7 @@ def test_the_plot_draws_every_week_in_order_of_size(width: int) -> None:
         assert all(0 <= x <= width for x, _ in panel)
     words = Page(svg).text()
     assert all(f"week {week}" in words for week in range(4))
-    assert svg in render_memo(wearing_off(two_arms())).html
+    assert in_page(svg) in render_memo(wearing_off(two_arms())).html
 
 
 @pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
@@ -102,7 +103,9 @@ def test_the_names_of_many_weeks_do_not_overlap(width: int) -> None:
     at = [float(x) for x in re.findall(r'<text x="([-\d.]+)"[^>]*>week \d+<', svg)]
     assert len(at) >= 4
     assert min(later - earlier for earlier, later in pairwise(at)) >= 50
-    assert svg.count("<circle") == 26
+    # Points would hide each other: one line runs through all of them.
+    (line,) = [part for part in re.findall(r'<polyline points="([^"]+)"', svg) if part.count(",") == 26]
+    assert line
 
 
 def test_hidden_effects_have_no_weeks() -> None:

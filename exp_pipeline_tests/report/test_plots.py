@@ -11,6 +11,7 @@ import pytest
 
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.report import memo_html, memo_json, plots
+from exp_pipeline.report.pages import in_page
 from exp_pipeline.report.palette import DARK, LIGHT
 from exp_pipeline.report.svg import Scale, domain, fit, ticks
 from exp_pipeline_tests.report.reading import Page
@@ -47,8 +48,8 @@ def test_every_plot_is_labelled_tabled_and_drawn_twice(make: Make) -> None:
     assert html.count("<details>") == len(facts["figures"])
     for key, figure in facts["figures"].items():
         svg = DRAWN[key](make())
-        assert svg in html
-        assert DRAWN[key](make(), width=plots.NARROW) in html
+        assert in_page(svg) in html
+        assert in_page(DRAWN[key](make(), width=plots.NARROW)) in html
         assert figure["title"] in Page(svg).text()
         rows = [
             [row[c["key"]]["text"] for c in figure["table"]["columns"]] for row in figure["table"]["rows"]
