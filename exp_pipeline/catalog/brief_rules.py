@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
 
 from exp_pipeline.catalog.documents import Document, Place, choices
-from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.brief import Brief, Hypothesis
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.populations import Condition
 
+# With these in the place of broken fields, the rules over several fields can judge the rest of a brief.
+STAND_INS: Final[Mapping[str, Any]] = {
+    "title": "…",
+    "owner": "…",
+    "on_call": "…",
+    "hypothesis": dict.fromkeys(Hypothesis.model_fields, "…"),
+    "mde": {"absolute": 1.0},
+}
 # A class is let in as a whole: of its learners only where they sit is known at that moment.
 _OF_CLASSES = ("class_id", "school_id", "district_id")
 

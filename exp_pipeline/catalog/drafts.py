@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exp_pipeline.catalog.brief_notes import SECTIONS
-from exp_pipeline.catalog.brief_rules import review_problems
+from exp_pipeline.catalog.brief_rules import STAND_INS, review_problems
 from exp_pipeline.catalog.calendars import calendar_problems, ramp_problems
 from exp_pipeline.catalog.documents import Document, Place, means_text
 from exp_pipeline.catalog.expressions import context_problems
@@ -34,7 +34,7 @@ def draft_problems(
     """
     name = str(fields.get("name", "draft"))
     document = _document(fields, name)
-    brief, problems = parse_noun(Brief, document)
+    brief, problems = parse_noun(Brief, document, stand_ins=STAND_INS)
     problems += brief_references(document, catalog.metrics, catalog.measures)
     if context_columns is not None:
         problems += context_problems(document, context_columns)

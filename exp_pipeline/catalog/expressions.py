@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exp_pipeline.catalog.documents import Document, Place, choices
 from exp_pipeline.catalog.loading import Catalog
+from exp_pipeline.catalog.references import entries
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.metrics import Measure, Metric
 
@@ -83,8 +84,10 @@ def check_expressions(
         for name, metric in catalog.metrics.items():
             origin = catalog.origins["metric", name]
             problems += _metric_problems(metric, origin.document, origin.place, context_columns)
-        for name in catalog.briefs:
-            problems += context_problems(catalog.origins["brief", name].document, context_columns)
+        # Also of briefs that have other problems: all are told at once.
+        for (kind, _), origin in catalog.origins.items():
+            if kind == "brief":
+                problems += context_problems(origin.document, context_columns)
     return tuple(problems)
 
 
@@ -261,14 +264,11 @@ def _metric_problems(
 
 def context_problems(document: Document, context_columns: Collection[str]) -> Iterator[Problem]:
     """Segments, strata and conditions of a brief over columns that are not frozen at assignment."""
-    segments, strata = document.at(("segments",)) or [], document.at(("strata",)) or []
-    places: list[Place] = [("segments", position, "column") for position in range(len(segments))]
-    places += [("strata", position) for position in range(len(strata))]
-    if document.at(("table",)) is None:
-        for section in ("eligibility", "exclusions"):
-            places += [
-                (section, position, "column") for position in range(len(document.at((section,)) or []))
-            ]
+    sections = (
+        ["segments"] if document.at(("table",)) is not None else ["segments", "eligibility", "exclusions"]
+    )
+    places = [(*place, "column") for section in sections for place in entries(document, (section,))]
+    places += entries(document, ("strata",))
     for place in places:
         name = document.at(place)
         if isinstance(name, str) and name not in context_columns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from exp_pipeline.catalog.brief_rules import review_problems
+from exp_pipeline.catalog.brief_rules import STAND_INS, review_problems
 from exp_pipeline.catalog.calendars import calendar_problems, ramp_problems
 from exp_pipeline.catalog.digest import digest_of_metrics
 from exp_pipeline.catalog.documents import Document, Place, choices, read_document
@@ -126,7 +126,7 @@ def load_brief(path: Path, metrics: Mapping[str, Metric] | None) -> Brief:
     document = read_document(path, file=str(path))
     if isinstance(document, Problem):
         raise SpecError([document])
-    brief, problems = parse_noun(Brief, document)
+    brief, problems = parse_noun(Brief, document, stand_ins=STAND_INS)
     if document.at(("table",)) is not None or metrics is not None:
         covariates = document.at(("variance_reduction", "covariates"))
         trusted = (
@@ -384,7 +384,7 @@ class _Reader:
         # Of two briefs with one name, the file that is named after it keeps it.
         for document in sorted(documents, key=lambda one: one.at(("name",)) != one.path.stem):
             name = self._declare("brief", document, ())
-            brief, problems = parse_noun(Brief, document)
+            brief, problems = parse_noun(Brief, document, stand_ins=STAND_INS)
             problems += brief_references(document, self._names("metric"), self._names("measure"))
             if brief is not None:
                 problems += brief_sense(brief, document, self.measures)

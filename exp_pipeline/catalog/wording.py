@@ -17,6 +17,7 @@ from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.names import SLUG
 
 Parsed = TypeVar("Parsed", bound=Noun)
+Anything = TypeVar("Anything", bound=Noun)
 
 _KINDS: dict[str, tuple[str, str]] = {
     "string_type": ("must be text", "text; put numbers and true/false in quotes"),
@@ -39,12 +40,16 @@ _IDENTIFIER_RULE = "lower-case letters, digits and single underscores, beginning
 
 
 def parse_noun(
-    model: type[Parsed], document: Document, place: Place = ()
+    model: type[Parsed],
+    document: Document,
+    place: Place = (),
+    *,
+    stand_ins: Mapping[str, Any] | None = None,
 ) -> tuple[Parsed | None, list[Problem]]:
     """What a part of a document means as a model: the noun, or every problem with it.
 
-    Unknown fields are set aside for a second reading, so that a slip of the pen does not hide the rules
-    that look at several fields together.
+    Unknown and wrong fields are set aside for a second reading, so that a slip of the pen does not hide the
+    rules that look at several fields together. stand_ins: values for required fields in that reading.
     """
     data = document.at(place)
     if not isinstance(data, dict):
@@ -59,17 +64,43 @@ def parse_noun(
     problems = [
         problem for loc, one in errors if (problem := _problem(model, document, place, loc, one)) is not None
     ]
-    if all(one["type"] == "extra_forbidden" for _, one in errors):
-        try:
-            _validate(model, _without(data, [_untagged(data, loc) for loc, _ in errors]))
-        except ValidationError as error:
-            for one in error.errors(include_url=False):
-                problem = _problem(model, document, place, tuple(one["loc"]), one)
-                problems += [problem] if problem is not None else []
+    problems += _second_reading(model, document, place, data, errors, stand_ins or {})
     return None, problems
 
 
-def _validate(model: type[Parsed], data: Mapping[str, Any]) -> Parsed:
+def _second_reading(
+    model: type[Noun],
+    document: Document,
+    place: Place,
+    data: Mapping[str, Any],
+    errors: list[tuple[Place, Any]],
+    stand_ins: Mapping[str, Any],
+) -> list[Problem]:
+    """What the rules over several fields say of the fields that are in order."""
+    if any(not loc for loc, _ in errors):
+        return []
+    unknown = [_untagged(data, loc) for loc, one in errors if one["type"] == "extra_forbidden"]
+    wrong = {str(loc[0]) for loc, one in errors if one["type"] != "extra_forbidden"}
+    rest = {key: value for key, value in _without(data, unknown).items() if key not in wrong}
+    rest |= {field: stand_ins[field] for field in sorted(wrong & set(stand_ins))}
+    try:
+        _validate(model, rest)
+    except ValidationError as error:
+        found = [(tuple(one["loc"]), one) for one in error.errors(include_url=False)]
+    else:
+        return []
+    # What follows from a field that was set aside is no fault of its own.
+    told = [
+        (loc, one)
+        for loc, one in found
+        if not (one["type"] == "missing" and loc and loc[0] in wrong)
+        and not wrong & set(re.findall(r"[a-z_]+", str(one.get("ctx", {}).get("error", ""))))
+    ]
+    problems = [_problem(model, document, place, loc, one) for loc, one in told]
+    return [problem for problem in problems if problem is not None]
+
+
+def _validate(model: type[Anything], data: Mapping[str, Any]) -> Anything:
     # Strict JSON is what YAML means: lists may be tuples and text may be a day, but "3" is no number.
     return model.model_validate_json(json.dumps(data), strict=True)
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from exp_pipeline.cli.bundle import BRIEF_TEMPLATE, IGNORED, sample_root
-from exp_pipeline.cli.terminal import AsJson, HomeDir, home_of, print_json, say
-from exp_pipeline.model.errors import ExpError
+from exp_pipeline.cli.terminal import AsJson, HomeDir, clean, home_of, print_json, say
+from exp_pipeline.model.errors import ExpError, Problem
+
+if TYPE_CHECKING:
+    from exp_pipeline.analysis.planning.gaps import Gap
+    from exp_pipeline.catalog import Catalog
+    from exp_pipeline.store.home import Home
 
 # What the sample's catalog has that any product can begin with. Its experiments are its own.
 _SHARED = ("metrics", "policies", "sources")
@@ -45,14 +52,20 @@ def init(
             "  - write metrics in catalog/metrics and a source in catalog/sources: this installation has none"
         )
         say("    to copy (a checkout of the repository has them in data/catalog)")
-    say(f"  - copy {experiments / 'template.yaml.example'} to your-experiment.yaml and fill it in")
+    say(f"  - exp new my-experiment --home {folder}: asks what a brief must say, and writes it")
     say(f"  - exp validate --home {folder}")
     say(f"  - put event files into {folder / 'landing'}/received_date=YYYY-MM-DD/")
     say(f"  - exp run --all --home {folder}")
 
 
-def validate(home: HomeDir = None, as_json: AsJson = False) -> None:
-    """Check every brief, metric, source and policy; all problems at once."""
+def validate(
+    readiness: Annotated[
+        bool, typer.Option("--readiness", help="Also list what keeps each draft from starting.")
+    ] = False,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every brief, metric, source and policy; all problems at once, file by file."""
     from exp_pipeline.model.errors import SpecError
     from exp_pipeline.steps.opening import open_catalog
 
@@ -71,8 +84,9 @@ def validate(home: HomeDir = None, as_json: AsJson = False) -> None:
                 }
             )
         else:
-            typer.echo(str(error), err=True)
+            typer.echo(clean(by_file(error.problems)), err=True)
         raise typer.Exit(1) from error
+    drafts = _unready(place, catalog) if readiness else {}
     counts = {
         "experiments": len(catalog.briefs),
         "metrics": len(catalog.metrics),
@@ -80,10 +94,51 @@ def validate(home: HomeDir = None, as_json: AsJson = False) -> None:
         "sources": len(catalog.sources),
     }
     if as_json:
-        print_json({"valid": True, **counts})
+        gaps = {name: [asdict(gap) for gap in found] for name, found in drafts.items()}
+        print_json({"valid": True, **counts, **({"gaps": gaps} if readiness else {})})
     else:
         say(
             f"{place.catalog} is valid: "
             + ", ".join(f"{count} {name}" for name, count in counts.items())
             + "."
         )
+        for name, found in drafts.items():
+            say(f"{name} is ready to start." if not found else f"{name} is not ready to start:")
+            for gap in found:
+                say(f"  {gap}")
+    if any(drafts.values()):
+        raise typer.Exit(1)
+
+
+def by_file(problems: Sequence[Problem]) -> str:
+    """All problems of a catalog as text: file by file, line by line."""
+    files: dict[str, list[Problem]] = {}
+    for one in sorted(problems, key=lambda one: (one.file, one.line or 0)):
+        files.setdefault(one.file, []).append(one)
+    lines = [f"{_so_many(len(problems))} in the catalog:"]
+    for file, found in files.items():
+        lines += ["", f"{file}: {_so_many(len(found))}"]
+        for one in found:
+            place = f"line {one.line}" if one.line else "file"
+            value = f" (value: {one.value})" if one.value else ""
+            allowed = f"; allowed: {one.allowed}" if one.allowed else ""
+            lines.append(f"  {place:<9} {one.field}: {one.message}{value}{allowed}")
+    return "\n".join(lines)
+
+
+def _so_many(count: int) -> str:
+    return f"{count} problem{'s' if count != 1 else ''}"
+
+
+def _unready(home: Home, catalog: Catalog) -> dict[str, tuple[Gap, ...]]:
+    """What keeps each brief that has not started from starting."""
+    from exp_pipeline.cli.runs import open_bench
+    from exp_pipeline.steps.experiments.locking import locked_of
+    from exp_pipeline.steps.experiments.planning import check_readiness
+
+    with open_bench(home, catalog) as bench:
+        return {
+            name: check_readiness(bench, name).gaps
+            for name, brief in sorted(catalog.briefs.items())
+            if brief.table is None and locked_of(home, brief) is None
+        }

@@ -136,7 +136,7 @@ class _Conversation:
         proposed = question.proposed(self.fields)
         if proposed is None:
             self.missing.append(question)
-        elif not question.is_there(self.fields):
+        elif not question.judgement and not question.is_there(self.fields):
             for fault in self._take(question, proposed):
                 self.wrong.append(f"{question.key}: {fault}")
 

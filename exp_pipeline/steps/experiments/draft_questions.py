@@ -41,7 +41,7 @@ class Question:
 
     read: raises ValueError for what cannot be read. show: the inverse. default: an answer to propose; None
     where only the author can say. offer: names that may be answered, each with a word on it. optional: "none"
-    leaves the field out.
+    leaves the field out. judgement: the proposal stands for nobody's opinion, so it is never taken unasked.
     """
 
     key: str
@@ -53,6 +53,7 @@ class Question:
     default: str | None = None
     offer: Mapping[str, str] = field(default_factory=dict)
     optional: bool = False
+    judgement: bool = False
 
     def answered(self, fields: Mapping[str, Any], text: str) -> Fields:
         """The draft with this answer. Raises ValueError for an answer that cannot be read."""
@@ -374,7 +375,9 @@ def _trust_questions(drafting: Drafting, fields: Callable[[], Fields]) -> Iterat
         ("confidence", "How sure are you of it, from 1 (a guess) to 5?"),
         ("effort", "What does it cost to build and run, from 1 (days) to 5 (months)?"),
     ):
-        yield Question(key, ("intake", key), key.capitalize(), explain, read=answers.whole, default="3")
+        yield Question(
+            key, ("intake", key), key.capitalize(), explain, read=answers.whole, default="3", judgement=True
+        )
 
 
 def _receipt_fields() -> Collection[str]:
