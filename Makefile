@@ -12,8 +12,9 @@ PYTHON ?=
 PORT ?= 3000
 WORKERS ?= 2
 EVENTS ?= 10000000
+KILLS ?= 20
 
-.PHONY: help demo dev test check bench bench-statistics bench-peers calibrate lock clean lint format-check lint-check types rooms sql
+.PHONY: help demo dev test check bench bench-statistics bench-operating bench-peers calibrate lock clean lint format-check lint-check types rooms sql
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/\1:\2/' \
@@ -58,6 +59,9 @@ bench: $(STAMP) ## Measure the chain against one scan, and the statistics (EVENT
 
 bench-statistics: $(STAMP) ## Measure the statistics beside other packages, results compared first
 	@$(BIN)/python bench/statistics_speed/run.py
+
+bench-operating: $(STAMP) ## Measure idling, paging and backfill, and kill an installation at random (KILLS=20)
+	@$(BIN)/python bench/operating/run.py --kills $(KILLS)
 
 bench-peers: $(STAMP) ## Install those other packages, each in a temporary folder (once)
 	@PYTHON311='$(PYTHON311)' PYTHON312='$(PYTHON312)' $(BIN)/python bench/statistics_speed/environments.py

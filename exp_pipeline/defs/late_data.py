@@ -29,7 +29,7 @@ LOOKED_INTO_ROWS = 1_000_000
 MEMORY = "512MB"
 # Changed settings and lakes of an earlier version are for people to act on (`exp catch-up`).
 _LEFT_TO_PEOPLE = ("definition", "not recorded")
-_UNFINISHED = (
+UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -49,7 +49,7 @@ def late_data(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     seen = state_of(home)
     if context.cursor == seen:
         return dg.SkipReason("Nothing has landed or been written since the last look.")
-    going_on = context.instance.get_run_records(dg.RunsFilter(statuses=list(_UNFINISHED)), limit=50)
+    going_on = context.instance.get_run_records(dg.RunsFilter(statuses=list(UNFINISHED)), limit=50)
     if any(_over_days(record.dagster_run) for record in going_on):
         return dg.SkipReason("A run over days is going on: looked at again after it.")
     with _bench(home) as bench:

@@ -17,6 +17,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from exp_pipeline.defs.automation import RANGE_END, RANGE_START, daily_facts
+from exp_pipeline.defs.late_data import UNFINISHED
 from exp_pipeline.defs.specs import spec
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.incidents import Incident
@@ -37,19 +38,21 @@ VERDICTS = (*TABLES, "data_quality")
 # Rules on late data judge a day only when it is ripe: their newest verdict is some days older than others'.
 VERDICT_DAYS = 8
 # A file that changed this recently may still be on its way.
-SETTLED = timedelta(seconds=60)
+SETTLED = timedelta(seconds=30)
 # Events come for three days after their own.
 LATE_DAYS = timedelta(days=3)
+# Names the landed files that a run was asked for; after a failed run it is asked for again, so often at most.
+LANDED, ATTEMPTS, PAUSE = "exp/landed", 5, timedelta(minutes=1)
 INCIDENTS = dg.AssetKey("incidents")
 SHOWN = 50
 
 
-@dg.sensor(job=daily_facts, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.STOPPED)
+@dg.sensor(job=daily_facts, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED)
 def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Asks for received days that have landed whole and are newer than the newest that was read: one run.
 
-    A day has landed whole when nothing in its folder has changed for a minute. Days that were read before
-    are the sensor `late_data`'s.
+    A day has landed whole when nothing in its folder has changed for half a minute. Days read before are
+    for the sensor `late_data`.
     """
     home, now = home_from(os.environ), datetime.now(UTC)
     read = [
@@ -67,9 +70,21 @@ def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipRea
         return dg.SkipReason("No new received day.")
     first = max(min(settled) - LATE_DAYS, _first_day())
     marks = [_marks((home.landing / f"{RECEIVED}{day.isoformat()}").rglob("*")) for day in settled]
+    landed = digest_of([json.dumps(marks)])[:24]
+    going_on = context.instance.get_run_records(
+        dg.RunsFilter(job_name=daily_facts.name, statuses=list(UNFINISHED)), limit=50
+    )
+    if any(LANDED in record.dagster_run.tags for record in going_on):
+        return dg.SkipReason("A run over landed days is going on: looked at again after it.")
+    before = context.instance.get_run_records(dg.RunsFilter(tags={LANDED: landed}), limit=2 * ATTEMPTS)
+    failed = [record.update_timestamp for record in before]
+    if len(failed) >= ATTEMPTS:
+        return dg.SkipReason(f"Runs over these days failed {len(failed)} times: see the incident.")
+    if failed and now < max(failed) + PAUSE * (1 << (len(failed) - 1)):
+        return dg.SkipReason("A run over these days failed; it is asked for again after a pause.")
     run = dg.RunRequest(
-        run_key=f"landed-{digest_of([json.dumps(marks)])[:24]}",
-        tags={RANGE_START: first.isoformat(), RANGE_END: max(settled).isoformat()},
+        run_key=f"landed-{landed}-{len(failed)}",
+        tags={RANGE_START: first.isoformat(), RANGE_END: max(settled).isoformat(), LANDED: landed},
     )
     return dg.SensorResult(run_requests=[run])
 

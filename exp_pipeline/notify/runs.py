@@ -13,6 +13,8 @@ OWNER = "data-platform"
 _CHECKS: Mapping[str, RuleName] = {"conservation": "conservation", "contract": "contract"}
 # A day without its facts stops ramps and readouts; anything else is somebody's own run.
 PAGED_JOBS = frozenset({"daily_facts"})
+# A brief that is not ready stops its run on purpose: its owner sees why, nobody is woken.
+READINESS = "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ def findings_of_run(run: EndedRun, ongoing: Iterable[Incident]) -> tuple[Finding
     contract opens its own rule on the days of the run; a run that passes the check on those days, or on more,
     closes it. ongoing: the incidents that are open.
     """
+    if not run.succeeded and (run.checks or {}).get(READINESS) is False:
+        return ()
     severity: Severity = "page" if run.job in PAGED_JOBS else "warn"
     found = [
         Finding(

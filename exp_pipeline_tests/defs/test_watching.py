@@ -183,6 +183,11 @@ def test_a_broken_check_is_closed_by_a_run_over_the_same_days_or_more(tmp_path: 
     assert len(incidents(state)) == 3
 
 
+def test_a_brief_that_is_not_ready_wakes_nobody() -> None:
+    assert findings_of_run(ended(False, "a", ready=False), ()) == ()
+    assert [one.verdict for one in findings_of_run(ended(False, "a", ready=True), ())] == ["fail"]
+
+
 @pytest.mark.parametrize("well", [True, False])
 def test_runs_of_a_real_job_open_and_close(
     home: Home, instance: dg.DagsterInstance, well: bool, monkeypatch: pytest.MonkeyPatch
