@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -450,3 +451,29 @@ def _components(icc: float) -> VarianceComponents:
 def test_mistakes_are_named(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_quantile_in_a_long_tail_is_spread_over_its_interval() -> None:
+    # Exponential waiting times: Q(p) = -log(1 - p), so the chord over 0.9 +- r is known exactly.
+    rng = np.random.default_rng(31)
+    y = rng.exponential(size=400_000)
+    units = np.arange(y.size)
+    reach = 1.959964 * math.sqrt(0.9 * 0.1 / 150)
+    chord = math.log((0.1 + reach) / (0.1 - reach)) / (2 * reach)
+    near, wide = quantile_spread(y, units, 0.9), quantile_spread(y, units, 0.9, planned_units=150)
+    assert not isinstance(near, NotEstimable)
+    assert not isinstance(wide, NotEstimable)
+    # The slope at the quantile is 10; both are known to about one part in a hundred.
+    assert near.sd == pytest.approx(10 * math.sqrt(0.9 * 0.1), rel=0.03)
+    assert wide.sd == pytest.approx(chord * math.sqrt(0.9 * 0.1), rel=0.01)
+    assert wide.sd > 1.05 * near.sd
+    with pytest.raises(ValueError, match="planned_units must be at least 2"):
+        quantile_spread(y, units, 0.9, planned_units=1)
+
+
+def test_many_clusters_count_as_their_analysis_counts_them() -> None:
+    design = Design(cluster_size=20.0, cluster_size_cv=0.5, icc=0.1)
+    # 48 clusters: CR2, Satterthwaite's. 60: CR1 with G - 1, unless an arm has fewer than twenty.
+    assert design.cluster_df(960) == pytest.approx(48 / 1.25 - 2)
+    assert design.cluster_df(1_200) == pytest.approx(59)
+    assert replace(design, share_treatment=0.2).cluster_df(1_200) == pytest.approx(60 / 1.25 - 2)

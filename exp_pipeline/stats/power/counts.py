@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from exp_pipeline.stats.power.outcomes import Rate
+from exp_pipeline.stats.reference import one_sided_critical
 from exp_pipeline.stats.results import NotEstimable
 
 FloatArray = NDArray[np.float64]
@@ -66,13 +67,17 @@ def ratio_parts(numerators: ArrayLike, denominators: ArrayLike) -> tuple[float |
     return ratio, (above - ratio * below) / base
 
 
-def quantile_spread(values: ArrayLike, units: ArrayLike, quantile: float) -> Spread | NotEstimable:
+def quantile_spread(
+    values: ArrayLike, units: ArrayLike, quantile: float, *, planned_units: float | None = None
+) -> Spread | NotEstimable:
     """What is a quantile of all rows, and how much does one unit's part in it vary?
 
     values: (n,) rows, units: (n,) whose row each is; see `quantile_parts`. NotEstimable where too few units
-    reach around the quantile or ties leave no slope.
+    reach around the quantile or ties leave no slope. planned_units: of an arm, where known: the spread is
+    then that of an interval from so many units, which reaches further up a long tail than the slope at the
+    quantile says. Plan once without, and once more with what that came to.
     """
-    value, parts, slope_error = quantile_parts(values, units, quantile)
+    value, parts, slope_error = quantile_parts(values, units, quantile, planned_units=planned_units)
     if isinstance(value, NotEstimable):
         return value
     found = spread_of_parts(value, parts)
@@ -82,15 +87,18 @@ def quantile_spread(values: ArrayLike, units: ArrayLike, quantile: float) -> Spr
 
 
 def quantile_parts(
-    values: ArrayLike, units: ArrayLike, quantile: float
+    values: ArrayLike, units: ArrayLike, quantile: float, *, planned_units: float | None = None
 ) -> tuple[float | NotEstimable, FloatArray, float]:
     """What is a quantile of all rows, each unit's part (units,) in it, and how sure is its slope?
 
     A unit's part is the number of its rows below the quantile less their share of its rows, times the
     sparsity (one over the density there), over the mean rows of a unit; units in the order of their labels.
     The sparsity is the slope of the quantile function over the bandwidth of Hall and Sheather (1988) for the
-    number of units. The last number is the relative error of that slope.
+    number of units, or, if wider, over a 95 % interval from `planned_units` in an arm. The last number is the
+    relative error of that slope.
     """
+    if planned_units is not None and not planned_units >= 2.0:
+        raise ValueError(f"planned_units must be at least 2, got {planned_units!r}")
     if not 0.0 < quantile < 1.0:
         raise ValueError(f"quantile must lie between 0 and 1, got {quantile!r}")
     rows = np.asarray(values, dtype=np.float64)
@@ -106,6 +114,11 @@ def quantile_parts(
     if n < 2:
         return refused(f"{n} units have a value; a spread needs two")
     reach = hall_sheather(n, quantile)
+    if planned_units is not None:
+        per_unit = np.bincount(codes).astype(np.float64)
+        own = np.bincount(codes, weights=rows <= np.quantile(rows, quantile)) - quantile * per_unit
+        share_se = float(own.std(ddof=1)) / per_unit.mean() / math.sqrt(planned_units)
+        reach = max(reach, one_sided_critical(0.025, math.inf) * share_se)
     low, high = quantile - reach, quantile + reach
     if low <= 0.0 or high >= 1.0:
         return refused(f"{n} units are too few around the {quantile:g} quantile")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from exp_pipeline.stats.clusters.design import method_for
 from exp_pipeline.stats.clusters.intraclass import design_effect
 from exp_pipeline.stats.reference import one_sided_critical
 
@@ -90,13 +91,17 @@ class Design:
         """Degrees of freedom that so many enrolled units in both arms leave; None without clusters.
 
         Clusters less two; unequal sizes count as 1 + cv^2 times fewer, which is what Satterthwaite's degrees
-        of freedom of a clustered comparison come to (Bell and McCaffrey 2002); pairs less one, if matched.
+        of freedom of a clustered comparison come to (Bell and McCaffrey 2002). Where clusters are many enough
+        for CR1 in the analysis (see `clusters.effects`), clusters less one. Pairs less one, if matched.
         """
         if self.cluster_size is None:
             return None
         clusters = n_enrolled / self.cluster_size
         if self.match_correlation is not None:
             return clusters / 2.0 - 1.0
+        in_treatment = clusters * self.share_treatment
+        if method_for(int(clusters - in_treatment), int(in_treatment), int(clusters)) == "cr1":
+            return clusters - 1.0
         return clusters / (1.0 + self.cluster_size_cv**2) - 2.0
 
     def critical(self, df: float) -> float:
