@@ -24,6 +24,8 @@ from exp_pipeline.store.lake import Lake
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+# One statement for each row costs more than the row.
+_ROWS_AT_ONCE = 200
 Connect = Callable[[str], AbstractContextManager["DuckDBPyConnection"]]
 Value = str | int | float | bool | date | datetime | tuple[str, ...] | None
 
@@ -229,10 +231,12 @@ def _fill(connection: DuckDBPyConnection, shown: Shown) -> None:
     for table in shown.tables:
         columns = ", ".join(f"{quote(column.name)} {column.sql_type}" for column in table.columns)
         connection.execute(f"create table {quote(table.name)} ({columns})")
-        if table.rows:
-            marks = ", ".join("?" for _ in table.columns)
-            connection.executemany(
-                f"insert into {quote(table.name)} values ({marks})", [_bound(row) for row in table.rows]
+        marks = f"({', '.join('?' for _ in table.columns)})"
+        for start in range(0, len(table.rows), _ROWS_AT_ONCE):
+            rows = table.rows[start : start + _ROWS_AT_ONCE]
+            connection.execute(
+                f"insert into {quote(table.name)} values {', '.join(marks for _ in rows)}",
+                [value for row in rows for value in _bound(row)],
             )
         _describe(connection, "table", table)
     connection.execute("commit")
@@ -273,10 +277,12 @@ def _group_body(connection: DuckDBPyConnection, view: ShownView, paths: Sequence
 
 def _describe(connection: DuckDBPyConnection, kind: str, shown: ShownView | ShownTable) -> None:
     name = quote(shown.name)
-    connection.execute(f"comment on {kind} {name} is {text_literal(shown.description)}")
-    for column in shown.columns:
-        words = text_literal(column.description)
-        connection.execute(f"comment on column {name}.{quote(column.name)} is {words}")
+    said = [f"comment on {kind} {name} is {text_literal(shown.description)}"]
+    said += [
+        f"comment on column {name}.{quote(column.name)} is {text_literal(column.description)}"
+        for column in shown.columns
+    ]
+    connection.execute("; ".join(said))
 
 
 def _bound(row: Sequence[Value]) -> list[object]:

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import polars as pl
+from pydantic import AwareDatetime
 
 from exp_pipeline.model.base import Noun
 
@@ -19,6 +20,7 @@ _PLAIN: dict[object, pl.DataType] = {
     str: pl.String(),
     date: pl.Date(),
     datetime: pl.Datetime("us", "UTC"),
+    AwareDatetime: pl.Datetime("us", "UTC"),
 }
 
 

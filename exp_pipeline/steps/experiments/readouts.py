@@ -30,11 +30,19 @@ from exp_pipeline.model.readout import (
     SegmentDifference,
     ShrunkenEffect,
 )
-from exp_pipeline.report import decision_log_html, index_entry, index_html, render_memo
+from exp_pipeline.report import (
+    ReviewRow,
+    decision_log_html,
+    index_entry,
+    index_html,
+    render_memo,
+    review_board_html,
+)
 from exp_pipeline.report.overview.listing import PageName
 from exp_pipeline.steps.again.staleness import Staleness, stale_readouts, staleness
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiments.decision_log import decisions, record_recommendation
+from exp_pipeline.steps.experiments.drafting import intake_rows
 from exp_pipeline.steps.experiments.sealed_readouts import (
     MEMO_FORMS,
     current_snapshot,
@@ -78,7 +86,7 @@ RESULTS: dict[str, type[Noun]] = {
     "robustness": RobustnessRow,
     "integrity": IntegrityCheck,
 }
-_PAGES: tuple[PageName, ...] = ("index", "decisions")
+_PAGES: tuple[PageName, ...] = ("index", "decisions", "reviews")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +185,7 @@ def mark_stale(bench: Workbench) -> tuple[Staleness, ...]:
 
 
 def write_index(bench: Workbench) -> Path:
-    """Write the page that lists every experiment with a memo, and beside it the decision log."""
+    """Write the page that lists every experiment with a memo; beside it the decision log and review board."""
     entries = []
     stale = {one.experiment for one in stale_readouts(bench)}
     for name in sorted(bench.catalog.briefs):
@@ -194,7 +202,33 @@ def write_index(bench: Workbench) -> Path:
     write_text(path, index_html(entries, _PAGES))
     log = decision_log_html(decisions(bench.home), _PAGES, root=f"{bench.home.readouts.name}/")
     write_text(bench.home.readouts / "decisions.html", log)
+    write_text(bench.home.readouts / "reviews.html", review_board_html(_review_rows(bench), _PAGES))
     return path
+
+
+def _review_rows(bench: Workbench) -> list[ReviewRow]:
+    """Briefs that may still need a review: all but those whose end has come."""
+    rows = []
+    for one in intake_rows(bench.home, bench.catalog):
+        if one.state == "over":
+            continue
+        page = f"{one.experiment}.html"
+        rows.append(
+            ReviewRow(
+                experiment=one.experiment,
+                title=one.title,
+                owner=one.owner,
+                risk_class=one.risk_class,
+                state=one.state,
+                completeness=one.completeness,
+                priority=one.priority,
+                waiting_for=one.waits_for,
+                given=one.reviewed,
+                gaps=one.missing,
+                href=page if (bench.home.readouts / page).is_file() else "",
+            )
+        )
+    return rows
 
 
 def analyse_table(inputs: ReadoutInputs, out: Path) -> tuple[Readout, Path]:
