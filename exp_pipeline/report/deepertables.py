@@ -311,8 +311,10 @@ def impact_table(rows: Sequence[Impact]) -> Table:
     for row in rows:
         money = row.currency
 
-        def sum_of(value: float | None, money: str = money) -> Cell:
-            return NONE if value is None else Cell(text=numbers.money(value, money, signed=True), value=value)
+        def sum_of(value: float | None, signed: bool = False, money: str = money) -> Cell:
+            if value is None:
+                return NONE
+            return Cell(text=numbers.money(value, money, signed=signed), value=value)
 
         def range_of(lower: float | None, upper: float | None, money: str = money) -> Cell:
             if lower is None or upper is None:
@@ -329,7 +331,7 @@ def impact_table(rows: Sequence[Impact]) -> Table:
         printed.append(
             {
                 "arm": words(row.arm),
-                "value": sum_of(row.value),
+                "value": sum_of(row.value, signed=True),
                 "interval": range_of(row.value_lower, row.value_upper),
                 "sure": NONE if sure is None else Cell(text=numbers.chance(sure), value=sure),
                 "loss_shipped": sum_of(row.loss_if_shipped),

@@ -34,7 +34,7 @@ _NOT_UNITS = frozenset(
 _NUMBERS_OF_OTHERS = frozenset(
     {
         "broken", "changes", "classes", "clusters", "comparisons", "days", "degrees", "events", "fields",
-        "groups", "kinds", "responses", "rows", "sessions", "uneven",
+        "gaps", "groups", "kinds", "responses", "rows", "sessions", "uneven",
     }
 )  # fmt: skip
 _NAMED = r"(?:grade|year|week|day|look|level|version|stage|step|rank|no\.|k|snapshot|to|of)"
@@ -43,6 +43,7 @@ _SHARE = re.compile(r"(?<![\w.,])(\d[\d,]*) of (\d[\d,]*) \(\d[\d.]* %\)")
 _PIECE = re.compile(r"(?<=[.;!?])\s+(?=[^\d\s])")
 _P_VALUE = re.compile(r"\bp\s*[=<>]\s*[\d.]|\bp unknown|planned [\d,]+\.\d")
 _NUMBERS_AFTER = r"(?:,? \([^)]*\)|(?::| [+\-\N{MINUS SIGN}])[^;,]*)"
+_STARTS = re.compile(r"(?:^|(?<=[.!?] ))f(?=ewer than \d)")
 _FIRST = re.compile(r"First: [^.]*\.")
 
 
@@ -120,7 +121,7 @@ class _Words:
         safe = _SMALL.sub(single, safe)
         if safe != piece and _P_VALUE.search(piece):
             return self._instead(piece)
-        return safe[:1].upper() + safe[1:] if safe.startswith(few) and piece[:1].isdigit() else safe
+        return _STARTS.sub(lambda found: found.group(0).upper(), safe) if safe != piece else piece
 
     def _instead(self, piece: str) -> str:
         end = piece[-1] if piece[-1] in ".;" else ""
