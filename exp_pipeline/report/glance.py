@@ -64,7 +64,8 @@ def _equity(shown: Readout, segments: Table) -> list[Glance]:
     if not floors:
         return []
     up = next((e.direction == "increase" for e in shown.estimates if e.role == "primary"), True)
-    told = [row for row in floors if row["absolute"].value is not None]
+    # The column is left out where no segment has an estimate.
+    told = [row for row in floors if "absolute" in row and row["absolute"].value is not None]
     below = sum(
         (float(row["absolute"].value or 0) < float(row["floor"].value or 0)) == up
         and row["absolute"].value != row["floor"].value
