@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from exp_pipeline.analysis.deciding.blinding import blinding_of
+from exp_pipeline.analysis.deciding.record import (
+    arm_that_speaks,
+    at_planned_time,
+    deciding_rule,
+    logged_recommendation,
+)
 from exp_pipeline.model.decision_log import LoggedDecision
 from exp_pipeline.model.digests import digest_of
-from exp_pipeline.model.readout import ArmDecision, Outcome, Readout
+from exp_pipeline.model.readout import Outcome, Readout
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiments.sealed_readouts import current_snapshot, folder_of, readout_of
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.state import state_log
 
 _KIND = "decision"
-_BY_RULES = "rules"
 # These are logged at any time: somebody has to act on them, and guardrails are never hidden.
 _AT_ANY_TIME: tuple[Outcome, ...] = ("pause", "stop", "roll_back")
 
@@ -36,34 +39,11 @@ def record_recommendation(bench: Workbench, readout: Readout, at: datetime) -> L
     Logged are outcomes of planned looks and the horizon whose effects are shown; and, at any time, that an
     experiment is to be paused, stopped or rolled back, where its last recommendation was another one.
     """
-    planned = blinding_of(
-        readout.brief, readout.lock, readout.as_of, readout.integrity, readout.unblinded_because
-    ).planned
-    outcome = readout.decision.outcome
-    if not (planned and not readout.blinded):
-        last = _last_recommended(bench.home, readout.experiment)
-        if outcome not in _AT_ANY_TIME or outcome == last:
+    row = logged_recommendation(readout, at=at, memo=_memo_of(bench, readout))
+    if not row.planned or row.effects_hidden:
+        last = _last_recommended(bench.home, row.experiment)
+        if row.outcome not in _AT_ANY_TIME or row.outcome == last:
             return None
-    arm = _deciding(readout, readout.decision.arm)
-    row = LoggedDecision(
-        kind="recommended",
-        experiment=readout.experiment,
-        title=readout.brief.title,
-        snapshot=readout.provenance.snapshot,
-        as_of=readout.as_of,
-        at=at.astimezone(UTC),
-        outcome=outcome,
-        arm=readout.decision.arm,
-        segments=arm.segments if arm is not None else (),
-        by=_BY_RULES,
-        because=readout.decision.summary,
-        rule=_rule_of(arm),
-        planned=planned,
-        effects_hidden=readout.blinded,
-        brief_digest=readout.provenance.brief_digest,
-        code_version=readout.provenance.code_version,
-        memo=_memo_of(bench, readout),
-    )
     key = f"{row.experiment}:{row.snapshot}:{row.outcome}"
     return row if _append(bench.home, row, key) else None
 
@@ -95,7 +75,7 @@ def record_decision(
         raise ValueError(f"arm {arm!r} is not among the treatment arms: {', '.join(treatments)}")
     if arm is None and len(treatments) == 1:
         (arm,) = treatments
-    found = _deciding(readout, arm)
+    found = arm_that_speaks(readout, arm)
     recommended = found.outcome if arm is not None and found is not None else readout.decision.outcome
     row = LoggedDecision(
         kind="decided",
@@ -109,11 +89,9 @@ def record_decision(
         segments=found.segments if found is not None and outcome == "ship_scoped" else (),
         by=team,
         because=because,
-        rule=_rule_of(found),
+        rule=deciding_rule(found),
         recommended=recommended,
-        planned=blinding_of(
-            readout.brief, readout.lock, readout.as_of, readout.integrity, readout.unblinded_because
-        ).planned,
+        planned=at_planned_time(readout),
         effects_hidden=readout.blinded,
         brief_digest=readout.provenance.brief_digest,
         code_version=readout.provenance.code_version,
@@ -136,20 +114,6 @@ def _append(home: Home, row: LoggedDecision, key: str) -> bool:
 def _last_recommended(home: Home, experiment: str) -> Outcome | None:
     rows = [row for row in decisions(home, experiment) if row.kind == "recommended"]
     return rows[-1].outcome if rows else None
-
-
-def _deciding(readout: Readout, arm: str | None) -> ArmDecision | None:
-    """The decision for an arm; without one, the first arm's whose outcome is the experiment's."""
-    arms: Iterable[ArmDecision] = readout.decision.arms
-    if arm is not None:
-        return next((one for one in arms if one.arm == arm), None)
-    return next((one for one in arms if one.outcome == readout.decision.outcome), None)
-
-
-def _rule_of(arm: ArmDecision | None) -> str:
-    if arm is None:
-        return ""
-    return arm.decided_by or next((rule.rule for rule in arm.rules if rule.verdict != "pass"), "")
 
 
 def _memo_of(bench: Workbench, readout: Readout) -> str:
