@@ -123,12 +123,41 @@ def test_hidden_fields_are_filled_at_the_horizon_and_empty_before(brief: Brief) 
 @pytest.mark.parametrize("brief", [BRIEF, LOOKING], ids=["plain", "spending"])
 def test_no_byte_of_a_blinded_readout_moves_with_the_outcomes_of_treatment(brief: Brief) -> None:
     early = START + timedelta(days=15)
-    none, some, much = (read_out(inputs(lift, early, brief)).canonical_json() for lift in (0.0, 2.0, -40.0))
+    found = [read_out(inputs(lift, early, brief)) for lift in (0.0, 2.0, -40.0)]
+    # Power rests on all units together, whichever arm they are in: see the next test.
+    none, some, much = (
+        one.model_copy(
+            update={
+                "power": None,
+                "limits": tuple(limit for limit in one.limits if "% power" not in limit),
+            }
+        ).canonical_json()
+        for one in found
+    )
     assert none == some == much
     # The same change is seen everywhere once effects are.
     shown = [read_out(inputs(lift, LAST_DAY, brief)) for lift in (0.0, 2.0)]
     for name in HIDDEN - {"families"}:
         assert getattr(shown[0], name) != getattr(shown[1], name), name
+
+
+def test_power_while_blinded_does_not_know_which_unit_is_in_which_arm() -> None:
+    early = START + timedelta(days=15)
+    given = inputs(4.0, early)
+    told = []
+    for seed in (None, 1, 2):
+        mad = given.mad.sort("unit_id")
+        own = ["minutes__num", "pre__minutes", "assigned_at", "assigned_date", "first_exposed_at"]
+        if seed is not None:
+            # Outcomes with all that belongs to them go to other units, and so to other arms.
+            order = np.random.default_rng(seed).permutation(mad.height)
+            mad = mad.with_columns(mad.select(own)[order])
+        found = read_out(inputs_of(BRIEF, given.metrics, mad, days=given.days, as_of=early))
+        assert found.blinded
+        assert found.power is not None
+        told.append(found.power.model_dump(exclude={"note", "observed_units_per_arm"}))
+    for other in told[1:]:
+        assert other == pytest.approx(told[0], rel=0.02)  # arms have a unit more or less with a value
 
 
 @pytest.mark.parametrize("brief", [BRIEF, LOOKING], ids=["plain", "spending"])
