@@ -104,8 +104,8 @@ def under_fire(
     land(folder)
     house.start()
     try:
-        for number in range(kills):
-            role = ROLES[number % len(ROLES)]
+        while (done := sum(outcome.kills.values())) < kills:
+            role = ROLES[done % len(ROLES)]
             left = most_seconds - (time.monotonic() - began)
             wait_for(f"a {role} to kill", partial(_alive, house, role), left)
             time.sleep(chance.uniform(0.0, 5.0))
