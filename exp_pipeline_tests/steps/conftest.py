@@ -14,12 +14,16 @@ import polars as pl
 import pytest
 
 from exp_pipeline.catalog import Catalog
+from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.context import Workbench, door_shape, event_day, received_day
+from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.experiments.readouts import write_memo
 from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.store.engine import quote
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform.door import landed_columns
+from exp_pipeline_tests.steps import late_worlds as late
 
 SECRET = "a-key-for-tests-only-0123456789"
 CATALOG = Path(__file__).parents[2] / "data" / "catalog"
@@ -58,6 +62,37 @@ def opened(tmp_path: Path, catalog: Catalog) -> Iterator[Opened]:
 @pytest.fixture
 def bench(opened: Opened) -> Workbench:
     return opened("home")
+
+
+@pytest.fixture(scope="session")
+def late_files(tmp_path_factory: pytest.TempPathFactory) -> late.Files:
+    """A log in many small files (`late_worlds`)."""
+    return late.log_files(tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog, late_files: late.Files) -> Path:
+    """A home over that log with every day made and its experiment read out; to be copied, not changed."""
+    home = Home(tmp_path_factory.mktemp("made"))
+    with (
+        duckdb.connect() as connection,
+        workbench(
+            home, connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET},
+            catalog=late.late_catalog(catalog), threads=1,
+        ) as bench,
+    ):  # fmt: skip
+        late.put(bench, {name: content for name, content in late_files.items() if "/part-" in name})
+        catch_up(bench)
+        take_snapshot(bench, late.NAME)
+        write_memo(bench, late.NAME)
+    return home.root
+
+
+@pytest.fixture
+def read_out(opened: Opened, made_once: Path, tmp_path: Path, catalog: Catalog) -> Workbench:
+    """A copy of the home that is read out (`made_once`)."""
+    shutil.copytree(made_once, tmp_path / "home")
+    return replace(opened("home"), catalog=late.late_catalog(catalog))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from exp_pipeline.steps.operating import daily
 from exp_pipeline.steps.quality import days as quality
 from exp_pipeline.store.landing import received_days
 
+NAME = "hint-ladder"
 START, DAYS = date(2026, 3, 2), 3
 PLAN = SimulationPlan(
     name="late", seed=3, start=START, days=DAYS, schools=1, classes_per_school=2, learners=8,

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
-import duckdb
 import polars as pl
 import pytest
 
 from exp_pipeline.analysis.deciding.movement import changed_inputs, movements
-from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.readout import InputChange, SinceLast
 from exp_pipeline.report import render_memo
 from exp_pipeline.steps.again.catch_up import catch_up
@@ -22,44 +18,18 @@ from exp_pipeline.steps.again.staleness import stale_readouts, staleness
 from exp_pipeline.steps.context import DAY, Workbench
 from exp_pipeline.steps.experiments.chain import take_snapshot
 from exp_pipeline.steps.experiments.readouts import mark_stale, readout_of, write_memo
-from exp_pipeline.steps.opening import workbench
-from exp_pipeline.store.home import Home
 from exp_pipeline_tests.report.sample_two_arms import two_arms
 from exp_pipeline_tests.report.samples import blinded
 from exp_pipeline_tests.steps import late_worlds as late
-from exp_pipeline_tests.steps.conftest import SECRET, Opened, with_catalog
+from exp_pipeline_tests.steps.conftest import with_catalog
 from exp_pipeline_tests.steps.late_worlds import START, moved, put, written
 
 NAME = "hint-ladder"
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> late.Files:
-    return late.log_files(tmp_path_factory.mktemp("log"))
-
-
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog, files: late.Files) -> Path:
-    home = Home(tmp_path_factory.mktemp("made"))
-    with (
-        duckdb.connect() as connection,
-        workbench(
-            home, connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET},
-            catalog=late.late_catalog(catalog), threads=1,
-        ) as bench,
-    ):  # fmt: skip
-        put(bench, {name: content for name, content in files.items() if "/part-" in name})
-        catch_up(bench)
-        take_snapshot(bench, NAME)
-        write_memo(bench, NAME)
-    return home.root
-
-
 @pytest.fixture
-def read_out(opened: Opened, made_once: Path, tmp_path: Path, catalog: Catalog) -> Workbench:
-    """A home with a readout of everything that has landed."""
-    shutil.copytree(made_once, tmp_path / "home")
-    return replace(opened("home"), catalog=late.late_catalog(catalog))
+def files(late_files: late.Files) -> late.Files:
+    return late_files
 
 
 def late_answers(bench: Workbench, files: late.Files) -> dict[str, bytes]:
