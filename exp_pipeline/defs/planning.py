@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from time import monotonic
 
 import dagster as dg
@@ -13,6 +14,7 @@ from exp_pipeline.steps.assignment.assignment_table import COLUMNS, write_assign
 from exp_pipeline.steps.experiments import planning
 from exp_pipeline.steps.experiments.chain import brief_of
 from exp_pipeline.steps.experiments.dry_run import DryRun, write_dry_run
+from exp_pipeline.steps.experiments.starting import record_readiness
 
 _SQL_TYPES = {"String": "VARCHAR", "Int64": "BIGINT", "Boolean": "BOOLEAN", "Datetime": "TIMESTAMP"}
 _ASSIGNMENT_COLUMNS = {name: _SQL_TYPES[str(kind.base_type())] for name, kind in COLUMNS.items()}
@@ -59,7 +61,9 @@ def planned(
     with pipeline.open(context) as bench:
         whole = planning.plan_of(bench, name)
         ready, history, plan = whole.readiness, whole.history, whole.plan
-        under_way = planning.started(bench, brief_of(bench, name))
+        brief = brief_of(bench, name)
+        under_way = planning.started(bench, brief)
+        record_readiness(bench.home, brief, ready, datetime.now(UTC))
     gaps = "\n".join(f"- **{gap.field}**: {gap.problem}; {gap.remedy}" for gap in ready.gaps)
     unchecked = "\n".join(f"- {line}" for line in ready.unchecked)
     yield dg.MaterializeResult(
