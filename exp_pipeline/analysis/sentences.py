@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from exp_pipeline.analysis.deciding.blinding import Blinding
 from exp_pipeline.analysis.effects.methods import Comparison
@@ -42,11 +42,7 @@ def method_sentences(
     ]
     if len(brief.treatments()) > 1:
         found.append("The primary is corrected for the number of arms (Holm).")
-    if brief.secondary:
-        correction = "Holm" if brief.multiplicity == "holm" else "Benjamini-Hochberg"
-        found.append(
-            f"Secondary metrics count only if the primary passes, and are corrected by {correction}."
-        )
+    found += _of_plans(brief, titles)
     if blinding.many_looks and brief.stopping.rule in SPENDING and blinding.planned:
         found.append(
             f"Alpha is spent over the planned looks ({STOPPING_NAMES[brief.stopping.rule]}), so decisions "
@@ -55,6 +51,31 @@ def method_sentences(
     elif blinding.many_looks:
         found.append("Effects are looked at more than once, so decisions rest on always-valid intervals.")
     return tuple(found)
+
+
+def _of_plans(brief: Brief, titles: Mapping[str, str]) -> Iterator[str]:
+    """What the brief planned for many metrics, several arms and missing values."""
+    named = {metric for family in brief.families for metric in family.metrics}
+    for family in brief.families:
+        after = family.after
+        if after is None and brief.primary not in family.metrics:
+            after = "the primary"
+        gate = f" only where {after} has succeeded" if after is not None else ""
+        metrics = listed(titles[metric] for metric in family.metrics)
+        yield f"Family {family.name} ({metrics}) is tested together{gate}."
+    if set(brief.secondary) - named:
+        correction = "Holm" if brief.multiplicity == "holm" else "Benjamini-Hochberg"
+        others = "Other secondary" if named else "Secondary"
+        yield f"{others} metrics count only if the primary passes, and are corrected by {correction}."
+    if brief.comparisons == "all" and len(brief.treatments()) > 1:
+        yield "Treatment arms are compared with each other too, corrected among themselves (Holm)."
+    if brief.missing_data == "bounds":
+        yield (
+            "Where units lack a value the primary is judged by bounds as well: whatever the missing are "
+            "(shares), or for units that would have a value in either arm (Lee)."
+        )
+    elif brief.missing_data == "weights":
+        yield "Where units lack a value, those seen stand for those lost who were like them before assignment."
 
 
 def limits_of(

@@ -165,3 +165,11 @@ def test_only_asked_for_comparisons_are_made() -> None:
         .with_columns(pl.col("arm").replace({"a": "treatment", "b": "treatment"}))))  # fmt: skip
     assert two.arms_difference is None
     assert all(isinstance(one, FamilyResult) for one in two.families)
+
+
+def test_the_plan_is_told_in_words() -> None:
+    mad = world({"control": 0.0, "a": 0.1, "b": 0.6}, n=1_120)
+    told = " ".join(readout(mad, secondary=NAMES[1:], families=CHAIN[:2]).method)
+    assert "Family next (Second and Third) is tested together only where main has succeeded." in told
+    assert "Other secondary metrics count only if the primary passes" in told
+    assert "compared with each other" in told
