@@ -7,6 +7,7 @@ from itertools import groupby
 
 from pydantic import JsonValue
 
+from exp_pipeline.analysis.ramps.flags import own_stretches
 from exp_pipeline.model.flags import NOT_ENROLLED, SHIPPED, Draw, FlagSpec
 from exp_pipeline.transform.assignment import arms_of_buckets
 from exp_pipeline.transform.hashing import BUCKETS
@@ -64,14 +65,11 @@ def _arms(spec: FlagSpec) -> dict[str, JsonValue]:
     if spec.scheme in NATIVE:
         weights: list[JsonValue] = [[arm, len(list(run))] for arm, run in groupby(laid)]
         return {"fractional": weights}
-    period = 100 if spec.scheme == "percent-v1" else BUCKETS
-    own = _own(spec, "arm_bucket")
-    place: JsonValue = {"%": [own, period]} if period < BUCKETS else own
+    name, stretches = own_stretches(spec)
+    own = _own(spec, name)
     branches: list[JsonValue] = []
-    edge = 0
-    for arm, run in groupby(laid[:period]):
-        edge += len(list(run))
-        branches += [{"<": [place, edge]}, arm]
+    for arm, _, end in stretches:
+        branches += [{"<": [own, end]}, arm]
     return {"if": [{"<": [own, 0]}, None, *branches, None]}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.flags import Draw, FlagSpec
 from exp_pipeline.model.layers import Layer, Limits
 from exp_pipeline.model.ramps import RampState
-from exp_pipeline.transform.assignment import inside_traffic
+from exp_pipeline.transform.assignment import arms_of_buckets, inside_traffic
 from exp_pipeline.transform.hashing import BUCKETS, flag_key
 
 
@@ -48,6 +50,21 @@ def flag_of(brief: Brief, limits: Limits, state: RampState) -> FlagSpec:
         shipped=state.arm if shipping else None,
         shipped_to=(*holdouts, rollout) if shipping else (),
     )
+
+
+def own_stretches(spec: FlagSpec) -> tuple[str, list[tuple[str, int, int]]]:
+    """Which arm has which stretch of a bucket that a product gives, and what the product calls that bucket.
+
+    `percent-v1` has a hundred of them (`arm_percent`), every other scheme 10,000 (`arm_bucket`).
+    """
+    percent = spec.scheme == "percent-v1"
+    laid = arms_of_buckets(spec.scheme, spec.shares)[: 100 if percent else BUCKETS]
+    found, edge = [], 0
+    for arm, run in groupby(laid):
+        size = len(list(run))
+        found.append((arm, edge, edge + size))
+        edge += size
+    return ("arm_percent" if percent else "arm_bucket"), found
 
 
 def buckets_inside(share: float) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from pydantic import JsonValue
 
+from exp_pipeline.analysis.ramps.flags import own_stretches
 from exp_pipeline.model.flags import Draw, FlagSpec
-from exp_pipeline.transform.assignment import arms_of_buckets
 from exp_pipeline.transform.hashing import BUCKETS
 
 NATIVE = "growthbook"
@@ -43,7 +41,7 @@ def _arm_rules(spec: FlagSpec) -> list[JsonValue]:
         "variations": values,
         "meta": [{"key": arm} for arm in arms],
     }
-    ranges = _ranges(spec)
+    name, ranges = own_stretches(spec)
     if spec.scheme == NATIVE:
         stretches: list[JsonValue] = [
             [low / BUCKETS, high / BUCKETS] for low, high in _in_order(ranges, arms)
@@ -51,21 +49,11 @@ def _arm_rules(spec: FlagSpec) -> list[JsonValue]:
         return [{**whole, **_gates(spec, spec.inside), "ranges": stretches}]
     rules: list[JsonValue] = []
     for arm, low, high in ranges:
-        own: dict[str, JsonValue] = {f"{spec.key}.arm_bucket": {"$gte": low, "$lt": high}}
+        own: dict[str, JsonValue] = {f"{spec.key}.{name}": {"$gte": low, "$lt": high}}
         gates = _gates(spec, spec.inside, own)
         only: list[JsonValue] = [[0.0, 1.0] if one == arm else [0.0, 0.0] for one in arms]
         rules.append({**whole, **gates, "ranges": only})
     return rules
-
-
-def _ranges(spec: FlagSpec) -> list[tuple[str, int, int]]:
-    """Arms with their stretches of buckets, in order."""
-    found, edge = [], 0
-    for arm, run in groupby(arms_of_buckets(spec.scheme, spec.shares)):
-        size = len(list(run))
-        found.append((arm, edge, edge + size))
-        edge += size
-    return found
 
 
 def _in_order(ranges: list[tuple[str, int, int]], arms: list[str]) -> list[tuple[int, int]]:
