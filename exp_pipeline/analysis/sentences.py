@@ -75,7 +75,7 @@ def _of_plans(brief: Brief, titles: Mapping[str, str]) -> Iterator[str]:
             "(shares), or for units that would have a value in either arm (Lee)."
         )
     elif brief.missing_data == "weights":
-        yield "Where units lack a value, those seen stand for those lost who were like them before assignment."
+        yield "Where units lack a value, those seen stand for those lost who were like them beforehand."
 
 
 def limits_of(
