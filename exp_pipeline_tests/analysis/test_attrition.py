@@ -11,8 +11,9 @@ from exp_pipeline.analysis.units import frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Brief, Segment
 from exp_pipeline.stats.groups.heterogeneity import Interaction
 from exp_pipeline.stats.missing.attrition import BaselineOfMissing, SelectionTest, attrition
-from exp_pipeline.stats.missing.bounds import EffectBounds, TippingPoint, lee_bounds
+from exp_pipeline.stats.missing.bounds import EffectBounds, lee_bounds
 from exp_pipeline.stats.missing.response_weights import WeightedEffect
+from exp_pipeline.stats.missing.tipping import TippingPoint
 from exp_pipeline.stats.results import Effect, NotEstimable
 from exp_pipeline_tests.analysis.builders import brief_of, locked, metric_of, units_table
 

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from exp_pipeline.stats.effects.means import difference_in_means
 from exp_pipeline.stats.missing.bounds import (
     EffectBounds,
-    TippingPoint,
     imbens_manski,
     lee_bounds,
-    tipping_point,
     worst_case_bounds,
 )
+from exp_pipeline.stats.missing.tipping import TippingPoint, tipping_point
 from exp_pipeline.stats.moments import Moments
 from exp_pipeline.stats.results import Effect, NotEstimable
 

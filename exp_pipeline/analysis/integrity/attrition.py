@@ -23,12 +23,11 @@ from exp_pipeline.stats.missing.attrition import (
 )
 from exp_pipeline.stats.missing.bounds import (
     EffectBounds,
-    TippingPoint,
     lee_bounds,
-    tipping_point,
     worst_case_bounds,
 )
 from exp_pipeline.stats.missing.response_weights import WeightedEffect, response_weighted_difference
+from exp_pipeline.stats.missing.tipping import TippingPoint, tipping_point
 from exp_pipeline.stats.results import NotEstimable
 
 

@@ -10,7 +10,8 @@ from exp_pipeline.stats.effects.means import (
     FEWEST_OF_A_KIND,
     difference_in_proportions,
 )
-from exp_pipeline.stats.many.effects import ManyEffects, ManyRelative, many_relative, many_standardised
+from exp_pipeline.stats.many.effects import ManyEffects
+from exp_pipeline.stats.many.relative import ManyRelative, many_relative, many_standardised
 from exp_pipeline.stats.reference import SMALLEST_P, require_level
 from exp_pipeline.stats.tails import normal_critical, normal_tails
 

@@ -1,4 +1,4 @@
-"""What can the effect be when units are missing: bounds, and how different the missing would have to be."""
+"""What can the effect be when units are missing? Bounds that suppose little (Lee) or nothing (Manski)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exp_pipeline.stats.clusters.design import arm_values, group_codes
+from exp_pipeline.stats.clusters.design import group_codes
+from exp_pipeline.stats.missing.sample import FloatArray, MissingSample, missing_sample
 from exp_pipeline.stats.reference import require_level, two_sided_critical
 from exp_pipeline.stats.results import NotEstimable
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Arm = Literal["control", "treatment"]
 
 
@@ -47,52 +46,6 @@ class EffectBounds:
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TippingPoint:
-    """How different from the observed of their arm would the missing have to be for the finding to fall?
-
-    absolute: the effect if missing units were like the observed of their arm. to_zero_*: by how much the
-    missing of one arm must differ for an effect of 0; `opposite`: of both arms, treated and control moving
-    apart by the same amount. to_chance_*: the same until the interval includes 0; None where it does already,
-    or where no amount will do. *_in_sd: in standard deviations of the observed.
-    """
-
-    absolute: float
-    ci_lower: float
-    ci_upper: float
-    to_zero_treatment: float | None
-    to_zero_opposite: float | None
-    to_chance_treatment: float | None
-    to_chance_opposite: float | None
-    to_chance_treatment_in_sd: float | None
-    to_chance_opposite_in_sd: float | None
-    level: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sample:
-    y: FloatArray  # (n,), 0 where missing
-    seen: BoolArray
-    arm: BoolArray
-    groups: NDArray[np.int64]
-    clusters_control: int
-    clusters_treatment: int
-
-    def variance(self, influence: FloatArray) -> float:
-        """Of a sum of what units do (n,), by cluster; each arm's own correction for few clusters."""
-        scale = np.where(
-            self.arm,
-            math.sqrt(self.clusters_treatment / (self.clusters_treatment - 1.0)),
-            math.sqrt(self.clusters_control / (self.clusters_control - 1.0)),
-        )
-        sums = np.bincount(self.groups, weights=influence * scale)
-        return float(sums @ sums)
-
-    @property
-    def df(self) -> float:
-        return self.clusters_control + self.clusters_treatment - 2.0
-
-
 def lee_bounds(
     outcome: ArrayLike,
     observed: ArrayLike,
@@ -114,7 +67,7 @@ def lee_bounds(
     NotEstimable where an arm has fewer than two observed units or clusters, or no spread.
     """
     require_level(level)
-    sample = _sample(outcome, observed, treated, cluster)
+    sample = missing_sample(outcome, observed, treated, cluster)
     if isinstance(sample, NotEstimable):
         return NotEstimable("lee", sample.reason, sample.n_control, sample.n_treatment)
     n_c, n_t = int((~sample.arm).sum()), int(sample.arm.sum())
@@ -182,7 +135,7 @@ def worst_case_bounds(
     require_level(level)
     if not (math.isfinite(lowest) and math.isfinite(highest) and lowest < highest):
         raise ValueError(f"lowest and highest must be numbers, lowest first, got {lowest!r} and {highest!r}")
-    sample = _sample(outcome, observed, treated, cluster)
+    sample = missing_sample(outcome, observed, treated, cluster)
     if isinstance(sample, NotEstimable):
         return NotEstimable("worst-case", sample.reason, sample.n_control, sample.n_treatment)
     values = sample.y[sample.seen]
@@ -205,65 +158,6 @@ def worst_case_bounds(
     )  # fmt: skip
 
 
-def tipping_point(
-    outcome: ArrayLike,
-    observed: ArrayLike,
-    treated: ArrayLike,
-    *,
-    cluster: ArrayLike | None = None,
-    level: float = 0.95,
-) -> TippingPoint | NotEstimable:
-    """How different would the missing have to be for the effect to vanish, or to be lost in chance?
-
-    The mean of an arm is that of its observed plus (share missing) x (by how much its missing differ). The
-    variance with that amount is a parabola in it, so that the tipping points are roots, not a grid.
-    "opposite" is an amount against the finding in both arms.
-    """
-    require_level(level)
-    sample = _sample(outcome, observed, treated, cluster)
-    if isinstance(sample, NotEstimable):
-        return NotEstimable("tipping-point", sample.reason, sample.n_control, sample.n_treatment)
-    moves, lost_moves, means, lost = [], [], [], []
-    for side in (~sample.arm, sample.arm):
-        seen = side & sample.seen
-        mean, count, n = float(sample.y[seen].mean()), int(seen.sum()), int(side.sum())
-        moves.append(np.where(seen, (sample.y - mean) / count, 0.0))
-        lost_moves.append(np.where(side, ((~sample.seen) - (n - count) / n) / n, 0.0))
-        means.append(mean)
-        lost.append((n - count) / n)
-    absolute = means[1] - means[0]
-    move = moves[1] - moves[0]
-    spread = math.sqrt(
-        (float(np.sum((sample.y[sample.seen & ~sample.arm] - means[0]) ** 2))
-         + float(np.sum((sample.y[sample.seen & sample.arm] - means[1]) ** 2)))
-        / (int(sample.seen.sum()) - 2)
-    )  # fmt: skip
-    critical = two_sided_critical(level, sample.df)
-    reach = critical * math.sqrt(sample.variance(move))
-    found: dict[str, tuple[float | None, float | None]] = {}
-    for name, weights in (("treatment", (0.0, 1.0)), ("opposite", (-1.0, 1.0))):
-        slope = weights[0] * -lost[0] + weights[1] * lost[1]
-        drift = weights[1] * lost_moves[1] - weights[0] * lost_moves[0]
-        to_zero = -absolute / slope if slope > 0.0 else None
-        to_chance = None
-        if slope > 0.0 and abs(absolute) > reach:
-            to_chance = _until_chance(absolute, slope, move, drift, critical, sample)
-        found[name] = to_zero, to_chance
-    chance_t, chance_o = found["treatment"][1], found["opposite"][1]
-    return TippingPoint(
-        absolute=absolute,
-        ci_lower=absolute - reach,
-        ci_upper=absolute + reach,
-        to_zero_treatment=found["treatment"][0],
-        to_zero_opposite=found["opposite"][0],
-        to_chance_treatment=chance_t,
-        to_chance_opposite=chance_o,
-        to_chance_treatment_in_sd=None if chance_t is None else chance_t / spread,
-        to_chance_opposite_in_sd=None if chance_o is None else chance_o / spread,
-        level=level,
-    )
-
-
 def imbens_manski(
     lower: float, upper: float, se_lower: float, se_upper: float, df: float, level: float
 ) -> float:
@@ -283,32 +177,8 @@ def imbens_manski(
     return 0.5 * (low + high)
 
 
-def _sample(
-    outcome: ArrayLike, observed: ArrayLike, treated: ArrayLike, cluster: ArrayLike | None
-) -> _Sample | NotEstimable:
-    y = np.asarray(outcome, dtype=np.float64)
-    if y.ndim != 1:
-        raise ValueError(f"outcome must be one-dimensional, got shape {y.shape}")
-    n = y.size
-    seen, arm = arm_values("observed", observed, n), arm_values("treated", treated, n)
-    groups = np.arange(n) if cluster is None else group_codes("cluster", cluster, n)
-    y = np.where(seen, y, 0.0)
-    if not np.isfinite(y).all():
-        raise ValueError("outcome must be finite where it is observed")
-    counts = int((~arm).sum()), int(arm.sum())
-    clusters = [int(np.unique(groups[side]).size) for side in (~arm, arm)]
-    for name, side, held in (("control", ~arm, clusters[0]), ("treatment", arm, clusters[1])):
-        if int((seen & side).sum()) < 2 or held < 2:
-            reason = f"the {name} arm has fewer than two observed units or clusters"
-            return NotEstimable("bounds", reason, *counts)
-    spread = sum(float(np.ptp(y[seen & side])) for side in (~arm, arm))
-    if spread <= 1e-13 * float(np.abs(y).max()):
-        return NotEstimable("bounds", "the observed outcomes have no spread within the arms", *counts)
-    return _Sample(y, seen, arm, groups.astype(np.int64), *clusters)
-
-
 def _lee(
-    sample: _Sample, here: NDArray[np.int64]
+    sample: MissingSample, here: NDArray[np.int64]
 ) -> tuple[float, float, FloatArray, FloatArray, float, FloatArray, tuple[Arm, float]] | None:
     """Bounds of some units, what each unit does to them, their always observed, and what was trimmed."""
     y, seen, arm = sample.y[here], sample.seen[here], sample.arm[here]
@@ -359,7 +229,7 @@ def _lowest(values: FloatArray, kept: float) -> tuple[float, float]:
 
 def _bounds(
     method: str,
-    sample: _Sample,
+    sample: MissingSample,
     lower: float,
     upper: float,
     low_moves: FloatArray,
@@ -395,22 +265,3 @@ def _bounds(
         level=level,
         flags=flags,
     )
-
-
-def _until_chance(
-    absolute: float, slope: float, move: FloatArray, drift: FloatArray, critical: float, sample: _Sample
-) -> float | None:
-    """The amount nearest 0 at which (absolute + slope d)^2 = critical^2 Var(move + d drift)."""
-    base, far = sample.variance(move), sample.variance(drift)
-    cross = (sample.variance(move + drift) - base - far) / 2.0
-    square = slope**2 - critical**2 * far
-    linear = absolute * slope - critical**2 * cross
-    constant = absolute**2 - critical**2 * base
-    if square == 0.0:
-        return -constant / (2.0 * linear) if linear != 0.0 else None
-    inside = linear**2 - square * constant
-    if inside < 0.0:
-        return None
-    roots = [(-linear - math.sqrt(inside)) / square, (-linear + math.sqrt(inside)) / square]
-    against = [root for root in roots if root * absolute < 0.0]
-    return min(against, key=abs) if against else None
