@@ -173,6 +173,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "verdicts": 30,
         "freshness": 300,
         "notifications": 30,
+        "prometheus": 60,
         "failed_runs": 30,
         "succeeded_runs": 30,
         "changed_briefs": 60,

@@ -27,6 +27,7 @@ from exp_pipeline.notify.runs import EndedRun, findings_of_run
 from exp_pipeline.steps.context import Window, day_of
 from exp_pipeline.steps.opening import home_from, open_catalog, workbench
 from exp_pipeline.steps.operating.freshness import freshness_finding
+from exp_pipeline.steps.operating.gauges import VARIABLE, write_gauges
 from exp_pipeline.steps.operating.incidents import ACTIONS, FINDINGS, open_incidents, record_findings
 from exp_pipeline.steps.operating.watch import TABLES, follow_verdicts, tell
 from exp_pipeline.store.home import Home
@@ -150,6 +151,19 @@ def notifications(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         context.update_cursor(cursor)
         return dg.SkipReason(told)
     return dg.SensorResult(cursor=cursor, asset_events=[_incidents_asset(ongoing)], skip_reason=told)
+
+
+@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def prometheus(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Writes the numbers of operating as Prometheus text, into the folder EXP_METRICS_DIR; off without it."""
+    if not os.environ.get(VARIABLE):
+        return dg.SkipReason(f"{VARIABLE} names no folder.")
+    home, now = home_from(os.environ), datetime.now(UTC)
+    with DuckDBResource(database=":memory:").get_connection() as connection:
+        connection.execute("set memory_limit = '256MB'")
+        with workbench(home, connection, run_id="prometheus", environment=os.environ, threads=1) as bench:
+            path = write_gauges(bench, channels_from(os.environ, home.notifications), now, os.environ)
+    return dg.SkipReason(f"Written: {path.name}")
 
 
 @dg.run_status_sensor(
@@ -342,4 +356,13 @@ def _marks(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
     return sorted(found)
 
 
-SENSORS = [landing, verdicts, freshness, notifications, failed_runs, succeeded_runs, changed_briefs]
+SENSORS = [
+    landing,
+    verdicts,
+    freshness,
+    notifications,
+    prometheus,
+    failed_runs,
+    succeeded_runs,
+    changed_briefs,
+]
