@@ -127,7 +127,7 @@ def _decide_arm(
         integrity_step(rules.integrity, integrity),
         breach_step(facts.guardrails),
         time_step(blinding),
-        *(_hidden(brief) if blinding.blinded else _of_effects(brief, facts, blinding, power)),
+        *(_hidden(brief, facts) if blinding.blinded else _of_effects(brief, facts, blinding, power)),
         lock_step(lock),
     ]
     forcing = [place for place, step in enumerate(steps) if step.outcome is not None]
@@ -168,17 +168,18 @@ def _of_effects(brief: Brief, facts: ArmFacts, blinding: Blinding, power: PowerA
     ]
 
 
-def _hidden(brief: Brief) -> list[Step]:
-    questions = [
-        primary_question(brief),
-        Question("Lasting effect", "Does the gain last?"),
-        Question("Equity", "Is every declared segment at or above its floor?"),
-        Question("Value", "Is shipping worth it?"),
-    ]
-    return [
+def _hidden(brief: Brief, facts: ArmFacts) -> list[Step]:
+    """The rules that read effects, none of which may tell one; guardrails are shown at any time."""
+    primary, *later = [
         question.forces("extend", _HIDDEN, "Effects are hidden.", verdict="cannot_tell")
-        for question in questions
+        for question in (
+            primary_question(brief),
+            Question("Lasting effect", "Does the gain last?"),
+            Question("Equity", "Is every declared segment at or above its floor?"),
+            Question("Value", "Is shipping worth it?"),
+        )
     ]
+    return [primary, shown_step(brief.decision.guardrails, facts.guardrails), *later]
 
 
 def _worth(arms: Sequence[ArmFacts], shipping: Sequence[str]) -> tuple[dict[str, float], str]:
