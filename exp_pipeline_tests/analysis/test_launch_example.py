@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from exp_pipeline.analysis.inputs import ReadoutInputs
 from exp_pipeline.analysis.readout import read_out
 from exp_pipeline.model.brief import Effect as Size
+from exp_pipeline.model.decision_rules import DecisionRules
 from exp_pipeline_tests.analysis.builders import brief_of, inputs_of, metric_of, ones, units_table
 
 N = 2000
@@ -81,6 +83,30 @@ def test_slow_responses_do_not_ship() -> None:
 def test_a_threshold_out_of_reach_does_not_ship() -> None:
     readout = read_out(launch(threshold=0.05))
     assert readout.decision.outcome == "iterate"
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "rule"),
+    [
+        ({}, "ship", "Primary metric"),
+        ({"p95": 1490.0}, "roll_back", "No guardrail breached"),
+        ({"threshold": 0.05}, "iterate", "Primary metric"),
+        ({"control_n": 1650, "n_treatment": 2350}, "investigate", "Integrity"),
+    ],
+)
+def test_rules_written_out_decide_as_the_short_fields_do(
+    changes: dict[str, Any], outcome: str, rule: str
+) -> None:
+    short = launch(**changes)
+    written = [{"kind": "primary", "must_beat": "threshold", "by": "point"}, {"kind": "value"}]
+    long = replace(
+        short,
+        brief=short.brief.model_copy(update={"decision": DecisionRules.model_validate({"rules": written})}),
+    )
+    decision = read_out(long).decision
+    assert decision == read_out(short).decision
+    assert decision.outcome == outcome
+    assert decision.arms[0].decided_by == rule
 
 
 def test_a_sample_ratio_mismatch_is_investigated_and_hides_the_effect() -> None:
