@@ -353,8 +353,8 @@ def _check_families(families: tuple[Family, ...], tested: tuple[str, ...]) -> No
             raise ValueError(f"families must have different names: {family.name}")
         if family.after is not None and family.after not in before:
             raise ValueError(
-                f"families: {family.name} comes after {family.after}, which must be a family above it: "
-                f"{', '.join(before) or 'there is none'}"
+                f"families stand in the order of their tests: {family.name} comes after {family.after}, "
+                f"which is none of those above it ({', '.join(before) or 'there is none'})"
             )
         for metric in family.metrics:
             if metric not in tested:
