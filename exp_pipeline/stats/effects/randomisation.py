@@ -267,6 +267,10 @@ def _statistics(
     actual = _with_outcome(sums, real)
     se = math.sqrt(float(np.sum(actual**2))) / float(_with_itself(sums, real).sum())
     parts = []
+    alone = not sums.basis.shape[1] and bool((sums.n == 1.0).all()) and not sums.stratum.any()
+    if alone and statistic == "studentised":
+        parts = [_of_units(sums.left, real.centred[0], chunk) for chunk in assigned]
+        return DrawnStatistics.joined(parts, se=se, exact=exact)
     for chunk in assigned:
         drawn = _moved(sums, chunk)
         left, own = _with_outcome(sums, drawn), _with_itself(sums, drawn)
@@ -291,6 +295,32 @@ def _statistics(
     return DrawnStatistics.joined(
         parts, se=1.0 if statistic == "difference" and se > 0.0 else se, exact=exact
     )
+
+
+def _of_units(left: FloatArray, real: FloatArray, assigned: FloatArray) -> FloatArray:
+    """As the general way, for units drawn one by one without strata or covariates: from sums by drawn arm.
+
+    A unit's score is c (left - top c) less d times c (real - slope c), with c one of two numbers, so that
+    squares need the sums of five columns over the drawn arms and nothing by unit.
+    """
+    columns = np.column_stack([left, left**2, real, left * real, real**2])
+    treated = assigned @ columns
+    taken, n = assigned.sum(axis=1), float(left.size)
+    share = taken / n
+    power = n * share * (1.0 - share)
+    sides = (
+        (1.0 - share, taken, treated),
+        (-share, n - taken, columns.sum(axis=0)[None, :] - treated),
+    )
+    top = sum(c * held[:, 0] for c, _, held in sides) / power
+    slope = sum(c * held[:, 2] for c, _, held in sides) / power
+    squares = np.zeros((3, taken.size))
+    for c, count, held in sides:
+        e, e2, w, ew, w2 = held.T
+        squares[0] += c**2 * (e2 - 2.0 * top * c * e + count * (top * c) ** 2)
+        squares[1] += c**2 * (ew - slope * c * e - top * c * w + count * top * slope * c**2)
+        squares[2] += c**2 * (w2 - 2.0 * slope * c * w + count * (slope * c) ** 2)
+    return np.stack([top, slope, *(squares / power**2)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
