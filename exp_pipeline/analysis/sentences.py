@@ -156,11 +156,18 @@ def next_steps_of(
     """What should happen now, and who watches what?"""
     outcome, found = decision.outcome, list[str]()
     if outcome in ("ship", "ship_scoped"):
+        places = [
+            f"{part.column} {part.value}"
+            for choice in decision.arms
+            if choice.arm == decision.arm
+            for part in choice.segments
+        ]
+        what = f"{decision.arm} to {listed(places)} only" if places else f"{decision.arm}"
         if brief.ramp:
             stages = " to ".join(f"{100 * stage.traffic:g} %" for stage in brief.ramp)
-            found.append(f"Ship {decision.arm} by the ramp of the brief: {stages}.")
+            found.append(f"Ship {what} by the ramp of the brief: {stages}.")
         else:
-            found.append(f"Ship {decision.arm} in stages; the brief names no ramp.")
+            found.append(f"Ship {what} in stages; the brief names no ramp.")
         watched = [row.title for row in guardrails if row.arm == decision.arm]
         if watched:
             found.append(f"Watch {listed(watched)} at every stage; roll back when a margin is broken.")

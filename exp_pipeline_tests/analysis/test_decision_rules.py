@@ -12,6 +12,7 @@ from scipy import stats
 from exp_pipeline.analysis.deciding.blinding import Blinding
 from exp_pipeline.analysis.deciding.decision import ArmFacts, decide
 from exp_pipeline.analysis.deciding.rules import Course
+from exp_pipeline.analysis.sentences import next_steps_of
 from exp_pipeline.catalog.loading import load_catalog
 from exp_pipeline.model.brief import Arm, Brief
 from exp_pipeline.model.decision_rules import DecisionRules
@@ -403,3 +404,15 @@ def test_integrity_checks_are_found_by_their_name() -> None:
     decision = decided(brief, integrity=[check(), named])
     assert decision.outcome == "investigate"
     assert "Pinned versions" in decision.summary
+
+
+def test_the_next_step_of_a_scoped_ship_names_its_segments() -> None:
+    brief = brief_of(
+        segments=({"column": "language", "floor": {"absolute": -0.01}},), decision={"scoped_shipping": True}
+    )
+    rows = segment("a", 0.06), segment("b", 0.06), segment("c", -0.05)
+    decision = decided(brief, facts=[ArmFacts("treatment", (), estimate(), rows)])
+    steps = next_steps_of(
+        brief, decision, integrity=[], guardrails=[], power=None, blinding=OPEN, units_per_day=None
+    )
+    assert steps[0] == "Ship treatment to language a and language b only in stages; the brief names no ramp."
