@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.evidence import FAULTS, UNCOMPARED, Fidelity, FidelityGroup
 from exp_pipeline.model.layers import Limits
+from exp_pipeline.model.ramps import RampEntry, traffic_at
 from exp_pipeline.steps.assignment.drawn import drawn_arms
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.ingest.unit_buckets import DEFAULT_SCHEME
+from exp_pipeline.steps.operating.ramp_log import entries_of
+from exp_pipeline.store.state import state_log
 from exp_pipeline.transform import queries
 from exp_pipeline.transform.assignment import arms_of_buckets
 from exp_pipeline.transform.hashing import BUCKETS, hash_of_scheme
 
+# For so long after a change of its flags a product may still serve what they said before.
+FLAG_LAG = timedelta(hours=1)
 # Of each column, so many groups with mismatches are kept: enough to see a pattern.
 GROUPS_KEPT = 10
 _PERCENT = re.compile(r"^(\d+(?:\.\d+)?) ?(?:%|pct|percent)$")
@@ -72,7 +78,8 @@ def assigned_units(bench: Workbench, brief: Brief, *, until: date | None = None)
         },
     )
     drawn = drawn_arms(bench, brief)
-    table = with_hash(brief, first, bench.catalog.limits_of(brief), drawn)
+    ramp = entries_of(state_log(bench.home), brief)
+    table = with_hash(brief, first, bench.catalog.limits_of(brief), drawn, ramp)
     logged = table.select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
     return (
         logged if drawn is None else pl.concat([logged, _never_logged(brief, drawn, logged)]).sort("unit_id")
@@ -120,8 +127,35 @@ def traffic_of_stage(brief: Brief, stage: str | None) -> float | None:
     return None
 
 
+def shares_in_force(ramp: Sequence[RampEntry]) -> pl.DataFrame:
+    """Which share of traffic could be in force from each moment on, by a ramp's log?
+
+    Columns since (ordered) and share. A share goes on for `FLAG_LAG` after a lower one was published, because
+    products read flags now and then, not at once.
+    """
+    changes = [(entry.at.astimezone(UTC).replace(tzinfo=None), entry) for entry in ramp]
+    moments = sorted({at for at, _ in changes} | {at + FLAG_LAG for at, _ in changes})
+    shares = [
+        max(traffic_at(ramp, one.replace(tzinfo=UTC)) for one in (*_between(moments, at - FLAG_LAG, at), at))
+        for at in moments
+    ]
+    return pl.DataFrame(
+        {"since": moments, "share": shares}, schema={"since": pl.Datetime("us"), "share": pl.Float64}
+    )
+
+
+def _between(moments: Sequence[datetime], first: datetime, last: datetime) -> list[datetime]:
+    """The moments after `first` and up to `last`, and the one before them, whose share still held then."""
+    held = [one for one in moments if one <= first]
+    return [*held[-1:], *(one for one in moments if first < one <= last)]
+
+
 def with_hash(
-    brief: Brief, units: pl.DataFrame, limits: Limits | None = None, drawn: pl.DataFrame | None = None
+    brief: Brief,
+    units: pl.DataFrame,
+    limits: Limits | None = None,
+    drawn: pl.DataFrame | None = None,
+    ramp: Sequence[RampEntry] = (),
 ) -> pl.DataFrame:
     """The units with `hash_arm`, `agrees`, `fault`, `not_compared`, `layer_known` and `late`.
 
@@ -130,7 +164,8 @@ def with_hash(
     leave the unit out, and where they cannot be computed. `agrees` is null where nothing can be compared,
     and `not_compared` then says why; `fault` is the first rule that a compared unit breaks. drawn: unit_id
     and drawn_arm of a table drawn once, which goes before hash, traffic and layers; units that are not in it
-    are `late`, and the hash holds for them.
+    are `late`, and the hash holds for them. ramp: the transitions of the experiment's ramp; where there are
+    any, they say which share was in force when a unit was assigned, whatever stage was logged with it.
     """
     bounds = limits or Limits()
     if brief.hash_scheme == "none":
@@ -162,7 +197,7 @@ def with_hash(
     whole = (
         units.with_columns(pl.col("arm_bucket").cast(pl.Int64), pl.col("ramp_stage").cast(pl.String))
         .join(arms, on="arm_bucket", how="left", maintain_order="left")
-        .join(in_force, on="ramp_stage", how="left", maintain_order="left", nulls_equal=True)
+        .pipe(_with_share, in_force, ramp)
         .join(table, on="unit_id", how="left", maintain_order="left")
         .with_columns(
             pl.when(~in_table)
@@ -193,6 +228,19 @@ def with_hash(
         )
         .drop("bucket_arm", "share", "left_out", "drawn_arm")
     )
+
+
+def _with_share(units: pl.DataFrame, by_stage: pl.DataFrame, ramp: Sequence[RampEntry]) -> pl.DataFrame:
+    """The units with the share of traffic in force for each: by the ramp's log, or by its logged stage."""
+    if not ramp:
+        return units.join(by_stage, on="ramp_stage", how="left", maintain_order="left", nulls_equal=True)
+    places = units.select(pl.col("assigned_at").cast(pl.Datetime("us"))).with_row_index("place")
+    known = places.drop_nulls("assigned_at").sort("assigned_at", maintain_order=True)
+    found = known.join_asof(
+        shares_in_force(ramp), left_on="assigned_at", right_on="since", strategy="backward"
+    )
+    shares = places.join(found.select("place", "share"), on="place", how="left", maintain_order="left")
+    return units.with_columns(shares["share"].fill_null(0.0).alias("share"))
 
 
 def _layer_faults(brief: Brief, limits: Limits) -> tuple[pl.Expr, pl.Expr]:

@@ -176,7 +176,7 @@ def input_digests(bench: Workbench, brief: Brief, newest: date) -> dict[str, obj
     return {
         "brief": brief.digest(),
         **_standing(bench, brief),
-        **inputs_of_assignment(bench, brief),
+        **inputs_of_assignment(bench, brief, newest),
         "metrics": bench.catalog.metrics_digest(brief),
         "code": bench.code_version,
         "as_of": newest.isoformat(),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date
 from pathlib import Path
 
 import polars as pl
 
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.evidence import Exposures, Fidelity, StrayDay
 from exp_pipeline.steps.assignment.exposure import build_units
 from exp_pipeline.steps.assignment.fidelity import assigned_units, fidelity_of
 from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.operating.ramp_log import entries_of
+from exp_pipeline.store.state import state_log
 from exp_pipeline.transform import queries
 
 # In a snapshot's folder, beside its dataset; snapshots of earlier versions lack them.
@@ -34,14 +37,20 @@ class Evidence:
     doses: pl.DataFrame | None = field(default=None, compare=False)
 
 
-def inputs_of_assignment(bench: Workbench, brief: Brief) -> dict[str, object]:
-    """What decides who belongs where and stands in no brief: layer and holdout, where there are any."""
+def inputs_of_assignment(bench: Workbench, brief: Brief, newest: date) -> dict[str, object]:
+    """What decides who belongs where and stands in no brief: layer, holdout and ramp, where there are any.
+
+    Of the ramp the transitions up to the end of the day `newest`.
+    """
     limits = bench.catalog.limits_of(brief)
-    return {
+    found: dict[str, object] = {
         name: one.digest()
         for name, one in (("layer", limits.layer), ("holdout", limits.holdout))
         if one is not None
     }
+    entries = entries_of(state_log(bench.home), brief)
+    ramp = [entry.digest() for entry in entries if entry.at.astimezone(UTC).date() <= newest]
+    return found | ({"ramp": digest_of(ramp)} if ramp else {})
 
 
 def write_evidence(bench: Workbench, brief: Brief, newest: date, folder: Path) -> None:
