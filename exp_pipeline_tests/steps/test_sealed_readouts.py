@@ -22,7 +22,7 @@ from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.again.staleness import stale_readouts
 from exp_pipeline.steps.context import DAY, Workbench
 from exp_pipeline.steps.experiments import sealed_readouts
-from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.experiments.chain import compute_readout, take_snapshot
 from exp_pipeline.steps.experiments.differences import compare_snapshots, recompute
 from exp_pipeline.steps.experiments.erased import ErasedSnapshotError
 from exp_pipeline.steps.experiments.kept import read_kept
@@ -216,7 +216,7 @@ def test_computing_it_again_names_every_field_that_differs(
     # Code that computes otherwise, and a file of the snapshot that somebody changed.
     from exp_pipeline.steps.experiments import differences
 
-    real = differences.compute_readout
+    real = compute_readout
 
     def other(bench: Workbench, experiment: str, snapshot: str | None = None) -> object:
         readout = real(bench, experiment, snapshot)

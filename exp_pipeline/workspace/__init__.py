@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from exp_pipeline.model.errors import ExpError
+from exp_pipeline.workspace.figure import Figure
 
 if TYPE_CHECKING:
     from datetime import date
@@ -35,42 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Figure", "MemoForm", "Workspace"]
 
 MemoForm = Literal["html", "md", "json", "teachers.html", "teachers.md"]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One plot of a readout: shown by notebooks as a picture, kept by `save`, or used as `svg`."""
-
-    experiment: str
-    snapshot: str
-    name: str
-    title: str
-    description: str
-    svg: str
-
-    def save(self, path: str | Path) -> Path:
-        """Write the picture as an SVG file; gives its path."""
-        target = Path(path)
-        target.write_text(self.svg, encoding="utf-8")
-        return target
-
-    def _repr_svg_(self) -> str:
-        return self.svg
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        said = escape(f"{self.title}. {self.description}", quote=True)
-        return f'<figure role="img" aria-label="{said}">{self.svg}</figure>'
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> dict[str, str]:  # what IPython asks first; it filters by itself
-        return {
-            "image/svg+xml": self.svg,
-            "text/html": self._repr_html_(),
-            "text/plain": f"{self.title} ({self.experiment}, snapshot {self.snapshot})",
-        }
 
 
 class Workspace:
