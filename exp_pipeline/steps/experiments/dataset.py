@@ -61,7 +61,7 @@ def pre_days(catalog: Catalog, brief: Brief) -> int:
 
 
 def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest: date, folder: Path) -> None:
-    """Write every file of a snapshot into a folder: mad, days, weeks, receipts, completeness, its days, words.
+    """Write every file of a snapshot into a folder: units, days, weeks, receipts, completeness, words.
 
     window: the experiment's days that are in the data, None before its first. newest: the last of them; what
     is known ends with it.
