@@ -10,7 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from exp_pipeline.analysis.effects.estimates import Setting
+from exp_pipeline.analysis.effects.novelty import novelty_of
 from exp_pipeline.analysis.readout import read_out
+from exp_pipeline.analysis.units import frame_of_units, units_of_metric
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.model.readout import Readout
@@ -23,6 +26,7 @@ from exp_pipeline_tests.analysis.builders import (
     START,
     brief_of,
     inputs_of,
+    locked,
     metric_of,
     units_table,
 )
@@ -161,10 +165,13 @@ def test_a_planted_decay_is_recovered_and_its_contrast_covers_it() -> None:
 
 def test_the_contrast_covers_a_steady_effect_as_often_as_promised() -> None:
     covered = 0
+    brief = brief_of(primary="minutes", minimum_cell=1)
+    setting = Setting(brief, "snapshot-1", locked(brief), clustered=False)
     for seed in range(40):
         mad, days = world(n=120, seed=seed, spread=3.0, effects=(1.0,))
-        found = readout(brief_of(primary="minutes", minimum_cell=1), MINUTES, mad, days)
-        (contrast,) = found.novelty_contrasts
+        units = frame_of_units(mad, brief)
+        primary = units_of_metric(units, MINUTES, brief)
+        (contrast,) = novelty_of(setting, units, primary, days, upto=LAST_DAY).contrasts
         assert contrast.ci_lower is not None
         assert contrast.ci_upper is not None
         covered += contrast.ci_lower <= 0.0 <= contrast.ci_upper
