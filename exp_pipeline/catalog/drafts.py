@@ -100,6 +100,8 @@ def _item(value: Any, depth: int) -> list[str]:
     if isinstance(value, Mapping):
         inner = [line for k, v in value.items() for line in _entry(str(k), v, depth + 1)]
         return [f"{indent}- {inner[0].lstrip()}", *inner[1:]]
+    if isinstance(value, list):
+        return [f"{indent}-", *(line for one in value for line in _item(one, depth + 1))]
     return [f"{indent}- {_scalar(value, anywhere=True)}"]
 
 
