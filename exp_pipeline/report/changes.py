@@ -22,6 +22,7 @@ _CAUSES: dict[InputCause, str] = {
     "limits": "Layer or holdout changed",
     "lock": "Lock of the brief changed",
     "unblinding": "Unblinded early",
+    "earlier A/A": "An A/A before it says otherwise",
     "unknown": "Inputs not known any more",
 }
 

@@ -224,12 +224,12 @@ def _effect(effect: Effect, display: Display, more_is_better: bool, unit: str, s
     start = ""
     if base is not None and counted:
         before, moved = round(base * per), round(change * per)
-        start = f"about {before + moved:,} where it was about {before:,} before, that is "
+        start = f"about {before + moved:,} with it and about {before:,} with the usual version, that is "
     elif base is not None:
-        start = f"{_level(base + change, display)} where it was {_level(base, display)} before, that is "
+        start = f"{_level(base + change, display)} with it and {_level(base, display)} without, that is "
     return (
         f"{with_it}: {of_each}{start}about {size(change)}, which is {'better' if good else 'worse'}. "
-        f"It may well be as little as {ends[0]} or as much as {ends[1]}."
+        f"The true number may be as small as {ends[0]} or as large as {ends[1]}."
     )
 
 

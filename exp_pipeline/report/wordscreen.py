@@ -96,16 +96,21 @@ class _Words:
         if not any(character.isdigit() for character in text):
             return text
         pieces = _PIECE.split(text)
-        if any(self._small_arm(piece) for piece in pieces):
-            # Arms are counted side by side, and groups beside their total: one small count hides them all.
-            pieces = [self._instead(piece) if self.by_arm.search(piece) else piece for piece in pieces]
-        safe = " ".join(self._piece(piece) for piece in pieces)
-        return text if safe == text else safe
+        safe = [self._piece(piece) for piece in pieces]
+        if None in safe:
+            # Arms are counted side by side, groups beside their total, and a p-value tells the counts.
+            kept = [piece for piece in pieces if not any(character.isdigit() for character in piece)]
+            return " ".join([self._instead(), *kept])
+        said = " ".join(piece for piece in safe if piece is not None)
+        return text if said == text else said
 
     def _small_arm(self, piece: str) -> bool:
         return any(self._few(found.group(1)) for found in self.by_arm.finditer(piece))
 
-    def _piece(self, piece: str) -> str:
+    def _piece(self, piece: str) -> str | None:
+        """A piece without its small counts; None where what is left of it would tell them."""
+        if self._small_arm(piece):
+            return None
         few = f"fewer than {self.screen.minimum}"
         safe = _SHARE.sub(
             lambda found: f"{few} of {found.group(2)}" if self._few(found.group(1)) else found.group(0), piece
@@ -120,12 +125,11 @@ class _Words:
 
         safe = _SMALL.sub(single, safe)
         if safe != piece and _P_VALUE.search(piece):
-            return self._instead(piece)
+            return None
         return _STARTS.sub(lambda found: found.group(0).upper(), safe) if safe != piece else piece
 
-    def _instead(self, piece: str) -> str:
-        end = piece[-1] if piece[-1] in ".;" else ""
-        return f"Counts are {WITHHELD}, a cell has fewer than {self.screen.minimum} units{end}"
+    def _instead(self) -> str:
+        return f"Counts are {WITHHELD}, a cell has fewer than {self.screen.minimum} units."
 
     def _few(self, number: str) -> bool:
         return 0 < int(number.replace(",", "")) < self.screen.minimum
@@ -152,7 +156,7 @@ class _Words:
 
     def _cause(self, cause: Cause) -> Cause:
         first = _FIRST.search(cause.evidence)
-        said = f"{self._instead('.')} {first.group(0) if first else ''}".rstrip()
+        said = f"{self._instead()} {first.group(0) if first else ''}".rstrip()
         return cause.model_copy(update={"evidence": said, "share": None})
 
     def _unit_count(self, name: str, value: float | int | str) -> bool:
