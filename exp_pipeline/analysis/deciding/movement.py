@@ -15,8 +15,10 @@ _DEFINITIONS: Mapping[str, InputCause] = {
     "code": "code",
     "layer": "limits",
     "holdout": "limits",
+    "ramp": "limits",
     "lock": "lock",
     "unblinding": "unblinding",
+    "equal_arms": "earlier A/A",
 }
 
 

@@ -21,7 +21,7 @@ from exp_pipeline.store.marts import Marts
 
 # A change of code alone makes a snapshot another one, but nobody's numbers are out of date by it.
 _OF_DATA = (
-    "late data", "correction", "made anew", "brief", "metrics", "limits", "lock", "unblinding",
+    "late data", "correction", "made anew", "brief", "metrics", "limits", "lock", "unblinding", "earlier A/A",
 )  # fmt: skip
 _WORDS: Mapping[str, str] = {
     "late data": "late data",
@@ -31,9 +31,10 @@ _WORDS: Mapping[str, str] = {
     "brief": "the brief was changed",
     "metrics": "a metric's definition was changed",
     "code": "the code was changed",
-    "limits": "the experiment's layer or holdout was changed",
+    "limits": "the experiment's layer, holdout or ramp was changed",
     "lock": "the brief's lock is another",
     "unblinding": "a reason to show effects early was recorded",
+    "earlier A/A": "an A/A before it says something else now",
     "unknown": "inputs that are not known any more",
 }
 
