@@ -178,7 +178,7 @@ def estimates(
     name, began = context.partition_key, monotonic()
     with pipeline.open(context) as bench:
         readout = readouts.readout_of(bench, name)
-        beside = ("cumulative", "novelty_contrasts", "segment_differences")
+        beside = [one for one in readouts.RESULTS if one not in _EFFECT_PLOTS and one != "integrity"]
         frames = readouts.write_results(bench, name, [*_EFFECT_PLOTS, *beside])
         folder = readouts.folder_of(bench, name, readout.provenance.snapshot)
     for part, draw in _EFFECT_PLOTS.items():

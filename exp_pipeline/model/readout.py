@@ -362,6 +362,7 @@ InputCause = Literal[
     "limits",
     "lock",
     "unblinding",
+    "earlier A/A",
     "unknown",
 ]
 
