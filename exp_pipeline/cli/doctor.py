@@ -7,13 +7,14 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import typer
 
+from exp_pipeline.cli import production
+from exp_pipeline.cli.findings import Finding, Verdict
 from exp_pipeline.cli.terminal import AsJson, HomeDir, print_json, say
 from exp_pipeline.model.errors import ExpError
 
@@ -34,18 +35,6 @@ NEEDED = (
 EXTENSIONS = ("icu", "json", "parquet")
 LEAST_FREE_GB, FEW_FREE_GB = 1.0, 5.0
 PORT = 3000
-
-Verdict = Literal["ok", "warning", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at: what was seen, and what to do where it is not well."""
-
-    name: str
-    verdict: Verdict
-    seen: str
-    remedy: str = ""
 
 
 def doctor(home: HomeDir = None, as_json: AsJson = False) -> None:
@@ -79,6 +68,7 @@ def examine(root: Path) -> list[Finding]:
         ("catalog", lambda: _catalog(root)),
         ("landing", lambda: _landing(root)),
         ("disk", lambda: _disk(root)),
+        *production.CHECKS,
         (f"port {PORT}", _port),
     ]
     found: list[Finding] = []

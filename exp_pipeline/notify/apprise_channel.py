@@ -44,10 +44,7 @@ class AppriseChannel:
         """Hand the message over; ChannelError, without the address, where it was not taken."""
         import apprise
 
-        with warnings.catch_warnings():
-            # Its services are imported here, some with modules that Python calls old.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            service = apprise.Apprise.instantiate(self.url)
+        service = self._service()
         if service is None:
             raise ChannelError(f"{self.name}: not an address that Apprise knows")
         _mark(service, message)
@@ -62,6 +59,19 @@ class AppriseChannel:
         if not taken:
             why = f"answered {status.group(1)}" if status else "gave no good answer"
             raise ChannelError(f"{self.name}: {why}")
+
+    def known(self) -> bool:
+        """Whether Apprise can make something of the address; sends nothing."""
+        return self._service() is not None
+
+    def _service(self) -> NotifyBase | None:
+        import apprise
+
+        with warnings.catch_warnings():
+            # Its services are imported here, some with modules that Python calls old.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            found: NotifyBase | None = apprise.Apprise.instantiate(self.url)
+        return found
 
 
 def _mark(service: NotifyBase, message: Message) -> None:

@@ -33,6 +33,13 @@ def channels_from(environment: Mapping[str, str], file: Path) -> tuple[Channel, 
     return (FileChannel(file), *addressed)
 
 
+def unknown_variables(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables that look as if they named channels, and that nothing reads: mostly misspelt ones."""
+    return tuple(
+        name for name in sorted(environment) if name.startswith("EXP_NOTIFY_") and _takes_of(name) is None
+    )
+
+
 def _takes_of(variable: str) -> Takes | None:
     owner = _OWNER.fullmatch(variable)
     if owner is not None:

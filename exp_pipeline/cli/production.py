@@ -1,0 +1,102 @@
+"""What `doctor` looks at in production: databases, channels, the folder of metrics; only what is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+from exp_pipeline.cli.findings import Finding
+
+DATABASES = ("DAGSTER_POSTGRES_URL", "EXP_STATE_URL")
+_CONNECT_SECONDS = 5
+
+
+def _databases() -> Iterator[Finding]:
+    """Whether each database that is named can be reached; never shows an address, which holds a password."""
+    for variable in DATABASES:
+        url = os.environ.get(variable)
+        if not url:
+            continue
+        scheme = url.partition(":")[0]
+        if scheme != "postgresql+psycopg2":
+            yield Finding(
+                variable,
+                "error",
+                f"starts with {scheme}:",
+                "Name the driver: postgresql+psycopg2://user:password@host:5432/database",
+            )
+            continue
+        yield _reached(variable, url)
+
+
+def _reached(variable: str, url: str) -> Finding:
+    try:
+        import sqlalchemy
+
+        import_module("psycopg2")
+    except ModuleNotFoundError as absent:
+        return Finding(
+            variable, "error", f"{absent.name} is not installed", "pip install 'exp-pipeline[postgres]'"
+        )
+    engine = sqlalchemy.create_engine(url, connect_args={"connect_timeout": _CONNECT_SECONDS})
+    try:
+        with engine.connect() as connection:
+            version = str(connection.execute(sqlalchemy.text("show server_version")).scalar()).split()[0]
+    except sqlalchemy.exc.OperationalError:
+        return Finding(
+            variable,
+            "error",
+            "the database does not answer",
+            "Is it running, and are host, user and password right?",
+        )
+    finally:
+        engine.dispose()
+    return Finding(variable, "ok", f"PostgreSQL {version}")
+
+
+def _channels() -> Iterator[Finding]:
+    """Whether Apprise knows every address; sends nothing (`exp incidents test` does)."""
+    if not any(name.startswith("EXP_NOTIFY_") and os.environ[name].strip() for name in os.environ):
+        return
+    from exp_pipeline.notify.apprise_channel import AppriseChannel
+    from exp_pipeline.notify.routing import VARIABLES, channels_from, unknown_variables
+
+    named = [one for one in channels_from(os.environ, Path("unused")) if isinstance(one, AppriseChannel)]
+    unknown = [one.name for one in named if not one.known()]
+    strange = unknown_variables(os.environ)
+    if strange:
+        yield Finding(
+            "channels", "error", f"nothing reads {', '.join(strange)}", f"Allowed: {', '.join(VARIABLES)}"
+        )
+    if unknown:
+        yield Finding(
+            "channels",
+            "error",
+            f"Apprise does not know {', '.join(unknown)}",
+            "See its list of services for the form.",
+        )
+    elif named:
+        yield Finding("channels", "ok", ", ".join(one.name for one in named))
+
+
+def _metrics() -> Iterator[Finding]:
+    """Whether the folder of Prometheus text can be written to."""
+    named = os.environ.get("EXP_METRICS_DIR")
+    if not named:
+        return
+    folder = Path(named)
+    if not folder.is_dir():
+        yield Finding("EXP_METRICS_DIR", "error", f"{folder} is not there", f"mkdir -p {folder}")
+    elif not os.access(folder, os.W_OK):
+        yield Finding("EXP_METRICS_DIR", "error", f"{folder} cannot be written to", "Change its owner.")
+    else:
+        yield Finding("EXP_METRICS_DIR", "ok", str(folder))
+
+
+CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+    ("databases", _databases),
+    ("channels", _channels),
+    ("EXP_METRICS_DIR", _metrics),
+)
