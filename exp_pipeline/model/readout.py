@@ -9,6 +9,15 @@ from pydantic import Field
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.checks import (
+    ArmCount,
+    Cause,
+    IntegrityCheck,
+    SampleRatioDay,
+    SampleRatioGroup,
+    Verdict,
+)
+from exp_pipeline.model.decisions import ArmDecision, Decision, Outcome, RuleResult, SegmentValue
 from exp_pipeline.model.effects import (
     ArmsDifference,
     ComplierEffect,
@@ -63,6 +72,7 @@ __all__ = [
     "SampleRatioDay",
     "SampleRatioGroup",
     "SegmentDifference",
+    "SegmentValue",
     "ShrunkenEffect",
     "SinceLast",
     "Verdict",
@@ -70,9 +80,7 @@ __all__ = [
 
 # A daily run may be late by a weekend; more days of data than these could have shaped the brief.
 LOCK_DAYS_ALLOWED = 3
-Verdict = Literal["pass", "warn", "fail", "cannot_tell"]
 GuardrailStatus = Literal["pass", "fail", "underpowered", "cannot_tell"]
-Outcome = Literal["ship", "ship_scoped", "extend", "iterate", "pause", "stop", "roll_back", "investigate"]
 Role = Literal["primary", "secondary", "guardrail", "counter"]
 
 
@@ -164,119 +172,6 @@ class GuardrailResult(Noun):
     reason: str
     needed_units: int | None = None
     detectable_harm: float | None = None
-
-
-class ArmCount(Noun):
-    """Units of one arm: planned share, and how many were assigned, exposed and analysed."""
-
-    arm: str
-    planned_share: float
-    assigned: int
-    exposed: int
-    analysed: int
-    contaminated: int
-
-
-class SampleRatioDay(Noun):
-    """Cumulative units by arm up to the end of one day, with the SRM p-values at that point."""
-
-    day: date
-    counts: dict[str, int]
-    p_value: float | None
-    sequential_p_value: float | None
-
-
-class SampleRatioGroup(Noun):
-    """Units by arm in one value of something known at assignment (a platform, a stratum, a segment).
-
-    `p_adjusted` is the SRM p-value after Holm over all groups of the readout; None where nothing can be
-    tested. Where `suppressed`, the group is withheld for its size or its neighbour's: it has no counts.
-    """
-
-    column: str
-    value: str
-    counts: dict[str, int]
-    p_value: float | None = None
-    p_adjusted: float | None = None
-    suppressed: bool = False
-
-
-class Cause(Noun):
-    """Where to look first when an integrity check did not pass: one place, what it shows, what to do there.
-
-    rank: 1 is the likeliest. where: the place in words ("platform android", "2026-03-12 on ios").
-    evidence: what was counted there, and a first action. share: the part of the fault that this place holds,
-    from 0 to 1; None where that cannot be told.
-    """
-
-    rank: int = Field(ge=1)
-    where: str
-    evidence: str
-    share: float | None = Field(default=None, ge=0.0, le=1.0)
-
-
-class IntegrityCheck(Noun):
-    """One integrity check: what was looked at, what was found, and whether effects may be believed.
-
-    `causes` says where a fault sits, the likeliest place first; empty where the check passed.
-    """
-
-    name: str
-    title: str
-    verdict: Verdict
-    evidence: str
-    numbers: dict[str, float | int | str] = Field(default_factory=dict)
-    causes: tuple[Cause, ...] = ()
-
-
-class RuleResult(Noun):
-    """One decision rule: what it asks, the evidence it saw, and what it said.
-
-    `forces` is the outcome that the rule would bring about by itself; None lets the next rule speak. The
-    first rule that forces one decides; the rules after it are shown, and `reached` is false for them.
-    """
-
-    rule: str
-    asks: str = ""
-    evidence: str
-    verdict: Verdict
-    forces: Outcome | None = None
-    reached: bool = True
-
-
-class SegmentValue(Noun):
-    """One value of a declared segment."""
-
-    column: str
-    value: str
-
-
-class ArmDecision(Noun):
-    """What to do with one treatment arm, and the rules that decided it, in their order.
-
-    `decided_by` names the rule that decided. `segments` are those to ship to where the outcome is
-    `ship_scoped`.
-    """
-
-    arm: str
-    outcome: Outcome
-    because: str
-    rules: tuple[RuleResult, ...]
-    decided_by: str = ""
-    segments: tuple[SegmentValue, ...] = ()
-
-
-class Decision(Noun):
-    """The decision asked of the readout: one outcome for the experiment, one for each arm.
-
-    `choice` says why this arm and no other, where more than one could be shipped.
-    """
-
-    outcome: Outcome
-    arm: str | None
-    summary: str
-    arms: tuple[ArmDecision, ...]
-    choice: str = ""
 
 
 class PowerAchieved(Noun):
