@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from functools import cache
 
-from bench.calibration import clustered, decisions, faulty, groups, looks, means, rosters, shares
+from bench.calibration import (
+    clustered,
+    decisions,
+    faulty,
+    groups,
+    looks,
+    means,
+    missing,
+    quasi,
+    rosters,
+    shares,
+    skewed,
+)
 from bench.calibration.cases import Case, RateCase
 
 
@@ -15,6 +27,9 @@ def all_cases() -> tuple[Case, ...]:
         *means.cases(),
         *shares.cases(),
         *clustered.cases(),
+        *skewed.cases(),
+        *missing.cases(),
+        *quasi.cases(),
         *decisions.cases(),
         *groups.cases(),
         *looks.cases(),

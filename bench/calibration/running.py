@@ -20,7 +20,8 @@ from bench.calibration.cases import (
     Row,
 )
 
-SEED = 20260328
+# Domains were set after pilot runs under other seeds: this one confirms them.
+SEED = 2026_11_22
 # Numbers in one block: 16 MB.
 BLOCK = 2_000_000
 FEWEST_RUNS = 100

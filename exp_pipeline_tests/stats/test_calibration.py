@@ -26,8 +26,9 @@ from bench.calibration.cases import (
     RateRow,
     Row,
 )
+from bench.calibration.domains import DOMAINS
 from bench.calibration.everything import all_cases, batches
-from bench.calibration.page import DOMAINS, page
+from bench.calibration.page import page
 from bench.calibration.report import as_json, circumstances, faults, from_json, table
 from bench.calibration.running import run
 from exp_pipeline.stats.clusters.effects import clustered_difference

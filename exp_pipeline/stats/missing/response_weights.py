@@ -19,6 +19,9 @@ BoolArray = NDArray[np.bool_]
 
 # A unit that stands for more than this many of its arm makes the answer hang on few.
 LOUD_WEIGHT = 20.0
+# Observed units in the smaller arm from which intervals cover 93.5-96.5 % (two covariates, a third missing);
+# with 18 they cover 91 %.
+FEWEST_OBSERVED = 50
 _STEPS = 60
 
 
@@ -116,6 +119,8 @@ def response_weighted_difference(
         level=level,
     )
     plain = [y[seen & side] for side in (~arm, arm)]
+    if min(counts) < FEWEST_OBSERVED:
+        flags.append(f"{min(counts)} observed units in an arm: the interval is somewhat too narrow")
     loudest = max(control.largest, treatment.largest)
     if loudest > LOUD_WEIGHT:
         flags.append(f"one observed unit stands for {loudest:.0f} of its arm: the answer hangs on few units")
