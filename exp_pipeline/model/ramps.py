@@ -93,10 +93,10 @@ class GuardrailFact:
 class RampFacts:
     """Everything that the next step of a ramp is judged by.
 
-    gaps: what keeps the brief from starting; None where nobody looked. aa: whether an A/A result was
-    approved. newest_day: the newest complete day, which the verdicts are of; units: in the experiment by its
-    end. verdicts: of the named checks, with a sentence each. incidents: open ones of data quality.
-    changed: fields of assignment that are not as they were locked. others: what else is in the way.
+    gaps: what keeps the brief from starting; None where nobody looked. newest_day: the newest complete day,
+    which the verdicts are of; units: in the experiment by its end. verdicts: of the named checks, with a
+    sentence each. incidents: open ones of data quality. changed: fields of assignment that are not as they
+    were locked. others: what else is in the way.
     """
 
     now: datetime
@@ -111,7 +111,6 @@ class RampFacts:
     others: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
     gaps: tuple[str, ...] | None = ()
-    aa: bool = False
     calendar: SchoolCalendar | None = None
 
     def __post_init__(self) -> None:

@@ -120,8 +120,6 @@ def _not_begun(brief: Brief, facts: RampFacts) -> list[str]:
         found.append("readiness has not been judged")
     else:
         found += [f"not ready: {gap}" for gap in facts.gaps]
-    if brief.new_logging and not facts.aa:
-        found.append("logging or bucketing is new, and no A/A result was approved")
     return found
 
 

@@ -23,6 +23,8 @@ from exp_pipeline.steps.experiments.aa import equal_arms_before
 from exp_pipeline.steps.experiments.chain import brief_of, last_day
 from exp_pipeline.steps.experiments.past_units import PastUnits, days_needed, past_days, past_units
 from exp_pipeline.steps.experiments.reviews import reviews_waiting
+from exp_pipeline.steps.operating.ramp_log import aa_approved_at
+from exp_pipeline.store.state import state_log
 
 # Arrivals are foretold for a year at most.
 _FORETOLD_DAYS = 366
@@ -214,7 +216,8 @@ def _ready(
         no_baseline=history.no_baseline,
         guardrails=guardrails,
         reviews_waiting=reviews_waiting(bench.home, brief, bench.catalog.reviews),
-        aa_approved=equal_arms_check(equal_arms_before(bench, brief), brief).verdict in ("pass", "warn"),
+        aa_approved=aa_approved_at(state_log(bench.home), brief) is not None
+        or equal_arms_check(equal_arms_before(bench, brief), brief).verdict in ("pass", "warn"),
         calendar=bench.catalog.calendar_of(brief),
     )
     if history.lacking:

@@ -14,8 +14,9 @@ from exp_pipeline.model.ramps import RampFacts, folded
 from exp_pipeline.steps.context import DAY, Workbench, event_day
 from exp_pipeline.steps.experiments.decision_log import decisions
 from exp_pipeline.steps.experiments.locking import locked_of
+from exp_pipeline.steps.experiments.starting import readiness_log
 from exp_pipeline.steps.operating.ramp_facts import newest_complete_day
-from exp_pipeline.steps.operating.ramp_log import aa_approved_at, entries_of, readiness_of
+from exp_pipeline.steps.operating.ramp_log import aa_approved_at, entries_of
 from exp_pipeline.store.state import state_log
 
 
@@ -28,12 +29,14 @@ def life(bench: Workbench, brief: Brief, now: datetime) -> Life:
     taken = [one for one in decisions(bench.home, brief.name) if one.kind == "decided"]
     if locked is not None:
         taken = [one for one in taken if one.at >= locked.locked_at]
+    judged = tuple((at, not gaps) for at, gaps in readiness_log(bench.home, brief))
     ramp = RampFacts(now=now, state=folded(entries), calendar=bench.catalog.calendar_of(brief))
     facts = LifeFacts(
         now=now,
-        readiness=tuple((one.at, not one.gaps) for one in readiness_of(log, brief)),
+        readiness=judged,
         locked_at=None if locked is None else locked.locked_at,
-        aa_at=aa_approved_at(log, brief),
+        # A brief whose logging is new is ready only with an A/A result: approved, or read from an experiment.
+        aa_at=aa_approved_at(log, brief) or next((at for at, ready in judged if ready), None),
         log=entries,
         newest_day=newest,
         units=_has_units(bench, brief, now),

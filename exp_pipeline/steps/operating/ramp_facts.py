@@ -16,12 +16,12 @@ from exp_pipeline.model.ramps import GuardrailFact, RampFacts, folded, stages_of
 from exp_pipeline.model.readout import Verdict
 from exp_pipeline.steps.assignment.fidelity import assigned_units, fidelity_of
 from exp_pipeline.steps.context import DAY, Workbench, day_of, event_day
+from exp_pipeline.steps.experiments import starting
 from exp_pipeline.steps.experiments.locking import locked_of
 from exp_pipeline.steps.experiments.planning import check_readiness
 from exp_pipeline.steps.operating.incidents import open_incidents
 from exp_pipeline.steps.operating.ramp_log import (
     ReadinessRecord,
-    aa_approved_at,
     add_readiness,
     approvals_of,
     entries_of,
@@ -75,7 +75,6 @@ def ramp_facts(bench: Workbench, brief: Brief, now: datetime, *, judge_readiness
         others=() if begun else _earlier_versions(log, brief),
         approvals=approvals_of(log, brief),
         gaps=gaps,
-        aa=aa_approved_at(log, brief) is not None,
         calendar=bench.catalog.calendar_of(brief),
     )
 
@@ -126,6 +125,10 @@ def as_locked(bench: Workbench, brief: Brief) -> Brief | None:
 def _gaps(
     bench: Workbench, log: StateLog, brief: Brief, newest: date | None, now: datetime, *, judge: bool
 ) -> tuple[str, ...] | None:
+    locked = locked_of(bench.home, brief)
+    if locked is not None and locked.by:
+        # A team has locked it, and where it had gaps said why it starts all the same.
+        return ()
     digest = brief.digest()
     known = [one for one in readiness_of(log, brief) if one.brief_digest == digest]
     same = [one for one in known if one.newest_day == newest]
@@ -139,6 +142,7 @@ def _gaps(
 def record_readiness(bench: Workbench, brief: Brief, now: datetime) -> ReadinessRecord:
     """Judge a brief's readiness now and note it, where it says something new."""
     ready = check_readiness(bench, brief.name)
+    starting.record_readiness(bench.home, brief, ready, now)
     record = ReadinessRecord(
         experiment=brief.name,
         version=brief.version,

@@ -19,7 +19,7 @@ from exp_pipeline.model.names import Slug
 from exp_pipeline.model.ramps import Action, Approval, Phase, RampEntry, RampState
 from exp_pipeline.store.state import StateLog
 
-RAMP, APPROVAL, READINESS = "ramp", "ramp_approval", "readiness"
+RAMP, APPROVAL, READINESS = "ramp", "ramp_approval", "ramp_readiness"
 
 
 class ReadinessRecord(Noun):
@@ -102,7 +102,7 @@ def add_approval(log: StateLog, brief: Brief, approval: Approval) -> bool:
 
 
 def readiness_of(log: StateLog, brief: Brief) -> tuple[ReadinessRecord, ...]:
-    """Each time that the readiness of a brief's version was found to be other than before, oldest first."""
+    """What readiness was found to be for each state of a brief's version and of the data, oldest first."""
     return tuple(
         ReadinessRecord.model_validate(dict(one.content)) for one in log.entries(READINESS, subject_of(brief))
     )

@@ -190,16 +190,15 @@ def test_nothing_follows_the_last_stage_the_end_or_a_roll_back() -> None:
         assert next_step(BRIEF, killed).verb == "hold"
 
 
-def test_gaps_and_an_a_a_result_hold_the_start() -> None:
-    brief = ramp_brief(new_logging=True)
+def test_gaps_hold_the_start() -> None:
+    brief = ramp_brief()
     facts = good_facts(brief, at(0), gaps=("mde: missing", "reviews: none"))
     assert next_step(brief, facts).reasons == (
         "not ready: mde: missing",
         "not ready: reviews: none",
-        "logging or bucketing is new, and no A/A result was approved",
     )
     assert next_step(brief, replace(facts, gaps=None)).reasons[0] == "readiness has not been judged"
-    assert next_step(brief, replace(facts, gaps=(), aa=True)).verb == "advance"
+    assert next_step(brief, replace(facts, gaps=())).verb == "advance"
 
 
 @pytest.mark.parametrize(
