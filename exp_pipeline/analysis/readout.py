@@ -49,7 +49,7 @@ def read_out(inputs: ReadoutInputs) -> Readout:
     blinding = blinding_of(brief, inputs.lock, inputs.as_of, integrity, inputs.unblinded_because)
 
     adjusted = estimates_of(setting, metrics, roles_of(brief), adjusted=True)
-    attrition = attrition_of(setting, units, primary)
+    attrition = () if blinding.blinded else attrition_of(setting, units, primary)
     if brief.missing_data == "weights":
         adjusted |= _weighted(setting, primary, adjusted, attrition)
     families = judged([row for row, _ in adjusted.values()], brief)

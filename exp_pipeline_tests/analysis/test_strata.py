@@ -89,3 +89,18 @@ def test_sums_are_made_once_and_anew_for_other_rows(mad: pl.DataFrame) -> None:
     fewer = replace(units, frame=units.frame.head(100))
     assert int(fewer.sums().table.n.sum()) == 100
     assert int(units.sums("segment__grade").table.n.sum()) == mad.height
+
+
+def test_quantiles_say_that_they_do_not_use_strata(mad: pl.DataFrame) -> None:
+    rng = np.random.default_rng(4)
+    waits = [[float(value) for value in rng.lognormal(0, 0.5, 3)] for _ in range(mad.height)]
+    latency = metric_of("latency", type="quantile", quantile=0.9, direction="decrease", display="ms")
+    table = mad.with_columns(pl.Series("latency__values", waits))
+    rows = []
+    for strata in ((), ("grade",)):
+        brief = brief_of(primary="latency", strata=strata)
+        rows.append(read_out(inputs_of(brief, {"latency": latency}, table)).estimates[0])
+    assert not any("strata" in flag for flag in rows[0].flags)
+    assert any(flag.startswith("strata of the draw are not used") for flag in rows[1].flags)
+    assert rows[0].absolute == rows[1].absolute
+    assert "within strata" not in rows[1].why
