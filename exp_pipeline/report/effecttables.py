@@ -219,7 +219,7 @@ def guardrails_table(views: Sequence[GuardrailView]) -> Table:
         Column(key="reason", title="Reason"),
     )
     return without_empty_columns(
-        Table(key="guardrails", title="Guardrails", columns=columns, rows=tuple(rows))
+        Table(key="guardrails", title="Guardrails against their margins", columns=columns, rows=tuple(rows))
     )
 
 

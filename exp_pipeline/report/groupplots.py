@@ -59,7 +59,7 @@ def draw_sample_ratio_groups(readout: Readout, figure: Figure, width: int) -> st
     if not rows:
         return ""
     span = domain([0.0, *(s for group in strays for s in group), *usual, *(-u for u in usual)])
-    drawing, frame = rows_frame(figure, rows, span, width, 44.0)
+    drawing, frame = rows_frame(figure, rows, span, width, 62.0 if width < STACK_BELOW else 44.0)
     _legend(drawing, arms)
     value_axis(drawing, frame.scale, frame.bottom, lambda v, d: numbers.change(v, "share", d), "share")
     upright(drawing, frame, 0.0, "muted")
@@ -93,9 +93,11 @@ def _legend(drawing: Drawing, arms: list[str]) -> None:
         mark(drawing, x, 10, place)
         drawing.text(x + 11, 14, name, "ink", SMALL)
         x += 30 + width_of(name, SMALL)
-    if x + 90 < drawing.width:
-        drawing.box(x, 4, 18, 12, "sunken")
-        drawing.text(x + 24, 14, "as chance makes it", "ink", SMALL)
+    said = "as chance makes it"
+    below = x + 24 + width_of(said, SMALL) > drawing.width
+    x, y = (0.0, 22.0) if below else (x, 4.0)
+    drawing.box(x, y, 18, 12, "sunken")
+    drawing.text(x + 24, y + 10, said, "ink", SMALL)
 
 
 def draw_tradeoffs(figure: Figure, width: int) -> str:

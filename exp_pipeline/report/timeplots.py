@@ -199,7 +199,9 @@ def draw_since(
             if not as_line:
                 _point(drawing, x, y, row, upward)
             if int(row[unit].value or 0) % every == 0:
-                drawing.text(x, top + _PANEL + 19, f"{unit} {row[unit].text}", "muted", SMALL, "middle")
+                said = f"{unit} {row[unit].text}"
+                inside = min(x, width - width_of(said, SMALL) / 2)
+                drawing.text(inside, top + _PANEL + 19, said, "muted", SMALL, "middle")
         if arm in settled:
             _settles(drawing, settled[arm], across, upward, display, top - 10)
     return drawing.svg()
