@@ -50,6 +50,7 @@ def _regression(
 def _resampled(how: str, control: int, treatment: int, size: float, cv: float, icc: float) -> Draw:
     def draw(random: Random, runs: int, shift: float) -> Draws:
         rows = np.full((runs, 5), np.nan)
+        flagged = np.zeros(runs, dtype=bool)
         for place in range(runs):
             y, treated, cluster = one_trial(random, control, treatment, size, cv, icc)
             ask = wild_cluster_bootstrap if how == "wild" else randomisation_test
@@ -59,7 +60,8 @@ def _resampled(how: str, control: int, treatment: int, size: float, cv: float, i
             low = -np.inf if found.ci_lower is None else found.ci_lower
             high = np.inf if found.ci_upper is None else found.ci_upper
             rows[place] = found.absolute, np.nan, low, high, found.p_value
-        return Draws.of_rows(rows, 0.0)
+            flagged[place] = bool(found.flags)
+        return Draws.of_rows(rows, 0.0, flagged)
 
     return draw
 

@@ -132,14 +132,14 @@ DOMAINS: dict[str, tuple[str, str]] = {
     "strata with a covariate": ("As strata, with ten units of an arm for each covariate.", ""),
     "strata with third moments": ("As Welch with third moments, skewness pooled over strata.", ""),
     "classes, yes or no outcomes": (
-        "Five degrees of freedom by CR2, also where few classes are treated; the choice between CR1 and "
-        "CR2 is "
+        "Five degrees of freedom by CR2 and as many classes in each arm; the choice between CR1 and CR2 is "
         "made by itself.",
-        "Fewer: too wide.",
+        "Few classes of one arm beside many of the other: one end errs somewhat more, and the code flags "
+        "that skewness was not looked at.",
     ),
     "classes, lognormal outcomes": (
-        "Five degrees of freedom by CR2 and arms of equal size.",
-        "Skewed values in few classes of one arm beside many of the other: one end errs more.",
+        "As of yes or no.",
+        "Skewed values in few classes of one arm beside many of the other: one end errs far more; flagged.",
     ),
     "relative effect in classes": (
         "As the absolute effect in classes.",

@@ -286,7 +286,7 @@ def _class_cases() -> list[IntervalCase]:
     ):
         df = expected_df(control, treatment, 20.0, cv)
         world = f"{control} + {treatment} classes of 20, sizes vary by {cv:g}, ICC {icc:g}"
-        even = kind == "yes or no" or control == treatment
+        even = control == treatment
         found.append(
             IntervalCase(
                 f"classes, {kind} outcomes",

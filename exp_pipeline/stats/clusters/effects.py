@@ -25,6 +25,7 @@ from exp_pipeline.stats.clusters.design import (
 )
 from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms
 from exp_pipeline.stats.effects.relative import relative_effect
+from exp_pipeline.stats.effects.skew import unseen
 from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
 
@@ -122,6 +123,7 @@ def clustered_difference(
     df = correction.df
     if df < SHAKY_DF:
         notes.append(f"only {df:.1f} degrees of freedom: p-value and interval are rough")
+    notes += unseen(in_control, in_treatment)
     absolute = float(fit.coefficients[-1])
     se = math.sqrt(variance)
     moves_t = moves.control + moves.effect

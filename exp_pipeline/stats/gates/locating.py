@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, ndtr
 
 Counts = NDArray[np.float64]
 Kind = Literal["is", "since", "until"]
@@ -99,10 +98,10 @@ class RatioFit:
     def differ(self, groups: Counts, total: Counts) -> Counts:
         rest = total - groups
         both = np.stack([groups, rest], axis=1)
-        return np.asarray(chdtrc(self.df, _independence(both)))
+        return _tails(self.df, _independence(both))
 
     def others_p_value(self, others: Counts) -> float | None:
-        return float(chdtrc(self.df, self.gains(others[None, :], others)[0]))
+        return float(_tails(self.df, self.gains(others[None, :], others))[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +124,11 @@ class GapFit:
         spread = np.sqrt(variance + rest_variance)
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(spread > 0.0, np.abs(gap - rest) / spread, 0.0)
-        return np.asarray(np.minimum(2.0 * ndtr(-z.max(axis=1)) * (self.arms - 1), 1.0))
+        # A squared normal is a chi-square of one degree of freedom: both tails at once.
+        return np.minimum(_tails(1, z.max(axis=1) ** 2) * (self.arms - 1), 1.0)
 
     def others_p_value(self, others: Counts) -> float | None:
-        return float(chdtrc(self.df, self.gains(others[None, :], others)[0]))
+        return float(_tails(self.df, self.gains(others[None, :], others))[0])
 
     def _gaps(self, groups: Counts) -> tuple[Counts, Counts]:
         table = groups.reshape(len(groups), self.arms, 2)
@@ -154,7 +154,7 @@ class RateFit:
         return np.where(more, _independence(np.stack([groups, rest], axis=1)), 0.0)
 
     def differ(self, groups: Counts, total: Counts) -> Counts:
-        return np.asarray(chdtrc(1, self.gains(groups, total)))
+        return _tails(1, self.gains(groups, total))
 
     def others_p_value(self, others: Counts) -> float | None:
         return None
@@ -287,6 +287,14 @@ def _next_place(
     return place, inside
 
 
+def _tails(df: int, statistics: Counts) -> Counts:
+    """How likely is a chi-square above each of these?"""
+    from scipy import special
+
+    found: Counts = special.chdtrc(df, statistics)
+    return found
+
+
 def _best(candidates: _Candidates, fit: Fit, total: Counts) -> tuple[int, float, float] | None:
     """The candidate that explains most among those that do not fit and differ from all others."""
     sizes = candidates.sums.sum(axis=1)
@@ -295,7 +303,7 @@ def _best(candidates: _Candidates, fit: Fit, total: Counts) -> tuple[int, float,
         return None
     sums = candidates.sums[usable]
     gains = fit.gains(sums, total)
-    unfit, different = _holm(np.asarray(chdtrc(fit.df, gains))), _holm(fit.differ(sums, total))
+    unfit, different = _holm(_tails(fit.df, gains)), _holm(fit.differ(sums, total))
     named = (unfit < NAMED_BELOW) & (different < NAMED_BELOW)
     if not named.any():
         return None

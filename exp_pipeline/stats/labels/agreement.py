@@ -21,6 +21,11 @@ Weights = Literal["none", "linear", "quadratic"]
 Result = TypeVar("Result")
 
 
+# Units from which intervals of kappa and AC1 cover 93.5-96.5 % where labels are about even (89.5 % at 60
+# units of which a tenth has the rarer label).
+FEWEST_RATED = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """How far do labels agree beyond chance? 1 is full agreement, 0 what chance gives.
@@ -287,6 +292,10 @@ def _result(
     else:
         se = math.sqrt(variance)
         lower, upper = value - critical * se, min(1.0, value + critical * se)
+    if effective_n < FEWEST_RATED:
+        flags += (
+            f"fewer than {FEWEST_RATED} units: the interval is too narrow, most of all at its lower end",
+        )
     return Agreement(
         method, value, se, lower, upper, df, level, observed, expected, n_units, n_labels, categories, flags
     )

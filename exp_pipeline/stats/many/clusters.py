@@ -24,6 +24,7 @@ from exp_pipeline.stats.clusters.design import (
 from exp_pipeline.stats.clusters.effects import SHAKY_DF
 from exp_pipeline.stats.effects.contrast import ArmSummary, effect_of_arms
 from exp_pipeline.stats.effects.relative import relative_effect
+from exp_pipeline.stats.effects.skew import unseen
 from exp_pipeline.stats.moments_table import Grouping
 from exp_pipeline.stats.reference import require_level
 from exp_pipeline.stats.results import Effect, NotEstimable
@@ -117,6 +118,7 @@ def many_clustered_differences(
         notes.append("some clusters have units in both arms")
     if sums.correction.df < SHAKY_DF:
         notes.append(f"only {sums.correction.df:.1f} degrees of freedom: p-value and interval are rough")
+    notes += unseen(in_control, in_treatment)
     in_arms = _Arms(treated_rows, n_c, n_t, in_control, in_treatment)
     found: list[Answer] = []
     for y in values:
