@@ -51,8 +51,8 @@ def test_a_calendar_is_read_and_named_by_a_brief(tmp_path: Path) -> None:
         ),
         (
             "traffic: 0.5\nramp: [{traffic: 0.1}, {traffic: 0.4}]\n",
-            "ramp[1].traffic: the last stage must be the experiment's own traffic, 0.5 (value: 0.4); allowed: "
-            "0.5, or traffic: 0.4",
+            "ramp[1].traffic: the last stage must be the experiment's own traffic, 0.5 (value: 0.4); allowed"
+            ": 0.5, or traffic: 0.4",
         ),
         ("hash_scheme: none\n" + RAMP, "ramp: cannot be carried by a flag: hash_scheme is none"),
         ("assignment: table\n" + RAMP, "ramp: cannot let units in by stages: with assignment: table"),
