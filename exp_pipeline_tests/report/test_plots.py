@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -129,11 +130,27 @@ def test_words_stand_out_from_what_is_behind_them(palette: dict[str, str]) -> No
         assert contrast(palette[tone], palette[f"{tone}-soft"]) >= 4.5, tone
     assert contrast(palette["ink"], palette["calm-soft"]) >= 4.5
     assert contrast(palette["bad"], palette["bad-soft"]) >= 4.5
-    # Marks that lie on the red zone or on the band are graphics: WCAG 1.4.11 asks for 3.
+    # Graphics and the edges of fields: WCAG 1.4.11 asks for 3. Marks lie on the red zone, on the band of an
+    # interval, and on the band that chance allows.
     for mark in ("good", "warn", "calm"):
         assert contrast(palette[mark], palette["bad-soft"]) >= 3
-    for mark in ("accent", "warn", "muted"):
+    for mark in ("accent", "warn", "muted", "good"):
         assert contrast(palette[mark], palette["accent-soft"]) >= 3
+    for mark in ("calm", "accent", "warn", "good", "bad"):
+        assert contrast(palette[mark], palette["sunken"]) >= 3
+        assert contrast(palette[mark], palette["surface"]) >= 3
+    for edge in ("muted", "accent"):
+        assert contrast(palette[edge], palette["ground"]) >= 3
+
+
+@pytest.mark.parametrize("name", ["style.css.j2"])
+def test_the_pages_name_no_colour_beside_the_palettes(name: str) -> None:
+    text = (Path(plots.__file__).parent / "templates" / name).read_text(encoding="utf-8")
+    # White paper is the only other one.
+    assert set(re.findall(r"#[0-9a-fA-F]{3,6}\b", text)) <= {"#fff"}
+    roles = set(re.findall(r"var\(--([a-z-]+)\)", text)) - {"tone", "tint"}
+    assert roles <= set(LIGHT)
+    assert set(LIGHT) == set(DARK)
 
 
 def test_contrast_knows_the_published_extremes() -> None:
