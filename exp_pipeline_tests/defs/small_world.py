@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -64,7 +65,8 @@ def make_home(root: Path, *, drawn: SimulationPlan | None = None) -> Path:
     home = root / "data"
     shutil.copytree(CATALOG, home / "catalog")
     for name in EXPERIMENTS:
-        rewrite_brief(home, name, start=START, end=END)
+        # A week leaves days after the split only if that is moved.
+        rewrite_brief(home, name, start=START, end=END, novelty={"split_days": 3})
     write_landing(drawn or plan(), home / "landing")
     return home
 
@@ -72,8 +74,15 @@ def make_home(root: Path, *, drawn: SimulationPlan | None = None) -> Path:
 def rewrite_brief(home: Path, name: str, **changes: object) -> None:
     """Put other values into a brief's YAML."""
     path = home / "catalog" / "experiments" / f"{name}.yaml"
-    content = yaml.safe_load(path.read_text())
+    content = _with_words(yaml.safe_load(path.read_text()))
     path.write_text(yaml.safe_dump({**content, **changes}, sort_keys=False))
+
+
+def _with_words(content: Any) -> Any:
+    """What YAML 1.1 read, with the key `on` (a review's day) as the word that it is, and not as "true"."""
+    if isinstance(content, dict):
+        return {"on" if key is True else key: _with_words(value) for key, value in content.items()}
+    return [_with_words(one) for one in content] if isinstance(content, list) else content
 
 
 def digests(home: Path, folders: Sequence[str] = LASTING) -> dict[str, str]:
