@@ -18,7 +18,7 @@ from exp_pipeline.transform.assignment import arm_of
 
 COMMANDS = (
     "demo", "init", "validate", "events", "metrics", "run", "plan", "status", "quality", "readout", "unblind",
-    "analyze", "assign", "simulate", "doctor",
+    "diff", "decisions", "decide", "warehouse", "analyze", "assign", "simulate", "doctor",
 )  # fmt: skip
 
 
