@@ -194,9 +194,11 @@ class Impact(Noun):
     Money is in `currency`. `value` is expected under a flat prior (the estimate is then its mean), the
     interval is that of the effect. `probability_positive`: that shipping is worth more than not shipping, the
     effect drawn from a normal around the estimate. `loss_if_shipped` and `loss_if_not_shipped`: what the
-    wrong decision costs on average, were this one taken. `cost_per_outcome`: extra cost for one more outcome,
-    from `cost_metric` where the readout has one, with Fieller's interval: `cost_interval` "interval" lies
-    between the bounds, "outside" is all but what lies between, "everything" has none. Empty while blinded.
+    wrong decision costs on average, were this one taken. `outcomes`: how many more at full rollout, where the
+    primary is a number a unit (None for ratios and quantiles). `cost_per_outcome`: extra cost for one more
+    outcome, from `cost_metric` where the readout has one, with Fieller's interval: `cost_interval` "interval"
+    lies between the bounds, "outside" is all but what lies between, "everything" has none. Empty while
+    blinded.
     """
 
     arm: str

@@ -128,6 +128,14 @@ def test_a_loss_of_outcomes_has_no_cost_of_one() -> None:
     assert "saving" in cheaper.cost_reason
 
 
+def test_a_ratio_has_no_number_of_outcomes() -> None:
+    mad = world(lift=0.1, dearer=0.3)
+    brief = brief_of(primary="cost", value=VALUE, mde={"absolute": 0.1})
+    (row,) = read_out(inputs_of(brief, {"cost": PER_SESSION}, mad)).impact
+    assert row.value is not None
+    assert row.outcomes is None
+
+
 def test_what_cannot_be_told_is_said() -> None:
     few = fieller_of_units(
         np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 1.0]), np.array([False, False, True]), None,

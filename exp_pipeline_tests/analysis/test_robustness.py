@@ -69,6 +69,10 @@ def test_every_analysis_that_the_design_allows_is_there() -> None:
     assert {"wild bootstrap by cluster", "randomisation inference"} < set(clustered)
     ratio = rows_of(world(), "rate")
     assert "randomisation inference" not in ratio
+    classed = rows_of(world(cluster_id=classes), "rate", randomisation_unit="class")
+    assert classed["wild bootstrap by cluster"].absolute == pytest.approx(
+        classed["headline"].absolute, rel=0.05
+    )
     assert all(row.method for row in (*flat.values(), *strata.values(), *clustered.values()))
 
 

@@ -80,7 +80,9 @@ def impact_of(
     cost = None
     if metrics is not None:
         cost = cost_per_outcome(brief, metrics, estimate.arm, clustered=clustered, level=estimate.level)
-    gain = None if estimate.absolute is None else sign * estimate.absolute * population / metric.per
+    gain = None
+    if estimate.absolute is not None and metric.estimand in ("mean", "proportion"):
+        gain = sign * estimate.absolute * population / metric.per
     told = Impact(
         arm=estimate.arm,
         value=value,

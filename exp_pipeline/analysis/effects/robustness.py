@@ -136,39 +136,71 @@ def _row(arm: str, variant: str, note: str, kind: Kind, found: Comparison) -> Ro
 
 
 def _other_references(setting: Setting, units: MetricUnits, arm: str) -> Iterator[RobustnessRow]:
-    """Capped values, drawn assignments, and with few clusters drawn signs: of means and shares of units."""
+    """Capped values, drawn assignments, and with few clusters drawn signs.
+
+    Ratios have drawn signs only, of their parts by unit (delta method): a unit's part changes with the arm.
+    """
     metric = units.metric
-    if metric.estimand not in ("mean", "proportion"):
+    if metric.estimand == "quantile":
         return
     frame = units.frame.filter(pl.col("arm").is_in([setting.brief.control, arm]))
     treated = (frame["arm"] == arm).to_numpy()
+    if metric.estimand == "ratio":
+        if setting.clustered:
+            yield from _by_signs(
+                setting, units, frame, _parts_of_ratio(frame, treated) * metric.per, treated, arm
+            )
+        return
     values = frame["num"].to_numpy() * metric.per
     if metric.estimand == "mean":
         yield _winsorised(setting, units, frame, values, treated, arm)
     cluster = frame["cluster"].rank("dense").cast(pl.Int64).to_numpy() if setting.clustered else None
     strata = frame["layer"].to_numpy() if units.stratified else None
-    n_t = int(treated.sum())
-    counts = treated.size - n_t, n_t
     groups = treated.size if cluster is None else int(np.unique(cluster).size)
     if units.covariates and cluster is None and strata is None:
         yield _slopes_by_arm(setting, units, arm)
     yield _drawn(setting, values, treated, cluster, strata, groups, arm)
-    if cluster is None:
+    if cluster is not None:
+        yield from _by_signs(setting, units, frame, values, treated, arm)
+
+
+def _by_signs(
+    setting: Setting,
+    units: MetricUnits,
+    frame: pl.DataFrame,
+    values: NDArray[np.float64],
+    treated: NDArray[np.bool_],
+    arm: str,
+) -> Iterator[RobustnessRow]:
+    """The wild bootstrap, where clusters are few."""
+    cluster = frame["cluster"].rank("dense").cast(pl.Int64).to_numpy()
+    groups = int(np.unique(cluster).size)
+    per_arm = min(int(np.unique(cluster[treated == side]).size) for side in (False, True))
+    if groups >= FEW_CLUSTERS and per_arm >= FEW_CLUSTERS_PER_ARM:
         return
-    per_arm = min((int(np.unique(cluster[treated == side]).size) for side in (False, True)), default=0)
-    if groups < FEW_CLUSTERS or per_arm < FEW_CLUSTERS_PER_ARM:
-        covariates = frame.select(units.covariates).to_numpy() if units.covariates else None
-        answer = wild_cluster_bootstrap(
-            values,
-            treated,
-            cluster,
-            seed=_seed(setting, arm, "wild"),
-            covariates=covariates,
-            strata=strata,
-            draws=DRAWS,
-            level=setting.level,
-        )
-        yield _of_draws(arm, "wild bootstrap by cluster", f"clusters are few ({groups})", answer, sum(counts))
+    answer = wild_cluster_bootstrap(
+        values,
+        treated,
+        cluster,
+        seed=_seed(setting, arm, "wild"),
+        covariates=frame.select(units.covariates).to_numpy() if units.covariates else None,
+        strata=frame["layer"].to_numpy() if units.stratified else None,
+        draws=DRAWS,
+        level=setting.level,
+    )
+    yield _of_draws(arm, "wild bootstrap by cluster", f"clusters are few ({groups})", answer, treated.size)
+
+
+def _parts_of_ratio(frame: pl.DataFrame, treated: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """A unit's part in its arm's ratio (delta method): its mean over the arm is the ratio itself."""
+    top, base = frame["num"].to_numpy(), frame["den"].to_numpy()
+    parts = np.zeros(top.size)
+    for side in (treated, ~treated):
+        mean = float(base[side].mean()) if side.any() else 0.0
+        if mean:
+            ratio = float(top[side].mean()) / mean
+            parts[side] = ratio + (top[side] - ratio * base[side]) / mean
+    return parts
 
 
 def _slopes_by_arm(setting: Setting, units: MetricUnits, arm: str) -> RobustnessRow:
