@@ -89,9 +89,9 @@ def calendar_gaps(brief: Brief, calendar: SchoolCalendar | None) -> list[Gap]:
     holidays = [day for day in days if any(one.holds(day) for one in calendar.holidays)]
     silent = [day for day in holidays if day not in brief.blackout_days]
     if silent:
-        shown = listed([str(day) for day in silent[:_SHOWN_DAYS]])
-        more = f" and {len(silent) - _SHOWN_DAYS} more" if len(silent) > _SHOWN_DAYS else ""
-        told = f"calendar {calendar.name} has holidays inside the experiment that are none: {shown}{more}"
+        more = [f"{len(silent) - _SHOWN_DAYS} more"] if len(silent) > _SHOWN_DAYS else []
+        shown = listed([*map(str, silent[:_SHOWN_DAYS]), *more])
+        told = f"calendar {calendar.name} has holidays inside the experiment that are none: {shown}"
         found.append(Gap("blackout_days", told, "list them, or move start and end"))
     return found
 
