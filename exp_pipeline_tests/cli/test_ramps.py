@@ -1,0 +1,147 @@
+"""`exp ramp` and `exp life`: what people see of a ramp, and what they do to it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from exp_pipeline.cli.app import app
+from exp_pipeline.steps.opening import open_catalog
+from exp_pipeline_tests.steps.ramp_worlds import bench_over, judge_days, make_ready
+
+DAY = timedelta(days=1)
+# Ramps live by the real clock here: the experiment began two days ago.
+TODAY = datetime.now(UTC).date()
+NAME = "quick-hints"
+BRIEF = f"""\
+name: {NAME}
+title: Quick hints
+hypothesis:
+  change: shorten hints
+  population: students
+  context: practice
+  moves: mastery rises
+  because: less is read over
+  without_harming: waiting time
+owner: learning
+on_call: tutor
+hash_scheme: flagd
+arms:
+  - {{name: control, share: 0.5}}
+  - {{name: short, share: 0.5}}
+control: control
+traffic: 0.5
+start: {TODAY - 2 * DAY}
+end: {TODAY + 20 * DAY}
+primary: mastery_loop_completion
+guardrails:
+  - {{metric: p95_latency_ms, margin: 0.1, margin_kind: relative, kill: {{action: pause}}}}
+mde: {{absolute: 0.05}}
+expected_units_per_day: 900
+variance_reduction: {{method: none}}
+ramp:
+  - {{traffic: 0.01, dwell_days: 0, minimum_units: 10}}
+  - {{traffic: 0.5, dwell_days: 1, approval: true}}
+"""
+SAY = ("--by", "tutor-platform", "--reason", "seen on the board")
+
+
+@pytest.fixture
+def ramped(home: Path) -> Path:
+    """A home whose one experiment is ready, with good days up to yesterday."""
+    experiments = home / "catalog" / "experiments"
+    (experiments / "my-experiment.yaml").unlink()
+    (experiments / f"{NAME}.yaml").write_text(BRIEF)
+    brief = open_catalog(home / "catalog", strict=True).briefs[NAME]
+    with bench_over(home, [brief]) as bench:
+        judge_days(bench, [brief], TODAY - 2 * DAY, TODAY - DAY)
+        make_ready(bench, brief, TODAY - DAY)
+    return home
+
+
+def run(*arguments: str, home: Path, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [*arguments, "--home", str(home)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def told(*arguments: str, home: Path) -> Any:
+    return json.loads(run(*arguments, "--json", home=home))
+
+
+def test_a_ramp_from_its_first_tick_to_its_end(ramped: Path) -> None:
+    assert "not started" in run("ramp", "status", home=ramped)
+    assert f"Nothing has happened to the ramp of {NAME} yet." in run("ramp", "history", NAME, home=ramped)
+    tick = told("ramp", "tick", home=ramped)
+    assert [(one["experiment"], one["decision"]["verb"], one["written"]) for one in tick["ramps"]] == [
+        (NAME, "advance", 1)
+    ]
+    assert (tick["flags"]["version"], tick["flags"]["file_version"]) == (1, 1)
+    again = run("ramp", "tick", home=ramped)
+    assert f"{NAME}: hold" in again
+    assert "stage 2 needs a person's approval" in again
+    assert "Stage 2 of the ramp is approved by tutor-platform." in run(
+        "ramp", "approve", NAME, "--stage", "2", *SAY, home=ramped
+    )
+    assert "had been approved by tutor-platform before" in run(
+        "ramp", "approve", NAME, "--stage", "2", *SAY, home=ramped
+    )
+    assert "next tick: advance" in run("ramp", "status", NAME, home=ramped)
+    assert f"{NAME}: advance (written)" in run("ramp", "tick", home=ramped)
+    paused = run("ramp", "pause", NAME, *SAY, home=ramped)
+    assert f"{NAME} is paused (transition 3)." in paused
+    assert "version 3" in paused
+    flag = json.loads((ramped / "flags" / "flags.flagd.json").read_text())["flags"][NAME]
+    assert (flag["metadata"]["status"], "targeting" in flag) == ("paused", False)
+    assert "paused at stage 2, 0 % of units" in run("ramp", "status", home=ramped)
+    assert "cannot be paused: it is paused" in run("ramp", "pause", NAME, *SAY, home=ramped, code=2)
+    assert f"{NAME} is resumed (transition 4)." in run("ramp", "resume", NAME, *SAY, home=ramped)
+    assert "no decision to ship" in run("ramp", "ship", NAME, "--arm", "short", *SAY, home=ramped, code=2)
+    rolled = told("ramp", "roll-back", NAME, *SAY, home=ramped)
+    assert (rolled["transition"]["action"], rolled["transition"]["by"]) == ("roll_back", "tutor-platform")
+    history = run("ramp", "history", NAME, home=ramped)
+    for word in ("advance", "approve ramp 2", "pause", "resume", "roll back", "seen on the board", "50 %"):
+        assert word in history
+    lines = told("ramp", "history", NAME, home=ramped)
+    assert [one["sequence"] for one in lines["transitions"]] == [1, 2, 3, 4, 5]
+    assert f"{NAME} is rolled back since" in run("life", NAME, home=ramped)
+    assert f"{NAME} is closed" in run("ramp", "close", NAME, *SAY, home=ramped)
+    (found,) = told("life", NAME, home=ramped)
+    assert [step["state"] for step in found["steps"]] == [
+        "draft",
+        "locked",
+        "ramping",
+        "running",
+        "paused",
+        "running",
+        "rolled_back",
+        "closed",
+    ]
+    assert found["coming"] == []
+
+
+def test_what_does_not_fit_is_explained(ramped: Path) -> None:
+    assert "--stage N" in run("ramp", "approve", NAME, *SAY, home=ramped, code=2)
+    assert "asks for no A/A result" in run("ramp", "approve", NAME, "--aa", *SAY, home=ramped, code=2)
+    assert "stage 7 is not among those" in run(
+        "ramp", "approve", NAME, "--stage", "7", *SAY, home=ramped, code=2
+    )
+    assert "reason is empty" in run("ramp", "pause", NAME, "--by", "us", "--reason", " ", home=ramped, code=2)
+    assert "cannot be resumed: it is not started" in run("ramp", "resume", NAME, *SAY, home=ramped, code=2)
+    for command in (("ramp", "status", "other"), ("ramp", "history", "other"), ("life", "other")):
+        assert "other" in run(*command, home=ramped, code=2)
+
+
+def test_life_lists_every_experiment_with_what_comes(ramped: Path) -> None:
+    found = run("life", home=ramped)
+    assert NAME in found
+    assert "draft" in found
+    one = told("life", NAME, home=ramped)[0]
+    kinds = [coming["kind"] for coming in one["coming"]]
+    assert kinds == ["horizon", "durability", "durability", "durability"]
+    assert date.fromisoformat(one["coming"][0]["at"][:10]) == TODAY + 20 * DAY
