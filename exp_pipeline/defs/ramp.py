@@ -1,6 +1,7 @@
 """Ramps: where each stands, what is published of them, and the hourly tick that moves them."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from time import monotonic
 from typing import Any
@@ -54,7 +55,7 @@ _COLUMNS = ("experiment", "state", "since", "traffic", "next_tick", "reasons", "
 )
 def ramp_state(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> tuple[dg.MaterializeResult[None], dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     began, now = monotonic(), datetime.now(UTC)
     with pipeline.open(context) as bench:
         judged = ramps.tick(bench, now)
@@ -83,22 +84,20 @@ def ramp_state(
         if own and own[-1].action in ("pause", "roll_back") and own[-1].by == SCHEDULE
     ]
     written = [one.experiment for one in judged if one.written is not None]
-    return (
-        dg.MaterializeResult(
-            asset_key="ramp_state",
-            metadata={
-                **metadata_of_files(len(rows), monotonic() - began),
-                "ramps": dg.MetadataValue.table(rows, schema=plain_schema(_COLUMNS)),
-                "transitions": ", ".join(written) or "None.",
-            },
-        ),
-        dg.AssetCheckResult(
-            asset_key="ramp_state",
-            check_name="ramps_go_on",
-            passed=not stopped,
-            severity=dg.AssetCheckSeverity.ERROR,
-            metadata={"stopped": dg.MetadataValue.md("\n".join(f"- {line}" for line in stopped) or "None.")},
-        ),
+    yield dg.MaterializeResult(
+        asset_key="ramp_state",
+        metadata={
+            **metadata_of_files(len(rows), monotonic() - began),
+            "ramps": dg.MetadataValue.table(rows, schema=plain_schema(_COLUMNS)),
+            "transitions": ", ".join(written) or "None.",
+        },
+    )
+    yield dg.AssetCheckResult(
+        asset_key="ramp_state",
+        check_name="ramps_go_on",
+        passed=not stopped,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"stopped": dg.MetadataValue.md("\n".join(f"- {line}" for line in stopped) or "None.")},
     )
 
 
@@ -126,7 +125,7 @@ def ramp_state(
 )
 def flags(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> tuple[dg.MaterializeResult[None], dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     began, now = monotonic(), datetime.now(UTC)
     with pipeline.open(context) as bench:
         home = bench.home
@@ -147,16 +146,14 @@ def flags(
     }
     if shown:
         metadata["flags"] = dg.MetadataValue.json(shown)
-    return (
-        dg.MaterializeResult(asset_key="flags", metadata=metadata),
-        dg.AssetCheckResult(
-            asset_key="flags",
-            check_name="published",
-            passed=version == file and not waiting,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={"version": version or 0, "file_version": file or 0, "waiting": waiting}
-            | ({"trouble": trouble} if trouble else {}),
-        ),
+    yield dg.MaterializeResult(asset_key="flags", metadata=metadata)
+    yield dg.AssetCheckResult(
+        asset_key="flags",
+        check_name="published",
+        passed=version == file and not waiting,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"version": version or 0, "file_version": file or 0, "waiting": waiting}
+        | ({"trouble": trouble} if trouble else {}),
     )
 
 
