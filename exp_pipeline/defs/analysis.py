@@ -26,6 +26,7 @@ from exp_pipeline.report import plots, summary_markdown
 from exp_pipeline.steps.again.backfill_needs import backfill_needs
 from exp_pipeline.steps.experiments import chain, readouts, starting
 from exp_pipeline.steps.experiments.dictionary import read_dictionary
+from exp_pipeline.steps.operating.life import life, life_markdown
 
 _ALL_DAYS = dg.AllPartitionMapping()
 _EFFECT_PLOTS: dict[str, Callable[[Readout], str] | None] = {
@@ -299,6 +300,7 @@ def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
         text = chain.brief_of(bench, name)
         lock = starting.lock_if_started(bench, text, datetime.now(UTC))
         needs = backfill_needs(bench, [name])
+        lived = life(bench, text, datetime.now(UTC))
     changes = [
         f"- {change.field}: {change.locked_value} → {change.current_value}"
         + (f" (first seen {change.first_seen:%Y-%m-%d %H:%M} UTC)" if change.first_seen else "")
@@ -312,6 +314,8 @@ def brief(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.M
             "owner": text.owner,
             "on_call": text.on_call,
             "digest": text.digest(),
+            "life": lived.now.label,
+            "life_so_far": dg.MetadataValue.md(life_markdown(lived)),
             "locked": lock.locked_digest is not None,
             "gaps_when_locked": dg.MetadataValue.md("\n".join(f"- {gap}" for gap in lock.gaps) or "None."),
             "changes_since_lock": dg.MetadataValue.md("\n".join(changes) or "None."),

@@ -47,6 +47,20 @@ def life(bench: Workbench, brief: Brief, now: datetime) -> Life:
     return life_of(brief, facts)
 
 
+def life_markdown(found: Life) -> str:
+    """A life as a list in Markdown: the states so far, then what is to come."""
+    lines = [f"- {_when(step.since)}**{step.label}**: {step.because}" for step in found.steps]
+    coming = [
+        f"- {_when(one.at)}{one.what}" + ("" if one.by_itself else ", once people have acted")
+        for one in found.coming
+    ]
+    return "\n".join([*lines, "", "To come:", "", *coming] if coming else lines)
+
+
+def _when(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M} "
+
+
 def _has_units(bench: Workbench, brief: Brief, now: datetime) -> bool:
     """Whether the newest judged day of the experiment's window counts any unit of it."""
     newest = newest_complete_day(bench, now)
