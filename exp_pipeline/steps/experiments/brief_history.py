@@ -39,7 +39,7 @@ class HistoryLine:
 
 def history_of_brief(home: Home, brief: Brief) -> tuple[HistoryLine, ...]:
     """What was recorded of this version of a brief, oldest first."""
-    lines = [*_locked(home, brief), *_changes(home, brief), *_readiness(home, brief), *_asked(home, brief)]
+    lines = [*_asked(home, brief), *_readiness(home, brief), *_locked(home, brief), *_changes(home, brief)]
     return tuple(sorted(lines, key=lambda line: line.at))
 
 

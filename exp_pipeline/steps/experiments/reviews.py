@@ -83,7 +83,7 @@ def record_review(
         REVIEW,
         lock_subject(brief),
         key=hashlib.sha256(text.encode()).hexdigest(),
-        at=at.astimezone(UTC).isoformat(timespec="seconds"),
+        at=at.astimezone(UTC).isoformat(),
         content={
             "kind": kind,
             "by": team,
