@@ -252,8 +252,10 @@ def _impact_details(row: Impact) -> tuple[str, ...]:
     found = []
     if row.probability_positive is not None:
         found.append(f"Chance that shipping pays: {numbers.chance(row.probability_positive)}.")
-    if row.cost_per_outcome is not None:
-        found.append(f"One more outcome costs about {numbers.money(row.cost_per_outcome, row.currency)}.")
+    if row.cost_per_outcome is not None and (row.outcomes is None or row.outcomes > 0):
+        verb = "costs" if row.cost_per_outcome >= 0 else "saves"
+        sum_of = numbers.money(abs(row.cost_per_outcome), row.currency)
+        found.append(f"One more outcome {verb} about {sum_of}.")
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ from exp_pipeline.model.readout import Readout
 from exp_pipeline.report import effecttables, numbers
 from exp_pipeline.report.document import Effect, Figure, GuardrailView, Table
 from exp_pipeline.report.screening import Screen
+from exp_pipeline.report.timeplots import MOST_POINTS
 
 
 def memo_figures(
@@ -114,6 +115,7 @@ def _of_integrity(readout: Readout, by_key: dict[str, Table], shield: Screen) ->
 
 def _over_time(readout: Readout, by_key: dict[str, Table]) -> list[Figure]:
     found = []
+    steady = any(row.estimable and row.steady is not None for row in readout.novelty_trend)
     cumulative = by_key.get("cumulative")
     if cumulative is not None and cumulative.rows:
         banded = any(point.always_valid_lower is not None for point in readout.cumulative)
@@ -128,19 +130,23 @@ def _over_time(readout: Readout, by_key: dict[str, Table]) -> list[Figure]:
                 table=cumulative,
             )
         )
-    steady = " The dashed line is where the effect settles." if "novelty_trend" in by_key else ""
     for key, unit in (("novelty", "week"), ("novelty_days", "day")):
         table = by_key.get(key)
-        if table is not None and any("absolute" in r and r["absolute"].value is not None for r in table.rows):
-            found.append(
-                Figure(
-                    key=key,
-                    title=f"Primary effect by {unit} since assignment",
-                    description=f"Point and interval for each {unit}; {unit} 0 is the first. An effect that "
-                    f"wears off draws nearer to zero.{steady}",
-                    table=table,
-                )
+        rows = [r for r in table.rows if "absolute" in r and r["absolute"].value is not None] if table else []
+        if table is None or not rows:
+            continue
+        points = len({row[unit].value for row in rows})
+        drawn = "Point and interval" if points <= MOST_POINTS else "The effect with its interval as a band"
+        settles = " The dashed line is where the effect settles." if unit == "week" and steady else ""
+        found.append(
+            Figure(
+                key=key,
+                title=f"Primary effect by {unit} since assignment",
+                description=f"{drawn} for each {unit}; {unit} 0 is the first. An effect that wears off draws "
+                f"nearer to zero.{settles}",
+                table=table,
             )
+        )
     return found
 
 

@@ -139,8 +139,8 @@ def summary_markdown(readout: Readout) -> str:
 
 
 def _tile(tile: Glance) -> str:
-    detail = f" ({escaped(tile.detail)})" if tile.detail else ""
-    return f"{escaped(tile.title)}: **{escaped(tile.text)}**{detail}"
+    detail = f" ({inline(tile.detail)})" if tile.detail else ""
+    return f"{escaped(tile.title)}: **{inline(tile.text)}**{detail}"
 
 
 def _causes(memo: MemoDocument) -> list[str]:

@@ -241,23 +241,21 @@ def _cumulative(readout: Readout, document: MemoDocument, width: int) -> str:
 
 
 def _novelty(readout: Readout, document: MemoDocument, width: int) -> str:
-    return _since(readout, document, "novelty", "week", width)
-
-
-def _novelty_days(readout: Readout, document: MemoDocument, width: int) -> str:
-    return _since(readout, document, "novelty_days", "day", width)
-
-
-def _since(readout: Readout, document: MemoDocument, key: str, unit: str, width: int) -> str:
-    if key not in document.figures:
+    if "novelty" not in document.figures:
         return ""
-    per = 1 if unit == "week" else 7
     steady = {
-        row.arm: Steady((row.steady_from_week or 0) * per, row.steady)
+        row.arm: Steady(row.steady_from_week or 0, row.steady)
         for row in readout.novelty_trend
         if row.estimable and row.steady is not None
     }
-    return draw_since(document.figures[key], unit, primary_display(readout), width, steady)
+    return draw_since(document.figures["novelty"], "week", primary_display(readout), width, steady)
+
+
+def _novelty_days(readout: Readout, document: MemoDocument, width: int) -> str:
+    if "novelty_days" not in document.figures:
+        return ""
+    # Where an effect settles is told of weeks: what a learner does in a day is another quantity.
+    return draw_since(document.figures["novelty_days"], "day", primary_display(readout), width)
 
 
 def _sample_ratio_groups(readout: Readout, document: MemoDocument, width: int) -> str:

@@ -19,7 +19,7 @@ _ARM_DASHES = ("", "", "6 3", "2 3", "8 3 2 3")
 _FLOOR_P = 1e-6
 _PANEL = 150.0
 # More points than this are drawn as a line with a band.
-_MOST_POINTS = 14
+MOST_POINTS = 14
 _WEEK_LABEL = 58.0
 
 
@@ -181,14 +181,12 @@ def draw_since(
     settled = steady or {}
     edges = [edge for row in rows for edge in (row["interval"].lower, row["interval"].upper)]
     held = [one.value for one in settled.values()]
-    low, high = (
-        domain([0.0, *edges, *held]) if len(set(places)) <= _MOST_POINTS else _trimmed([*edges, *held])
-    )
+    low, high = domain([0.0, *edges, *held]) if len(set(places)) <= MOST_POINTS else _trimmed([*edges, *held])
     for position, arm in enumerate(arms):
         top = 28.0 + (_PANEL + gap) * position
         upward = Scale(low, high, top + _PANEL, top)
         mine = [row for row in rows if row["arm"].text == arm]
-        as_line = len(mine) > _MOST_POINTS
+        as_line = len(mine) > MOST_POINTS
         if as_line:
             _band(drawing, mine, unit, across, upward)
         drawing.text(0, top - 10, fit(arm, width), "ink", 13, bold=True)

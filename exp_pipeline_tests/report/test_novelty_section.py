@@ -13,6 +13,7 @@ from exp_pipeline.model.readout import NoveltyContrast, NoveltyPoint, Readout
 from exp_pipeline.report import plots, render_memo
 from exp_pipeline.report.pages import in_page
 from exp_pipeline_tests.report.reading import Page, html_tables, json_tables, markdown_page
+from exp_pipeline_tests.report.sample_full import full
 from exp_pipeline_tests.report.sample_ship import ship
 from exp_pipeline_tests.report.sample_two_arms import two_arms
 from exp_pipeline_tests.report.samples import blinded
@@ -153,3 +154,22 @@ def test_what_cannot_be_told_is_said_without_a_plot() -> None:
 def test_without_weeks_there_is_no_section() -> None:
     assert "novelty" not in tables(ship())
     assert plots.novelty(ship()) == ""
+
+
+def test_where_an_effect_settles_is_drawn_among_weeks_only() -> None:
+    weeks, days = plots.novelty(full()), plots.novelty_days(full())
+    # 0.85 of 1.1 and of 4.12 points.
+    assert "settles at +0.93 pp" in weeks
+    assert "settles at +3.5 pp" in weeks
+    assert "settles" not in days
+    figures = json.loads(render_memo(full()).json)["figures"]
+    assert figures["novelty"]["description"].endswith("The dashed line is where the effect settles.")
+    assert "as a band for each day" in figures["novelty_days"]["description"]
+
+
+def test_many_days_are_a_line_with_its_band() -> None:
+    svg = plots.novelty_days(full())
+    assert "<circle" not in svg
+    lines = re.findall(r'<polyline points="([^"]+)"', svg)
+    assert [line.count(",") for line in lines] == [28, 28]
+    assert [band.count(",") for band in re.findall(r'<polygon points="([^"]+)"', svg)] == [56, 56]
