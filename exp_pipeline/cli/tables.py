@@ -247,6 +247,7 @@ def _read_out(
     brief: Path, table: Path, out: Path, *, locked: bool, as_of: datetime | None, as_json: bool
 ) -> None:
     """The memo of a brief on a unit table."""
+    from exp_pipeline.analysis.population import split_population
     from exp_pipeline.analysis.readout import ReadoutInputs
     from exp_pipeline.analysis.tables.answer import answer_of_frame
     from exp_pipeline.analysis.tables.from_table import exclusions_of_table, mad_from_table, question_of_brief
@@ -294,7 +295,8 @@ def _read_out(
     arms = set(mad["arm"].to_list())
     answer = None
     if not readout.blinded and contract.control in arms and len(arms) > 1:
-        answer = answer_of_frame(mad, question_of_brief(mad, contract), table.name)
+        analysed, _ = split_population(mad, contract)
+        answer = answer_of_frame(analysed, question_of_brief(analysed, contract), table.name)
     where = None if answer is None else write_answer(answer, out)
     if as_json:
         print_json(
