@@ -15,7 +15,7 @@ from exp_pipeline.report.screening import WITHHELD, Screen
 _SENTENCES = frozenset(
     {
         "evidence", "because", "summary", "reason", "note", "choice", "blinding_reason", "limits",
-        "next_steps", "flags", "because_of", "steady_because", "method",
+        "next_steps", "flags", "steady_because", "method",
     }
 )  # fmt: skip
 # What a number before one of these counts is not units: it may be printed however small.
