@@ -142,7 +142,8 @@ def lock_check(lock: LockState) -> IntegrityCheck:
             name=name,
             title=title,
             verdict="warn",
-            evidence=f"Locked{since} and changed after it: {said}. What this touches is exploratory.{unready}",
+            evidence=f"Locked{since} and changed after it: {said}. "
+            f"What this touches is exploratory.{unready}",
             numbers={"changes": len(lock.changes), **_gaps(lock)},
             causes=tuple(
                 Cause(
