@@ -40,15 +40,39 @@ class Arrivals:
 def arrivals_of(
     brief: Brief, units_per_day: float | None, curve: EnrolmentCurve | None, window: int
 ) -> Arrivals | None:
-    """How many units has the experiment enrolled by each day? None where nobody knows."""
+    """How many units has the experiment enrolled by each day? None where nobody knows.
+
+    A ramp lets its units in later: those that a stage adds come from its day on, and each stage is taken to
+    last no longer than it must. Whoever comes again counts as one who comes anew, as at the start.
+    """
+    steps = traffic_steps(brief)
     if curve is not None:
-        return Arrivals(lambda days: brief.traffic * curve.units(days), len(curve.cumulative), window)
+        return Arrivals(
+            lambda days: sum(share * curve.units(days - first) for first, share in steps),
+            len(curve.cumulative),
+            window,
+        )
     rate = brief.expected_units_per_day if units_per_day is None else units_per_day
     if rate is None or rate <= 0.0:
         return None
     shut = sorted((day - brief.start).days for day in set(brief.blackout_days))
 
     def enrolled(days: int) -> float:
-        return rate * brief.traffic * max(days - sum(1 for closed in shut if 0 <= closed < days), 0)
+        open_days = (
+            share * max(days - first - sum(1 for closed in shut if first <= closed < days), 0)
+            for first, share in steps
+        )
+        return rate * sum(open_days)
 
     return Arrivals(enrolled, _LONGEST_DAYS, window)
+
+
+def traffic_steps(brief: Brief) -> tuple[tuple[int, float], ...]:
+    """From which day since the start is how much more traffic let in, if every stage lasts its shortest?"""
+    if not brief.ramp:
+        return ((0, brief.traffic),)
+    found, day, before = [], 0, 0.0
+    for stage in brief.ramp:
+        found.append((day, stage.traffic - before))
+        day, before = day + stage.dwell_days, stage.traffic
+    return tuple(found)

@@ -410,4 +410,9 @@ def _notes(question: Question, curve: EnrolmentCurve | None, units_per_day: floa
             )
     elif units_per_day is not None or brief.expected_units_per_day is not None:
         told.append("units are taken to enter at one rate, as no history tells when they come")
+    if len(brief.ramp) > 1:
+        later = sum(stage.dwell_days for stage in brief.ramp[:-1])
+        told.append(
+            f"the ramp lets all of its traffic in after {later} days, if no stage lasts longer than it must"
+        )
     return (*told, *baseline.notes)
