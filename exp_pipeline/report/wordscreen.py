@@ -97,7 +97,7 @@ class _Words:
             return text
         pieces = _PIECE.split(text)
         safe = [self._piece(piece) for piece in pieces]
-        if None in safe:
+        if None in safe or (safe != pieces and _P_VALUE.search(text)):
             # Arms are counted side by side, groups beside their total, and a p-value tells the counts.
             kept = [piece for piece in pieces if not any(character.isdigit() for character in piece)]
             return " ".join([self._instead(), *kept])
@@ -124,8 +124,6 @@ class _Words:
             return few
 
         safe = _SMALL.sub(single, safe)
-        if safe != piece and _P_VALUE.search(piece):
-            return None
         return _STARTS.sub(lambda found: found.group(0).upper(), safe) if safe != piece else piece
 
     def _instead(self) -> str:

@@ -213,6 +213,10 @@ def test_no_few_units_come_between_two_days_that_are_shown(steps: list[tuple[int
             "control misses units: 4 where 12.5 were planned of 25, p = 0.001 after Holm.",
             "Counts are withheld",
         ),
+        (
+            "3 of 1,084 (0.28 %) units had no event. ladder lost +0.28 points against control, p = 0.1021.",
+            "Counts are withheld, a cell has fewer than 10 units.",
+        ),
         ("9 of 9 checks passed", None),
         ("6 fields compared; prompt_version differs, as the brief says.", None),
         ("Units of grade 6 and grade 7 at 2 weeks, 5 % and 3 pp; look 1 of 3; 2 arms.", None),
