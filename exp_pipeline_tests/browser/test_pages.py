@@ -163,6 +163,7 @@ def test_the_check_of_contrast_sees_what_is_too_faint(page: Page) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_who_does_not_see_is_told_everything(page: Page, folder: Path, name: str) -> None:
     opened(page, folder, name)
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     nodes = [
         (node["role"]["value"], node.get("name", {}).get("value", ""), node)

@@ -129,6 +129,9 @@ def test_words_stand_out_from_what_is_behind_them(palette: dict[str, str]) -> No
     for tone in ("good", "warn", "bad", "calm"):
         assert contrast(palette[tone], palette[f"{tone}-soft"]) >= 4.5, tone
     assert contrast(palette["ink"], palette["calm-soft"]) >= 4.5
+    # The edge of a table that goes on is shaded with the colour of rules, under words.
+    for ink in ("ink", "muted"):
+        assert contrast(palette[ink], palette["rule"]) >= 4.5, ink
     assert contrast(palette["bad"], palette["bad-soft"]) >= 4.5
     # Graphics and the edges of fields: WCAG 1.4.11 asks for 3. Marks lie on the red zone, on the band of an
     # interval, and on the band that chance allows.
