@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import automation, expiry, late_data, ramp, watching
+from exp_pipeline.defs import automation, due, expiry, late_data, ramp, watching
 from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
 
@@ -19,7 +19,7 @@ defs = dg.Definitions(
         ramp.ramps_and_flags,
     ],
     schedules=[automation.every_day, expiry.expire_texts_daily, ramp.ramp_tick],
-    sensors=[automation.briefs, late_data.late_data, *watching.SENSORS],
+    sensors=[automation.briefs, late_data.late_data, due.due_readouts, *watching.SENSORS],
     resources=resources(),
     executor=dg.in_process_executor,
 )

@@ -174,6 +174,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "freshness": 300,
         "notifications": 30,
         "prometheus": 60,
+        "due_readouts": 60,
         "failed_runs": 30,
         "succeeded_runs": 30,
         "changed_briefs": 60,
