@@ -11,9 +11,9 @@ from typing import Any, Final
 from exp_pipeline.catalog.brief_notes import SECTIONS
 from exp_pipeline.catalog.brief_rules import STAND_INS, review_problems
 from exp_pipeline.catalog.calendars import calendar_problems, ramp_problems
+from exp_pipeline.catalog.contents import Catalog
 from exp_pipeline.catalog.documents import Document, Place, means_text
 from exp_pipeline.catalog.expressions import context_problems
-from exp_pipeline.catalog.loading import Catalog
 from exp_pipeline.catalog.references import brief_references, brief_sense
 from exp_pipeline.catalog.wording import parse_noun
 from exp_pipeline.model.brief import Brief

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from exp_pipeline.catalog.contents import Catalog
 from exp_pipeline.catalog.documents import Document, Place, choices
-from exp_pipeline.catalog.loading import Catalog
 from exp_pipeline.catalog.references import entries
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.metrics import Measure, Metric

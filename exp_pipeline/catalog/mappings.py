@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 from zoneinfo import available_timezones
 
+from exp_pipeline.catalog.contents import Catalog
 from exp_pipeline.catalog.documents import Document, Place, choices
 from exp_pipeline.catalog.expressions import TYPES, expression_fault, wrong_type
-from exp_pipeline.catalog.loading import Catalog
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.sources import EventRule, Filling, Source
 

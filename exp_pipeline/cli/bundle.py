@@ -16,9 +16,10 @@ IGNORED = """\
 """
 
 BRIEF_TEMPLATE = """\
-# A brief is a contract: what is promised about one experiment before it starts. `exp new NAME` asks for it and
-# writes it; or copy this file, name the copy after the experiment (my-experiment.yaml), fill it in, and run
-# `exp validate`. Once it has started, changes to the design, the metrics or the rules are shown in the memo.
+# A brief is a contract: what is promised about one experiment before it starts. `exp new NAME` asks for all
+# that and writes it; or copy this file, name the copy after the experiment (my-experiment.yaml), fill it in,
+# and run `exp validate`. Once it has started, changes to the design, the metrics or the rules are shown in
+# the memo.
 name: my-experiment
 version: 1
 title: A short name for people

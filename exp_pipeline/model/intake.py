@@ -26,7 +26,7 @@ class Review(Noun):
 
     kind: Identifier
     by: str = Field(min_length=1)
-    on: date
+    day: date
     note: str = ""
 
 

@@ -99,23 +99,23 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "and hyphens, at most 63",
         "27: families[0].metrics: has too few entries; allowed: at least 1",
     ),
-    "reviews: [{kind: per, by: maths, on: 2026-03-01}]": (
+    "reviews: [{kind: per, by: maths, day: 2026-03-01}]": (
         "27: reviews[0].kind: unknown kind of review; did you mean `peer`? (value: per); allowed: d"
         "ata, peer, privacy, safety",
     ),
-    "reviews: [{kind: peer, by: '', on: 2026-03-01}]": (
+    "reviews: [{kind: peer, by: '', day: 2026-03-01}]": (
         "27: reviews[0].by: is empty; write it out; allowed: text",
     ),
-    "reviews: [{kind: peer, by: maths, on: yesterday}]": (
-        "27: reviews[0].on: is not a day (value: yesterday); allowed: a day written YYYY-MM-DD",
+    "reviews: [{kind: peer, by: maths, day: yesterday}]": (
+        "27: reviews[0].day: is not a day (value: yesterday); allowed: a day written YYYY-MM-DD",
     ),
     "reviews: [{kind: peer}]": (
         "27: reviews[0].by: is required and missing; allowed: text",
-        "27: reviews[0].on: is required and missing; allowed: a day written YYYY-MM-DD",
+        "27: reviews[0].day: is required and missing; allowed: a day written YYYY-MM-DD",
     ),
     "reviews: [{kind: peer, by: maths, when: 2026-03-01}]": (
-        "27: reviews[0].on: is required and missing; allowed: a day written YYYY-MM-DD",
-        "27: reviews[0].when: is not a field (value: 2026-03-01); allowed: by, kind, note, on",
+        "27: reviews[0].day: is required and missing; allowed: a day written YYYY-MM-DD",
+        "27: reviews[0].when: is not a field (value: 2026-03-01); allowed: by, day, kind, note",
     ),
     "intake: {impact: 6, confidence: 3, effort: 1}": (
         "27: intake.impact: is out of range (value: 6); allowed: at least 1 and at most 5",
@@ -170,7 +170,7 @@ families:
   - {name: first, metrics: [accuracy]}
   - {name: then, metrics: [waiting], after: first}
 new_logging: true
-reviews: [{kind: peer, by: maths, on: 2026-03-01, note: fine}]
+reviews: [{kind: peer, by: maths, day: 2026-03-01, note: fine}]
 intake: {impact: 5, confidence: 1, effort: 3}"""
     pace = METRICS.partition("metrics:\n")[2].split("  - name: ")[3].replace("minutes\n", "pace\n", 1)
     assert said_of(tmp_path, more, metrics__pace=f"metrics:\n  - name: {pace}") == []
@@ -180,7 +180,7 @@ def test_a_policy_can_name_other_reviews(tmp_path: Path) -> None:
     policy = (
         "kinds: [{name: ethics, asks: Is it right?}]\nrequired: {low: [ethics], medium: [], high: [ethics]}\n"
     )
-    review = "reviews: [{kind: ethics, by: board, on: 2026-03-01}]"
+    review = "reviews: [{kind: ethics, by: board, day: 2026-03-01}]"
     assert said_of(tmp_path, review, policies__reviews=policy) == []
     said = said_of(tmp_path, review.replace("ethics", "peer"), policies__reviews=policy)
     assert said == ["27: reviews[0].kind: unknown kind of review (value: peer); allowed: ethics"]

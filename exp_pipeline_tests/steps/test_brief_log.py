@@ -103,7 +103,7 @@ def test_a_review_counts_until_the_design_changes(bench: Workbench, brief: Brief
 
 def test_a_review_in_the_file_counts_as_well(bench: Workbench, brief: Brief) -> None:
     risky = brief.model_copy(
-        update={"risk_class": "high", "reviews": (Review(kind="data", by="experimentation", on=NOW.date()),)}
+        update={"risk_class": "high", "reviews": (Review(kind="data", by="experimentation", day=NOW.date()),)}
     )
     assert reviews_waiting(bench.home, risky, POLICY) == ("peer", "privacy", "safety")
 

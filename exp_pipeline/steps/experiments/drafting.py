@@ -17,7 +17,7 @@ def intake_rows(home: Home, catalog: Catalog) -> tuple[IntakeRow, ...]:
     newest = day_of(days[-1]) if days else None
     rows = []
     for _, brief in sorted(catalog.briefs.items()):
-        given = [f"{one.kind} by {one.by} on {one.on}" for one in reviews_of(home, brief) if one.stands]
+        given = [f"{one.kind} by {one.by} on {one.day}" for one in reviews_of(home, brief) if one.stands]
         rows.append(
             intake_row(
                 brief,

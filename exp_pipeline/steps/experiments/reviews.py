@@ -27,7 +27,7 @@ class GivenReview:
 
     kind: str
     by: str
-    on: date
+    day: date
     note: str
     written: Literal["brief", "log"]
     changed: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class GivenReview:
 
 def reviews_of(home: Home, brief: Brief) -> tuple[GivenReview, ...]:
     """Every review that this version of a brief was given: those in the file first, then by time."""
-    found = [GivenReview(one.kind, one.by, one.on, one.note, "brief") for one in brief.reviews]
+    found = [GivenReview(one.kind, one.by, one.day, one.note, "brief") for one in brief.reviews]
     for entry in state_log(home).entries(REVIEW, lock_subject(brief)):
         at = datetime.fromisoformat(entry.at)
         reviewed = LockedBrief.model_validate(entry.content["reviewed"])
@@ -48,7 +48,7 @@ def reviews_of(home: Home, brief: Brief) -> tuple[GivenReview, ...]:
             GivenReview(
                 kind=str(entry.content["kind"]),
                 by=str(entry.content["by"]),
-                on=at.date(),
+                day=at.date(),
                 note=str(entry.content["note"]),
                 written="log",
                 changed=tuple(changed_fields(brief, reviewed)),
