@@ -36,9 +36,9 @@ class Draw:
 class FlagSpec:
     """Everything that a flag says, before it is written in the words of a flag service.
 
-    arms: by name, the buckets of the arm's draw. inside: draws that a unit must all be in to be enrolled.
-    shipped: the arm that is shipped, to units that are in all of `shipped_to`. on: False serves nobody but
-    control's experience. sequence: of the last transition that it follows.
+    inside: draws that a unit must all be in to be enrolled. shipped: the arm that is shipped, to units that
+    are in all of `shipped_to` and, where `shipped_where` names columns, have a value of one of them.
+    on: False serves nobody but control's experience. sequence: of the last transition that it follows.
     """
 
     key: str
@@ -57,6 +57,7 @@ class FlagSpec:
     inside: tuple[Draw, ...] = ()
     shipped: str | None = None
     shipped_to: tuple[Draw, ...] = ()
+    shipped_where: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Publication(Noun):

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief, RampStage
 from exp_pipeline.model.calendars import SchoolCalendar
+from exp_pipeline.model.decisions import SegmentValue
 from exp_pipeline.model.names import Slug
 from exp_pipeline.model.readout import GuardrailStatus, Verdict
 
@@ -29,6 +30,7 @@ class RampEntry(Noun):
 
     `traffic` is the share of units that the stage lets in (of the rollout: that get the shipped arm);
     `newest_day` the newest complete day that was known: kill verdicts up to it do not act after a resume.
+    `segments` are those that the arm is shipped to; none: to everybody.
     """
 
     experiment: Slug
@@ -41,6 +43,7 @@ class RampEntry(Noun):
     stages: int = Field(ge=0)
     traffic: float = Field(ge=0, le=1)
     arm: Slug | None = None
+    segments: tuple[SegmentValue, ...] = ()
     by: str
     reasons: tuple[str, ...] = ()
     newest_day: date | None = None
@@ -76,6 +79,7 @@ class RampState:
     judged_from: date | None = None
     enrolled: float = 0.0
     arm: str | None = None
+    segments: tuple[SegmentValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,7 @@ def _after(state: RampState, entry: RampEntry) -> RampState:
         judged_from=entry.newest_day if entry.action in ("resume", "ship") else state.judged_from,
         enrolled=entry.traffic if entry.phase == "ramp" and status == "on" else state.enrolled,
         arm=entry.arm if entry.arm is not None else state.arm,
+        segments=entry.segments or state.segments,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,14 @@ from typing import Any
 
 import pytest
 
+from exp_pipeline.analysis.ramps.flagd import flagd_flag
+from exp_pipeline.analysis.ramps.flags import flag_of
+from exp_pipeline.analysis.ramps.growthbook import growthbook_feature
+from exp_pipeline.model.brief import RampStage
+from exp_pipeline.model.decision_log import LoggedDecision
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.incidents import Finding
+from exp_pipeline.model.layers import Limits
 from exp_pipeline.model.ramps import SCHEDULE, folded
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiments.locking import locked_of
@@ -206,3 +213,76 @@ def test_nothing_starts_before_it_is_ready_and_the_log_of_a_ramp_is_its_own(benc
     assert folded(entries_of(state_log(bench.home), ramped("another"))).status == "not_started"
     with pytest.raises(ValueError, match="time zone"):
         ramps.tick(bench, moment(0).replace(tzinfo=None))
+
+
+def decide(bench: Workbench, outcome: str, **changes: object) -> None:
+    """Log what people decided, as `exp decide` does on a readout."""
+    fields = {
+        "kind": "decided",
+        "experiment": BRIEF.name,
+        "snapshot": "s",
+        "as_of": START,
+        "at": moment(3, 19),
+        "outcome": outcome,
+        "by": "council",
+        "because": "fine",
+        "planned": True,
+        "effects_hidden": False,
+        "brief_digest": BRIEF.digest(),
+        "code_version": "test",
+        "memo": "readouts/memo.html",
+    }
+    row = LoggedDecision.model_validate(fields | changes)
+    content = row.model_dump(mode="json")
+    state_log(bench.home).append(
+        "decision", BRIEF.name, key=row.digest(), at=row.at.isoformat(), content=content
+    )
+
+
+def test_an_arm_is_shipped_by_its_own_stages_after_a_decision(good_days: Path, tmp_path: Path) -> None:
+    shutil.copytree(good_days, tmp_path, dirs_exist_ok=True)
+    rollout = (RampStage(traffic=0.3, dwell_days=1), RampStage(traffic=1.0, dwell_days=0))
+    brief = ramped(rollout=rollout)
+    with bench_over(tmp_path, [brief]) as bench:
+        make_ready(bench, brief, START - DAY)
+        run(bench, 0, 3)
+        for outcome in (None, "stop"):
+            if outcome is not None:
+                decide(bench, outcome)
+            with pytest.raises(ExpError, match="no decision to ship"):
+                ramps.ship(bench, brief.name, arm="treatment", **TEAM, now=moment(3, 20))
+        decide(bench, "ship", at=moment(3, 20))
+        with pytest.raises(ValueError, match="is not a treatment"):
+            ramps.ship(bench, brief.name, arm="control", **TEAM, now=moment(3, 21))
+        ramps.ship(bench, brief.name, arm="treatment", **TEAM, now=moment(3, 21))
+        with pytest.raises(ExpError, match="ships already"):
+            ramps.ship(bench, brief.name, arm="treatment", **TEAM, now=moment(3, 22))
+        assert life(bench, brief, moment(3, 23)).now.label == "shipping (stage 1)"
+        run(bench, 4, 5)
+        last = entries_of(state_log(bench.home), brief)[-1]
+        assert (last.action, last.phase, last.stage, last.traffic, last.arm) == (
+            "advance",
+            "rollout",
+            2,
+            1.0,
+            "treatment",
+        )
+        assert last.at == moment(5, 0)
+        assert life(bench, brief, moment(5)).now.state == "monitoring"
+        ramps.close(bench, brief.name, **TEAM, now=moment(5, 20))
+        closed = folded(entries_of(state_log(bench.home), brief))
+        assert (closed.status, closed.traffic) == ("closed", 1.0)
+
+
+def test_a_decision_for_some_segments_ships_to_those_alone(bench: Workbench) -> None:
+    run(bench, 0, 3)
+    decide(bench, "ship_scoped")
+    with pytest.raises(ExpError, match="names none of them"):
+        ramps.ship(bench, BRIEF.name, arm="treatment", **TEAM, now=moment(3, 20))
+    decide(bench, "ship_scoped", segments=[{"column": "platform", "value": "ios"}], at=moment(3, 20))
+    ramps.ship(bench, BRIEF.name, arm="treatment", **TEAM, now=moment(3, 21))
+    state = folded(entries_of(state_log(bench.home), BRIEF))
+    flag = flagd_flag(flag_of(BRIEF, Limits(), state))
+    growthbook = growthbook_feature(flag_of(BRIEF, Limits(), state))
+    assert '{"in": [{"var": "platform"}, ["ios"]]}' in json.dumps(flag["targeting"])
+    assert '{"$or": [{"platform": {"$in": ["ios"]}}]}' in json.dumps(growthbook["rules"])

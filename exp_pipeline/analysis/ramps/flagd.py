@@ -56,6 +56,11 @@ def _targeting(spec: FlagSpec) -> dict[str, JsonValue]:
     if spec.shipped is None:
         return rule
     shipped = [_is_in(spec, draw) for draw in spec.shipped_to if not _everybody(draw)]
+    where: list[JsonValue] = [
+        {"in": [{"var": column}, list(values)]} for column, values in spec.shipped_where
+    ]
+    if where:
+        shipped.append({"or": where})
     return {"if": [_all(shipped) if shipped else True, SHIPPED, rule]}
 
 

@@ -49,6 +49,16 @@ def flag_of(brief: Brief, limits: Limits, state: RampState) -> FlagSpec:
         inside=(*holdouts, *bounds, traffic),
         shipped=state.arm if shipping else None,
         shipped_to=(*holdouts, rollout) if shipping else (),
+        shipped_where=_where(state) if shipping else (),
+    )
+
+
+def _where(state: RampState) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The segments that an arm is shipped to, as columns with their values."""
+    columns = sorted({one.column for one in state.segments})
+    return tuple(
+        (column, tuple(sorted(one.value for one in state.segments if one.column == column)))
+        for column in columns
     )
 
 

@@ -23,7 +23,8 @@ def growthbook_feature(spec: FlagSpec) -> dict[str, JsonValue]:
     rules: list[JsonValue] = []
     if spec.on:
         if spec.shipped is not None:
-            rules.append({**_gates(spec, spec.shipped_to), "force": spec.shipped})
+            where = _where(spec)
+            rules.append({**_gates(spec, spec.shipped_to, where), "force": spec.shipped})
         rules += _arm_rules(spec)
     return {"defaultValue": spec.control, "rules": rules}
 
@@ -54,6 +55,12 @@ def _arm_rules(spec: FlagSpec) -> list[JsonValue]:
         only: list[JsonValue] = [[0.0, 1.0] if one == arm else [0.0, 0.0] for one in arms]
         rules.append({**whole, **gates, "ranges": only})
     return rules
+
+
+def _where(spec: FlagSpec) -> dict[str, JsonValue]:
+    """The condition that a unit is in one of the segments that the arm is shipped to; empty for everybody."""
+    any_of: list[JsonValue] = [{column: {"$in": list(values)}} for column, values in spec.shipped_where]
+    return {"$or": any_of} if any_of else {}
 
 
 def _in_order(ranges: list[tuple[str, int, int]], arms: list[str]) -> list[tuple[int, int]]:

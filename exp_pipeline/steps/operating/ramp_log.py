@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.decisions import SegmentValue
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.names import Slug
 from exp_pipeline.model.ramps import Action, Approval, Phase, RampEntry, RampState
@@ -62,6 +63,7 @@ class Step:
     reasons: tuple[str, ...]
     newest_day: date | None = None
     arm: str | None = None
+    segments: tuple[SegmentValue, ...] = ()
 
 
 def append(log: StateLog, brief: Brief, state: RampState, step: Step, now: datetime) -> RampEntry | None:
@@ -77,6 +79,7 @@ def append(log: StateLog, brief: Brief, state: RampState, step: Step, now: datet
         stages=step.stages,
         traffic=step.traffic,
         arm=step.arm if step.arm is not None else state.arm,
+        segments=step.segments or state.segments,
         by=step.by,
         reasons=step.reasons,
         newest_day=step.newest_day,

@@ -13,6 +13,7 @@ from datetime import datetime
 from exp_pipeline.analysis.ramps.transition import next_step
 from exp_pipeline.catalog import lock_record
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.decisions import SegmentValue
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.incidents import Finding
 from exp_pipeline.model.ramps import (
@@ -151,7 +152,7 @@ def close(bench: Workbench, name: str, *, by: str, reason: str, now: datetime) -
 
 
 def ship(bench: Workbench, name: str, *, arm: str, by: str, reason: str, now: datetime) -> RampEntry:
-    """Begin to give the arm to everybody, by the stages of the brief's rollout.
+    """Begin to give the arm to everybody, or to the segments that were decided, by the brief's rollout.
 
     Raises ExpError where no decision to ship is logged for it, or it is not on.
     """
@@ -170,7 +171,10 @@ def ship(bench: Workbench, name: str, *, arm: str, by: str, reason: str, now: da
         raise ExpError(
             f"stage 1 of the rollout of {name} needs approval: `exp ramp approve {name} --rollout --stage 1`"
         )
-    return _by_hand(bench, name, "ship", by, reason, now, _shippable, arm=arm)
+    segments = taken[-1].segments if taken[-1].outcome == "ship_scoped" else ()
+    if taken[-1].outcome == "ship_scoped" and not segments:
+        raise ExpError(f"the decision to ship {name} to some segments names none of them")
+    return _by_hand(bench, name, "ship", by, reason, now, _shippable, arm=arm, segments=segments)
 
 
 _Change = Callable[[RampState, Brief], tuple[int, float, Phase] | str]
@@ -185,6 +189,7 @@ def _by_hand(
     now: datetime,
     change: _Change,
     arm: str | None = None,
+    segments: tuple[SegmentValue, ...] = (),
 ) -> RampEntry:
     """Write a person's transition. One that came first is looked at anew: it may forbid this one."""
     team, why = _said("by", by), _said("reason", reason)
@@ -197,7 +202,8 @@ def _by_hand(
         if isinstance(allowed, str):
             raise ExpError(f"{name} cannot be {_DONE[action]}: {allowed}")
         stage, traffic, phase = allowed
-        step = Step(action, phase, stage, len(stages_of(brief, phase)), traffic, team, (why,), newest, arm)
+        count = len(stages_of(brief, phase))
+        step = Step(action, phase, stage, count, traffic, team, (why,), newest, arm, segments)
         written = append(log, brief, state, step, now)
         if written is not None:
             report_stops(bench, now)

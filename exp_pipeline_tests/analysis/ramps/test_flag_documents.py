@@ -19,6 +19,7 @@ from exp_pipeline.analysis.ramps.flagd import flagd_flag
 from exp_pipeline.analysis.ramps.flags import buckets_inside, flag_of
 from exp_pipeline.analysis.ramps.growthbook import growthbook_feature
 from exp_pipeline.model.brief import Arm
+from exp_pipeline.model.decisions import SegmentValue
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.flags import NOT_ENROLLED
 from exp_pipeline.model.layers import Limits
@@ -130,6 +131,37 @@ def test_a_unit_whose_product_gives_no_buckets_is_not_enrolled(tmp_path: Path) -
     }
     assert flag_arms.by_flagd(files[0], 50, half) == nobody
     assert flag_arms.by_growthbook(files[1], 50, half) == nobody
+
+
+def test_a_scoped_rollout_reaches_its_segments_alone(tmp_path: Path) -> None:
+    provider = pytest.importorskip("openfeature.contrib.tools.flagd.core.flagd_core")
+    context = pytest.importorskip("openfeature.evaluation_context").EvaluationContext
+    growthbook = pytest.importorskip("growthbook").GrowthBook
+    where = (
+        SegmentValue(column="platform", value="ios"),
+        SegmentValue(column="platform", value="web"),
+        SegmentValue(column="role", value="teacher"),
+    )
+    state = RampState(
+        status="on", phase="rollout", stage=1, traffic=1.0, enrolled=0.0001, arm="treatment", segments=where
+    )
+    spec = flag_of(brief_of(name="scoped"), Limits(), state)
+    core = provider.FlagdCore()
+    core.set_flags({"flags": {spec.key: flagd_flag(spec)}})
+    feature = growthbook_feature(spec)
+    for platform, role, expected in (
+        ("ios", "student", "treatment"),
+        ("web", "student", "treatment"),
+        ("android", "student", "control"),
+        ("android", "teacher", "treatment"),
+        (None, None, "control"),
+        ("io", "student", "control"),
+    ):
+        known = {name: value for name, value in (("platform", platform), ("role", role)) if value is not None}
+        own = {spec.key: {"rollout_bucket": 0}}
+        assert core.resolve_string_value(spec.key, "", context("u", {**known, **own})).value == expected
+        book = growthbook(attributes={"id": "u", **known, **own}, features={spec.key: feature})
+        assert book.eval_feature(spec.key).value == expected
 
 
 def _cbor() -> bool:
