@@ -195,6 +195,9 @@ def why_due(home: Home, today: date) -> str | None:
         due = stages_of(brief) and brief.start <= today < brief.end
         if due and not entries_of(log, brief):
             return f"{brief.name} is due to start"
+    behind = published_flags.unpublished(log)
+    if behind:
+        return f"the flag of {behind[0]} is behind its ramp"
     newest = published_flags.newest(log)
     if newest is not None and published_flags.file_version(home) != newest.version:
         return "the flag files are behind"

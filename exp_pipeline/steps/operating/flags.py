@@ -102,6 +102,13 @@ def write_files(home: Home, log: StateLog) -> bool:
         return changed
 
 
+def unpublished(log: StateLog) -> tuple[str, ...]:
+    """Flags whose ramp has gone on since the newest version: those of a process killed before it published."""
+    told = _sequences(newest(log))
+    reached = {_name(entry): entry.sequence for _, entry in all_entries(log)}
+    return tuple(key for key, sequence in sorted(reached.items()) if sequence > told.get(key, 0))
+
+
 def text_of(document: Mapping[str, JsonValue]) -> str:
     """A document as its file holds it."""
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
