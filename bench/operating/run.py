@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from bench.operating.alarms import NOTHING, PLANTED, Alarms, alarms  # noqa: E402
 from bench.operating.figures import backfill, idle, paged  # noqa: E402
 from bench.operating.house import postgres, postgres_programs  # noqa: E402
 from bench.operating.killing import Outcome, under_fire, undisturbed  # noqa: E402
@@ -29,7 +30,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="exp-operating-"))
     work.chmod(0o755)
     try:
-        lines = [*_idle(work), *_paged(work), *_backfill(work), *_kills(work, kills)]
+        lines = [*_alarms(), *_idle(work), *_paged(work), *_backfill(work), *_kills(work, kills)]
     finally:
         shutil.rmtree(work, ignore_errors=True)
     page = ["# What operating costs, and what it survives", "", _machine(), "", *lines]
@@ -44,6 +45,31 @@ def _machine() -> str:
         f"{facts['date']}, {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB, "
         f"{facts['system']}; {', '.join(words)}. Written by `make bench-operating`."
     )
+
+
+def _alarms() -> list[str]:
+    found = [alarms(NOTHING, months=200, seed=20261122)]
+    found += [alarms(truth, months=50, seed=20261123 + place) for place, truth in enumerate(PLANTED)]
+    return [
+        "## False alarms and late ones",
+        "",
+        "Simulated experiment months of about 1,700 units, judged at the end of each of 28 days by the "
+        "functions of the daily run: sample ratio (0.001, valid at every look) and three guardrails with "
+        "kill rules (each 0.01: a share, a skewed mean, a 95th percentile).",
+        "",
+        "| truth | months | mismatch paged | median day | kill rule paged | median day |",
+        "|---|--:|--:|--:|--:|--:|",
+        *(_alarm_row(one) for one in found),
+        "",
+    ]
+
+
+def _alarm_row(one: Alarms) -> str:
+    def told(count: int, day: float | None) -> str:
+        return f"{count} ({100 * count / one.months:.1f} %) | {'' if day is None else f'{day:g}'}"
+
+    kills, mismatches = told(one.kills, one.days_to_kill), told(one.mismatches, one.days_to_mismatch)
+    return f"| {one.truth.name} | {one.months} | {mismatches} | {kills} |"
 
 
 def _idle(work: Path) -> list[str]:
