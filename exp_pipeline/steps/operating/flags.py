@@ -103,7 +103,7 @@ def write_files(home: Home, log: StateLog) -> bool:
 
 
 def unpublished(log: StateLog) -> tuple[str, ...]:
-    """Flags whose ramp has gone on since the newest version: those of a process killed before it published."""
+    """Flags whose ramp has gone on since the newest version: a process was killed before it published."""
     told = _sequences(newest(log))
     reached = {_name(entry): entry.sequence for _, entry in all_entries(log)}
     return tuple(key for key, sequence in sorted(reached.items()) if sequence > told.get(key, 0))
