@@ -13,7 +13,8 @@ from exp_pipeline.model.base import Noun
 from exp_pipeline.model.readout import Verdict
 
 RuleName = Literal[
-    "srm", "guardrail", "conservation", "contract", "data_quality", "freshness", "run_failed", "ramp"
+    "srm", "guardrail", "conservation", "contract", "data_quality", "freshness", "run_failed", "ramp",
+    "drift", "decay",
 ]  # fmt: skip
 Severity = Literal["warn", "page"]
 Status = Literal["open", "acknowledged", "resolved"]
@@ -96,6 +97,18 @@ RULES: Mapping[RuleName, Rule] = MappingProxyType(
                 "ramp stopped by itself",
                 hurt="learners who were in its arms",
                 first_action="see that products serve control, find the cause",
+            ),
+            _rule(
+                "drift",
+                "what is served has drifted",
+                hurt="learners, and comparisons with weeks before",
+                first_action="compare versions with what was announced",
+            ),
+            _rule(
+                "decay",
+                "effect does not last",
+                hurt="all who count on the gain",
+                first_action="read the durability rows, tell the owner",
             ),
         )
     }

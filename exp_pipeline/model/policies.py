@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from exp_pipeline.model.after import DriftPolicy
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.quality import QualityPolicy
 
+# Late events, open sessions and the weeks that a day is compared with must still be there.
+LEAST_RETENTION_DAYS = 60
 RawText = Literal["prompt", "completion", "answer_text", "feedback_text"]
 
 
@@ -67,6 +70,34 @@ class IncidentPolicy(Noun):
     fresh_within_hours: int = Field(default=12, ge=1, le=240)
 
 
+RetainedTable = Literal[
+    "landed", "events", "quarantine", "exclusions", "learner_days", "sessions", "turns", "assignments",
+    "exposures", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
+]  # fmt: skip
+
+
+class RetentionPolicy(Noun):
+    """For how many days each table's partitions are kept, counted from the end of their day; None: for good.
+
+    What is not named is kept. `snapshots_of_decided`: frozen datasets of experiments that people have decided
+    on, counted from that decision; the newest snapshot, and the one that the decision names, always stay.
+    """
+
+    tables: dict[RetainedTable, int] = Field(default_factory=dict)
+    snapshots_of_decided: int | None = Field(default=None, ge=30)
+
+    @field_validator("tables")
+    @classmethod
+    def _long_enough(cls, given: dict[RetainedTable, int]) -> dict[RetainedTable, int]:
+        short = sorted(f"{name}: {days}" for name, days in given.items() if days < LEAST_RETENTION_DAYS)
+        if short:
+            raise ValueError(
+                f"tables must be kept for at least {LEAST_RETENTION_DAYS} days (late events and weekdays of "
+                f"earlier weeks are read from them): {', '.join(short)}"
+            )
+        return given
+
+
 class Policies(Noun):
     """Every policy in one noun, with the defaults that hold where nothing is written."""
 
@@ -76,4 +107,6 @@ class Policies(Noun):
     quality: QualityPolicy = QualityPolicy()
     debug_envelope: DebugEnvelopePolicy = DebugEnvelopePolicy()
     incidents: IncidentPolicy = IncidentPolicy()
+    drift: DriftPolicy = DriftPolicy()
+    retention: RetentionPolicy = RetentionPolicy()
     landing_line_limit_bytes: int = Field(default=4_000_000, ge=1_000)

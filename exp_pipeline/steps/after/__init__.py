@@ -1,0 +1,1 @@
+"""After shipping: drift, durability, the weekly review, retention, and who changed what."""
