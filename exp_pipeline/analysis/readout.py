@@ -10,7 +10,7 @@ from exp_pipeline.analysis.deciding.blinding import blinding_of
 from exp_pipeline.analysis.deciding.decision import ArmFacts, decide
 from exp_pipeline.analysis.deciding.guardrails import all_the_same, guardrail_result
 from exp_pipeline.analysis.deciding.impact import impact_of
-from exp_pipeline.analysis.deciding.rules import Course
+from exp_pipeline.analysis.deciding.rules import Course, late_week
 from exp_pipeline.analysis.effects.estimates import Setting, estimate_row, estimates_of, roles_of
 from exp_pipeline.analysis.effects.families import judged
 from exp_pipeline.analysis.effects.methods import Answer, Comparison
@@ -185,11 +185,9 @@ def _weighted(
 
 
 def _course(novelty: Novelty, arm: str) -> Course:
-    contrast = next((one for one in novelty.contrasts if one.arm == arm), None)
-    last = None if contrast is None else contrast.late_week or 0
     return Course(
-        contrast=contrast,
-        late=next((one for one in novelty.points if one.arm == arm and one.week == last), None),
+        contrast=next((one for one in novelty.contrasts if one.arm == arm), None),
+        late=late_week([one for one in novelty.points if one.arm == arm]),
         split=next((one for one in novelty.splits if one.arm == arm), None),
         trend=next((one for one in novelty.trend if one.arm == arm), None),
     )

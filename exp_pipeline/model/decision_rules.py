@@ -56,8 +56,9 @@ class LastingRule(Noun):
 
     It does not where it is shown to fall with time since assignment (by the slope over weeks; where that is
     not known by the days after the brief's novelty split against those before, else by the last complete week
-    against the first; two-sided, at the brief's alpha) and no gain is shown where it settles: then `fading`
-    follows. `must_be_shown` asks more: a gain where it settles, by its interval, else `extend`.
+    against the first; two-sided, at the brief's alpha) and no gain is shown in the end, which is both where
+    it settles and the last week that half of the units have had: then `fading` follows. `must_be_shown` asks
+    more: a gain where it settles, by its interval, else `extend`.
     """
 
     kind: Literal["lasting"]

@@ -11,7 +11,7 @@ from scipy import stats
 
 from exp_pipeline.analysis.deciding.blinding import Blinding
 from exp_pipeline.analysis.deciding.decision import ArmFacts, decide
-from exp_pipeline.analysis.deciding.rules import Course
+from exp_pipeline.analysis.deciding.rules import Course, late_week
 from exp_pipeline.analysis.sentences import next_steps_of
 from exp_pipeline.catalog.loading import load_catalog
 from exp_pipeline.model.brief import Arm, Brief
@@ -194,6 +194,34 @@ def test_one_comparison_tells_whether_a_gain_falls_the_slope_before_all_others()
         decision = decided(facts=[ArmFacts("treatment", (), estimate(), course=goes_on)])
         assert decision.outcome == outcome
         assert said in decision.summary
+
+
+def week_of(week: int, n: int, effect: float = 0.05, **more: Any) -> NoveltyPoint:
+    return NoveltyPoint(
+        week=week, arm="treatment", n_control=n, n_treatment=n, absolute=effect, ci_lower=effect - 0.02,
+        ci_upper=effect + 0.02, **more,
+    )  # fmt: skip
+
+
+def test_weeks_of_few_units_do_not_speak_for_later_ones() -> None:
+    weeks = [week_of(0, 100), week_of(1, 90), week_of(2, 50), week_of(3, 49), week_of(4, 9)]
+    assert late_week(weeks) == weeks[2]
+    assert late_week([*weeks[:2], week_of(2, 50, estimable=False, reason="none")]) == weeks[1]
+    uneven = weeks[1].model_copy(update={"n_treatment": 40})
+    assert late_week([weeks[0], uneven]) == weeks[0]
+    assert late_week([]) is None
+
+
+@pytest.mark.parametrize(("late", "outcome"), [(0.05, "ship"), (0.01, "iterate")])
+def test_where_a_gain_falls_the_late_week_must_show_it_too(late: float, outcome: str) -> None:
+    # Weeks averaged to say where it settles may hold the rest of what wears off.
+    settles: dict[str, Any] = {"steady": 0.03, "steady_lower": 0.01, "steady_upper": 0.05}
+    trend = NoveltyTrend(arm="treatment", weeks=4, slope=-0.02, p_value=0.001, **settles)
+    facts = ArmFacts("treatment", (), estimate(), course=Course(trend=trend, late=week_of(2, 90, late)))
+    assert decided(facts=[facts]).outcome == outcome
+    steady = trend.model_copy(update={"p_value": 0.4})
+    facts = ArmFacts("treatment", (), estimate(), course=Course(trend=steady, late=week_of(2, 90, late)))
+    assert decided(facts=[facts]).outcome == "ship"
 
 
 @pytest.mark.parametrize(

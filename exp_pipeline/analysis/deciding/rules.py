@@ -46,8 +46,9 @@ class Step:
 class Course:
     """How does an arm's effect on the primary go on as units get used to it?
 
-    contrast: the last complete week since assignment less the first. late: that last week. split: the days
-    after the brief's split less those before. trend: the change a week, and where the effect settles.
+    contrast: the last complete week since assignment less the first. late: a late week by itself (see
+    `late_week`). split: the days after the brief's split less those before. trend: the change a week, and
+    where the effect settles.
     """
 
     contrast: NoveltyContrast | None = None
@@ -179,8 +180,24 @@ def shown_step(rule: GuardrailsRule, guardrails: Sequence[GuardrailResult]) -> S
     return question.forces(outcome, told, because, verdict="cannot_tell")
 
 
+def late_week(points: Sequence[NoveltyPoint]) -> NoveltyPoint | None:
+    """Which week of one arm speaks for later ones? The last that half as many units of each arm have had.
+
+    As the week that most have had, that is: the very last week is often that of the few who came first.
+    """
+    known = [point for point in points if point.estimable]
+    control = max((point.n_control for point in known), default=0)
+    treatment = max((point.n_treatment for point in known), default=0)
+    full = [point for point in known if 2 * point.n_control >= control and 2 * point.n_treatment >= treatment]
+    return max(full, key=lambda point: point.week, default=None)
+
+
 def lasting_step(rule: LastingRule, row: Estimate, alpha: float, course: Course) -> Step:
-    """Does the effect last? It does not where it is shown to fall and no gain is shown in the end."""
+    """Does the effect last? It does not where it is shown to fall and no gain is shown in the end.
+
+    Where it falls, the end is both where it settles and the late week by itself: weeks that are averaged to
+    say where an effect settles may hold the rest of what wears off.
+    """
     what = "Is a gain still shown in the end" if rule.must_be_shown else "Is the gain not shown to wear off"
     question = Question("Lasting effect", f"{what}, by time since assignment?")
     if rule.off:
@@ -196,7 +213,12 @@ def lasting_step(rule: LastingRule, row: Estimate, alpha: float, course: Course)
         because = f"The gain does not last: {shown}."
         return question.forces(rule.fading, f"worse than control {shown}", because)
     falls = _fall(row, alpha, course)
-    if falls and ends[0] <= 0.0:
+    last = _ends_of_week(row, course.late)
+    if falls and (ends[0] <= 0.0 or (last is not None and last[0] <= 0.0)):
+        if ends[0] > 0.0 and last is not None and course.late is not None:
+            shown = (
+                f"in week {course.late.week + 1} {interval_in_words(last[0], last[1], row.display)} (as gain)"
+            )
         because = f"The gain wears off: {falls}; {shown}, which does not rule out zero."
         return question.forces(rule.fading, f"{falls}; {shown}", because)
     if rule.must_be_shown and ends[0] <= 0.0:
@@ -214,10 +236,9 @@ def _in_the_end(row: Estimate, course: Course) -> tuple[tuple[float, float] | No
         ends = _ends(row, trend.steady_lower, trend.steady_upper)
         if ends is not None:
             return ends, "where it settles"
-    if late is not None and late.estimable:
-        ends = _ends(row, late.ci_lower, late.ci_upper)
-        if ends is not None:
-            return ends, f"in week {late.week + 1}"
+    ends = _ends_of_week(row, late)
+    if ends is not None and late is not None:
+        return ends, f"in week {late.week + 1}"
     reasons = [one.reason for one in (trend, late, course.contrast) if one is not None and one.reason]
     return None, reasons[0] if reasons else "time since assignment is not known"
 
@@ -242,6 +263,10 @@ def _fall(row: Estimate, alpha: float, course: Course) -> str:
     if gain is None or gain >= 0.0 or p is None or p >= alpha:
         return ""
     return f"the gain changes by {difference_in_words(gain, row.display)} {what}"
+
+
+def _ends_of_week(row: Estimate, week: NoveltyPoint | None) -> tuple[float, float] | None:
+    return None if week is None or not week.estimable else _ends(row, week.ci_lower, week.ci_upper)
 
 
 def _ends(row: Estimate, lower: float | None, upper: float | None) -> tuple[float, float] | None:
