@@ -219,7 +219,7 @@ def _contrast(setting: Setting, weeks: list[MetricUnits], arm: str) -> NoveltyCo
         compare(part, arm, control, clustered=setting.clustered, adjusted=False, level=setting.level).effect
         for part in (early, late)
     ]
-    change = _change(setting, early, late, arm)
+    change = change_within_units(setting, early, late, arm)
     row = NoveltyContrast(
         arm=arm,
         early_week=0,
@@ -245,8 +245,11 @@ def _contrast(setting: Setting, weeks: list[MetricUnits], arm: str) -> NoveltyCo
     )
 
 
-def _change(setting: Setting, early: MetricUnits, late: MetricUnits, arm: str) -> Answer:
-    """The arms' difference in what changed within a unit from one week to another."""
+def change_within_units(setting: Setting, early: MetricUnits, late: MetricUnits, arm: str) -> Answer:
+    """By how much do arms differ in what changed within a unit from one stretch to another?
+
+    Both hold the same units.
+    """
     if early.metric.estimand == "quantile":
         sizes = [_size(late, side) for side in (setting.brief.control, arm)]
         return NotEstimable("within units", "a quantile over units has no value within one", *sizes)

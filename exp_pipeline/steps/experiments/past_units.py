@@ -88,7 +88,7 @@ def past_units(bench: Workbench, brief: Brief, window: Window, first: date | Non
     """
     engine, catalog = bench.engine, bench.catalog
     first = _first_assigned(bench, brief, window) if first is None else first
-    _history_days(bench, brief, window)
+    build_history_days(bench, brief, window)
     seen, learners = _seen(bench, brief)
     bench.read_days("learner_days", "learner_days", window)
     bench.read_days("sessions", "sessions", window)
@@ -140,7 +140,7 @@ def _first_assigned(bench: Workbench, brief: Brief, window: Window) -> date:
     return window.first + DAY * min(pre_days(bench.catalog, brief), max(spare, 0))
 
 
-def _history_days(bench: Workbench, brief: Brief, window: Window) -> None:
+def build_history_days(bench: Workbench, brief: Brief, window: Window) -> None:
     """Table `history_days`: one row per learner and day, every measure of the brief's metrics."""
     offer_learner_days(bench, window)
     over_events = {measure.name for measure in event_measures(bench)}
