@@ -147,25 +147,30 @@ def simulate(random: Random, world: World, brief: Brief, *, as_of: date, lock: L
     present = every >= people.entered[:, None]
     chance = 1.0 / (1.0 + np.exp(0.5 - 0.5 * people.ability))
     active = present & (random.random((n, DAYS)) < chance[:, None])
-    attempts = np.where(active, random.poisson(5.0 * (1.0 + _lift(world, brief, people))), 0)
     skill = 1.0 / (1.0 + np.exp(-0.3 - 0.6 * people.ability))
-    solved = random.binomial(attempts, np.broadcast_to(skill[:, None], attempts.shape))
     waiting, asking = np.zeros(n), np.full(n, 0.004)
     for place, treatment in _treated(world, brief):
         waiting[people.arm == place] = treatment.wait
         asking[people.arm == place] += treatment.escalation / 100.0
     slow = np.exp(0.3 * random.standard_normal(n)) * (1.0 + waiting)
-    wait = random.standard_gamma(4.0 * np.maximum(attempts, 1e-9)) * slow[:, None] * (attempts > 0)
-    asked = active & (random.random((n, DAYS)) < asking[:, None])
+    who, when = np.nonzero(active)
+    tried = random.poisson(5.0 * (1.0 + _lift(world, brief, people)[who, when]))
+    seconds = random.standard_gamma(4.0 * np.maximum(tried, 1)) * slow[who] * (tried > 0)
+    attempts, solved, asked = (np.zeros((n, DAYS), dtype=np.int64) for _ in range(3))
+    wait = np.zeros((n, DAYS))
+    attempts[who, when] = tried
+    solved[who, when] = random.binomial(tried, skill[who])
+    wait[who, when] = np.round(seconds, 3)
+    asked[who, when] = random.random(who.size) < asking[who]
     # Everything is drawn to the end, so that an earlier look sees the same learners do the same.
     until = (as_of - START).days + 1
     active, attempts = active[:, :until], attempts[:, :until]
-    parts = {
+    parts: dict[str, Array | Ints] = {
         "solved": solved[:, :until],
         "attempts": attempts,
         "responses": attempts,
-        "wait_seconds": np.round(wait[:, :until], 3),
-        "escalations": asked[:, :until].astype(np.int64),
+        "wait_seconds": wait[:, :until],
+        "escalations": asked[:, :until],
     }
     names = pl.Series("unit_id", [f"u{place:06d}" for place in range(n)])
     gained = _gain(random, world, brief, people)
