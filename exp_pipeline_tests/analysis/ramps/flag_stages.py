@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from exp_pipeline.model.brief import Arm, Brief
 from exp_pipeline.model.flags import SHIPPED, FlagSpec
 from exp_pipeline.model.layers import Layer, Limits
 from exp_pipeline.model.ramps import RampState
+from exp_pipeline.transform.assignment import inside_traffic
 from exp_pipeline.transform.hashing import bucket_columns, flag_key, layer_buckets, rollout_buckets
 from exp_pipeline.transform.layers import placed
 from exp_pipeline_tests.analysis.builders import brief_of
@@ -101,24 +103,32 @@ def documents(stage: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[st
 
 def given(name: str, stage: str, units: int) -> list[str]:
     """What our own hashes give to each unit, in the words of `flag_arms`."""
-    brief, limits = EXPERIMENTS[name]
-    state, ids = STAGES[stage], [unit(number) for number in range(units)]
+    state, columns = STAGES[stage], _columns(name, units)
     if state.status == "paused":
         return ["-"] * units
-    places = placed(brief, limits, ids, traffic=state.enrolled)
-    texts = ["-" if place.arm is None else f"{place.arm}={place.arm}" for place in places]
-    if state.phase == "rollout":
-        out = rollout_buckets(brief.hash_scheme, brief.name, brief.version, ids) < round(
-            state.traffic * 10_000
-        )
-        held = np.zeros(units, dtype=bool)
-        if limits.holdout is not None:
-            held = layer_buckets(limits.holdout.hash_scheme, "2026", ids) < limits.holdout.held_out()
-        return [
-            f"{SHIPPED}=ladder" if shipped else text
-            for text, shipped in zip(texts, (out & ~held).tolist(), strict=True)
-        ]
-    return texts
+    out = round(state.traffic * 10_000) if state.phase == "rollout" else 0
+    return [
+        f"{SHIPPED}=ladder"
+        if rollout < out and not held
+        else f"{arm}={arm}"
+        if arm is not None and inside_traffic(traffic, state.enrolled)
+        else "-"
+        for arm, traffic, rollout, held in columns
+    ]
+
+
+@cache
+def _columns(name: str, units: int) -> list[tuple[str | None, int, int, bool]]:
+    """Of each unit its arm at full traffic, buckets of traffic and rollout, and whether it is held out."""
+    brief, limits = EXPERIMENTS[name]
+    ids = [unit(number) for number in range(units)]
+    arms = [place.arm for place in placed(brief, limits, ids, traffic=1.0)]
+    traffic = bucket_columns(brief.hash_scheme, brief.name, brief.version, ids).traffic
+    rollout = rollout_buckets(brief.hash_scheme, brief.name, brief.version, ids)
+    held = np.zeros(units, dtype=bool)
+    if limits.holdout is not None:
+        held = layer_buckets(limits.holdout.hash_scheme, "2026", ids) < limits.holdout.held_out()
+    return list(zip(arms, traffic.tolist(), rollout.tolist(), held.tolist(), strict=True))
 
 
 def own_buckets(name: str, units: int) -> dict[str, list[int]]:

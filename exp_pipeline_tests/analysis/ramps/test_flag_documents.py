@@ -26,6 +26,7 @@ from exp_pipeline.model.layers import Limits
 from exp_pipeline.model.ramps import RampState
 from exp_pipeline.transform.assignment import inside_traffic
 from exp_pipeline.transform.hashing import BUCKETS, flag_key
+from exp_pipeline.transform.layers import placed
 from exp_pipeline_tests.analysis.builders import brief_of
 from exp_pipeline_tests.analysis.ramps.flag_stages import (
     EXPERIMENTS,
@@ -70,6 +71,16 @@ def test_100_000_units_get_the_arm_that_assignment_holds_at_every_stage(release:
         }
         assert run["stages"][stage]["flagd"][key_of(name)] == expected, stage
         assert run["stages"][stage]["growthbook"][key_of(name)] == expected, stage
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_is_held_against_the_sdks_is_what_assignment_gives(name: str) -> None:
+    brief, limits = EXPERIMENTS[name]
+    ids = [flag_arms.unit(number) for number in range(LIVE_UNITS)]
+    for stage in ("ramp-1", "ramp-2", "ramp-3", "ramp-4"):
+        places = placed(brief, limits, ids, traffic=STAGES[stage].enrolled)
+        texts = ["-" if place.arm is None else f"{place.arm}={place.arm}" for place in places]
+        assert given(name, stage, LIVE_UNITS) == texts
 
 
 @pytest.mark.parametrize("release", READ_BY)
