@@ -1,0 +1,121 @@
+"""An effect that fades after its experiment: found through the real steps, told once, kept, refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from exp_pipeline.model.life import DURABILITY_DAYS
+from exp_pipeline.model.ramps import RampState
+from exp_pipeline.steps.after import durability
+from exp_pipeline.steps.assignment.exposure import build_assignments, build_enrollments, build_exposures
+from exp_pipeline.steps.behaviour.facts import build_unit_days
+from exp_pipeline.steps.behaviour.learner_days import build_learner_days
+from exp_pipeline.steps.behaviour.sessions import build_sessions
+from exp_pipeline.steps.context import DAY, Window, Workbench
+from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.experiments.starting import lock_if_started
+from exp_pipeline.steps.operating.incidents import open_incidents
+from exp_pipeline.steps.operating.ramp_log import Step, append
+from exp_pipeline.store.state import state_log
+from exp_pipeline_tests.steps.conftest import commit_events, with_catalog
+from exp_pipeline_tests.steps.metric_worlds import MEASURES, METRICS, brief_of
+
+FIRST = date(2026, 3, 2)
+END = FIRST + DAY * 14
+DUE = END + DAY * DURABILITY_DAYS[0]
+LEARNERS = 80
+BRIEF = brief_of("fading", ["answers_a_day"], start=FIRST, end=END, variance_reduction={"method": "none"})
+METRIC = METRICS["mean_answers"].model_copy(update={"name": "answers_a_day", "window_days": None})
+NOW = datetime(2026, 4, 2, tzinfo=UTC)
+
+
+def answers(learner: int, day: date) -> int:
+    """How many answers a learner gives on a day: in the new arm twice as many, until the end."""
+    usual = 1 + (learner * 7 + day.toordinal() * 3) % 3
+    return usual * 2 if learner % 2 and day < END else usual
+
+
+def rows_of(last: date) -> dict[date, list[dict[str, object]]]:
+    days: dict[date, list[dict[str, object]]] = {}
+    day = FIRST
+    while day <= last:
+        at = datetime(day.year, day.month, day.day, 9)
+        days[day] = []
+        for learner in range(LEARNERS):
+            shared = {"learner_key": learner + 1, "learner_id": f"{learner + 1:032x}", "event_date": day}
+            experiment = {"experiment": "fading", "experiment_version": 1, "unit_type": "learner"}
+            arm = {"unit_id": f"{learner + 1:032x}", "arm": "new" if learner % 2 else "control"}
+            named: list[tuple[str, Mapping[str, Any]]] = []
+            if day == FIRST:
+                named += [("experiment_assigned", experiment | arm)]
+                named += [("experiment_exposed", experiment | arm | {"surface": "tutor"})]
+            named += [("answer_attempted", {"correct": True})] * answers(learner, day)
+            days[day] += [
+                {
+                    **shared, "occurred_at": at + timedelta(seconds=number), "event_name": name,
+                    "event_id": f"{day}-{learner:03d}-{number}", "role": "student", "platform": "web",
+                    "app_version": "1.0", "objective_changed": False, "device_handover": False, **fields,
+                }
+                for number, (name, fields) in enumerate(named)
+            ]  # fmt: skip
+        day += DAY
+    return days
+
+
+def world(bench: Workbench, last: date) -> Workbench:
+    own = with_catalog(
+        bench, measures=MEASURES, metrics={METRIC.name: METRIC}, briefs={BRIEF.name: BRIEF}, layers={}
+    )
+    lock_if_started(own, BRIEF, datetime(2026, 3, 1, tzinfo=UTC))
+    commit_events(own, rows_of(last))
+    window = Window.of(FIRST, last)
+    for step in (build_learner_days, build_sessions, build_assignments, build_exposures):
+        step(own, window)
+    build_enrollments(own)
+    build_unit_days(own, window)
+    take_snapshot(own, BRIEF.name)
+    return own
+
+
+def in_stretch(arm: int, first: date) -> float:
+    """Answers of a learner of one arm in a week, by counting."""
+    learners = [one for one in range(LEARNERS) if one % 2 == arm]
+    days = [first + DAY * step for step in range(7)]
+    return sum(answers(one, day) for one in learners for day in days) / len(learners)
+
+
+def test_a_fading_effect_is_found_and_told_once(bench: Workbench) -> None:
+    own = world(bench, DUE - DAY)
+    found = durability.measure(own, BRIEF.name, NOW)
+    (row,) = found.rows
+    assert row.estimable, row.reason
+    assert row.due == DUE
+    assert row.gain == pytest.approx(in_stretch(1, END - DAY * 7) - in_stretch(0, END - DAY * 7))
+    assert row.later == pytest.approx(in_stretch(1, DUE - DAY * 7) - in_stretch(0, DUE - DAY * 7))
+    assert row.decayed
+    assert [one.subject for one in open_incidents(state_log(own.home), rule="decay")] == [
+        "fading:new:control"
+    ]
+    assert durability.durability_rows(own.home, BRIEF.name) == found.rows
+    assert durability.measure(own, BRIEF.name, NOW).changed == 0
+
+    # Once everybody is served alike, nothing is left to compare; a look that was measured stays.
+    step = Step("ship", "rollout", 1, 1, 1.0, "owners", ("decided",), arm="new")
+    shipped = datetime(2026, 3, 18, tzinfo=UTC)
+    assert append(state_log(own.home), BRIEF, RampState(), step, shipped) is not None
+    assert durability.measure(own, BRIEF.name, NOW).rows == found.rows
+    durability.durability_file(own.home, BRIEF.name).unlink()
+    (late,) = durability.measure(own, BRIEF.name, NOW).rows
+    assert not late.estimable
+    assert "served alike since the rollout began on 2026-03-18" in late.reason
+
+
+def test_nothing_is_measured_before_its_days_are_there(bench: Workbench) -> None:
+    own = world(bench, DUE - DAY * 2)
+    assert durability.measure(own, BRIEF.name, NOW).rows == ()
+    assert durability.due_looks(BRIEF, None) == ()
+    assert [look.due for look in durability.due_looks(BRIEF, DUE - DAY)] == [DUE]
