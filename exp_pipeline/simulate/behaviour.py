@@ -8,7 +8,16 @@ from datetime import date
 import numpy as np
 
 from exp_pipeline.simulate.plan import SimulationPlan
-from exp_pipeline.simulate.population import EVENTS, Bools, Floats, Ints, Population, population, stream
+from exp_pipeline.simulate.population import (
+    EVENTS,
+    Bools,
+    Floats,
+    Ints,
+    Population,
+    inside,
+    population,
+    stream,
+)
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 OBJECTIVES = 24
@@ -143,6 +152,9 @@ def behave(plan: SimulationPlan, index: int) -> Day:
         current = people.arms[place][account] if running else np.full(account.size, -1, dtype=np.int64)
         moved = (people.switched[place][account] >= 0) & (people.first_day[place][account] < index) & running
         current = np.where(moved, people.switched[place][account], current)
+        if experiment.traffic is not None:
+            share = experiment.share_on(plan.day(index))
+            current = np.where(inside(share, people.entry[place][account]), current, -1)
         arm.append(current)
         if running:
             assigned.append(_assigned(plan, people, index, place, account, start))

@@ -27,10 +27,22 @@ class ArmTruth(Noun):
     prompt_version: str | None = None
 
 
+class Gate(Noun):
+    """A draw of a layer or holdout: only units with buckets from `first` to before `end` are let through."""
+
+    scheme: str
+    salt: str
+    first: int = Field(ge=0)
+    end: int = Field(ge=0)
+
+
 class SimulatedExperiment(Noun):
     """One experiment of the simulated product: who is drawn, when, and what each arm does.
 
-    The end day is excluded. `schools` are positions of eligible schools; empty means every school.
+    The end day is excluded. `schools` are positions of eligible schools; empty means every school. `traffic`
+    is the share of units that flags let in on each day from the start, and nobody after its last day; None:
+    everybody, always. A unit enters at its first session while its own draw lies inside; while it lies
+    outside again, it has control's experience and logs nothing.
     """
 
     name: Slug
@@ -41,6 +53,9 @@ class SimulatedExperiment(Noun):
     arms: tuple[ArmTruth, ...] = Field(min_length=2)
     schools: tuple[int, ...] = ()
     surface: str = "tutor_panel"
+    hash_scheme: str = "sha256-v1"
+    traffic: tuple[float, ...] | None = None
+    gates: tuple[Gate, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -50,6 +65,13 @@ class SimulatedExperiment(Noun):
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"arm shares must add up to 1, they add up to {total:g}")
         return self
+
+    def share_on(self, day: date) -> float:
+        """Which share of units do flags let in on a day of the experiment?"""
+        if self.traffic is None:
+            return 1.0
+        place = (day - self.start).days
+        return self.traffic[place] if 0 <= place < len(self.traffic) else 0.0
 
     def shares(self) -> dict[str, float]:
         """Planned share by arm, in the order in which the hash lays them out."""

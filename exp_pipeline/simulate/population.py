@@ -11,7 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from exp_pipeline.simulate.plan import SimulatedExperiment, SimulationPlan
-from exp_pipeline.transform.assignment import arm_of
+from exp_pipeline.transform.assignment import BUCKETS, arm_of
+from exp_pipeline.transform.hashing import bucket_columns, layer_buckets
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -41,7 +42,8 @@ class Population:
     Arrays over accounts (students first, then staff, then test accounts) have shape `(accounts,)`;
     `sessions` is `(days, accounts)`. `arms` and `first_day` hold one array per experiment, over accounts:
     the arm's position (-1: not eligible) and the position of the first active day on or after the start.
-    `switched` is the arm position a contaminated learner is shown later, else -1.
+    `switched` is the arm position a contaminated learner is shown later, else -1. `entry` is the bucket that
+    decides from which share of traffic on an account's unit is let in.
     """
 
     learner_ids: pl.Series
@@ -63,6 +65,7 @@ class Population:
     first_day: tuple[Ints, ...]
     class_first_day: tuple[Ints, ...]
     switched: tuple[Ints, ...]
+    entry: tuple[Ints, ...]
 
 
 def class_sizes(learners: int, classes: int, cv: float, random: np.random.Generator) -> Ints:
@@ -94,7 +97,8 @@ def _arms(
     position: dict[str | None, int] = {arm: place for place, arm in enumerate(shares)}
 
     def arm(unit_id: str) -> int:
-        return position[arm_of(experiment.name, experiment.version, unit_id, shares)]
+        scheme = experiment.hash_scheme
+        return position[arm_of(experiment.name, experiment.version, unit_id, shares, scheme=scheme)]
 
     if experiment.unit == "class":
         by_class = np.array([arm(class_id) for class_id in class_ids], dtype=np.int64)
@@ -103,6 +107,27 @@ def _arms(
     for account in np.flatnonzero(eligible).tolist():
         drawn[account] = arm(learner_ids[account])
     return drawn
+
+
+def _let_through(experiment: SimulatedExperiment, unit_ids: list[str]) -> Bools:
+    """Which units do the experiment's layer and holdout leave to it? Shape `(units,)`."""
+    through = np.ones(len(unit_ids), dtype=bool)
+    for gate in experiment.gates:
+        buckets = layer_buckets(gate.scheme, gate.salt, unit_ids)
+        through &= (buckets >= gate.first) & (buckets < gate.end)
+    return through
+
+
+def _entry(experiment: SimulatedExperiment, unit_ids: list[str]) -> Ints:
+    """The traffic bucket of each unit; 0 where everybody is let in. Shape `(units,)`."""
+    if experiment.traffic is None:
+        return np.zeros(len(unit_ids), dtype=np.int64)
+    return bucket_columns(experiment.hash_scheme, experiment.name, experiment.version, unit_ids).traffic
+
+
+def inside(share: float, entry: Ints) -> Bools:
+    """Which of these traffic buckets does a share let in? Same shape as given."""
+    return np.asarray(entry < share * BUCKETS - 1e-9)
 
 
 def _session_counts(plan: SimulationPlan, activity: Floats) -> npt.NDArray[np.int8]:
@@ -185,11 +210,20 @@ def population(plan: SimulationPlan) -> Population:
     sessions = _session_counts(plan, activity)
 
     school = school_of_class[class_of]
-    arms, first, class_first = [], [], []
+    arms, first, class_first, entries = [], [], [], []
     for experiment in plan.experiments:
+        by_unit = experiment.unit == "learner"
+        units = ids if by_unit else class_ids.to_list()
+        of_account = np.arange(accounts) if by_unit else class_of
         eligible = _eligible(experiment, school, role)
+        if experiment.gates:
+            eligible &= _let_through(experiment, units)[of_account]
         drawn = _arms(experiment, eligible, ids, class_ids.to_list(), class_of)
+        entries.append(_entry(experiment, units)[of_account])
         active = (sessions > 0) & (drawn >= 0)[None, :]
+        if experiment.traffic is not None:
+            for place in range(plan.days):
+                active[place] &= inside(experiment.share_on(plan.day(place)), entries[-1])
         start, end = plan.index(experiment.start), plan.index(experiment.end)
         arms.append(drawn)
         first.append(_first_active(active, start, end))
@@ -216,4 +250,5 @@ def population(plan: SimulationPlan) -> Population:
         first_day=tuple(first),
         class_first_day=tuple(class_first),
         switched=tuple(_switched(plan, arms, first, sessions)),
+        entry=tuple(entries),
     )
