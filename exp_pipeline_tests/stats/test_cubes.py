@@ -128,7 +128,7 @@ def test_arms_far_from_equal_are_flagged_where_nobody_summed_cubes() -> None:
             adjusted_difference(*arms, outcome="y", covariates=("x",)),
             adjusted_difference(*arms, outcome="y", covariates=("x",), interacted=True),
             difference_in_ratios(*arms, numerator="y", denominator="x"),
-            stratified_difference({"all": StratumArms(*arms)}, outcome="y"),
+            stratified_difference({"all": StratumArms(arms[0], arms[1])}, outcome="y"),
         ):
             assert (NOT_LOOKED_AT in estimated(effect).flags) == flagged
         shapes = [ThirdMoments.from_array(part[:, 0]) for part in rows]

@@ -31,6 +31,7 @@ from exp_pipeline.steps.behaviour.learner_days import build_learner_days, build_
 from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.experiments.erased import ERASED_NOTE
 from exp_pipeline.steps.experiments.readouts import write_memo
 from exp_pipeline.steps.ingest.conform import conform
 from exp_pipeline.steps.ingest.landing import land, land_days
@@ -210,7 +211,7 @@ def test_the_world_is_as_if_the_person_had_never_been_there(
     current = marts.current("hint-ladder")
     assert current not in (None, snapshot)
     assert marts.record("hint-ladder", str(current)) is not None
-    old = bench.home.readouts / "experiment=hint-ladder" / f"snapshot={snapshot}" / erasure.ERASED_NOTE
+    old = bench.home.readouts / "experiment=hint-ladder" / f"snapshot={snapshot}" / ERASED_NOTE
     assert "erased" in old.read_text()
 
 
