@@ -49,7 +49,7 @@ _COLUMNS = ("experiment", "state", "since", "traffic", "next_tick", "reasons", "
         dg.AssetCheckSpec(
             "ramps_go_on",
             asset="ramp_state",
-            description="No ramp stands paused or rolled back by a kill rule, waiting for people.",
+            description="Every ramp can be judged, and none stands paused or rolled back by a kill rule.",
         )
     ],
 )
@@ -59,18 +59,21 @@ def ramp_state(
     began, now = monotonic(), datetime.now(UTC)
     with pipeline.open(context) as bench:
         judged = ramps.tick(bench, now)
-        lives = {one.name: life(bench, one, now) for one in ramps.ramped_briefs(bench)}
+        troubled = {one.experiment for one in judged if one.trouble}
+        briefs = [one for one in ramps.ramped_briefs(bench) if one.name not in troubled]
+        lives = {one.name: life(bench, one, now) for one in briefs}
         log = state_log(bench.home)
-        logs = {one.name: entries_of(log, one) for one in ramps.ramped_briefs(bench)}
+        logs = {one.name: entries_of(log, one) for one in briefs}
     rows = []
     for one in judged:
-        step, coming = lives[one.experiment].now, lives[one.experiment].next
+        lived = lives.get(one.experiment)
+        step, coming = (None, None) if lived is None else (lived.now, lived.next)
         rows.append(
             dg.TableRecord(
                 {
                     "experiment": one.experiment,
-                    "state": step.label,
-                    "since": "" if step.since is None else f"{step.since:%Y-%m-%d %H:%M}",
+                    "state": "unknown" if step is None else step.label,
+                    "since": "" if step is None or step.since is None else f"{step.since:%Y-%m-%d %H:%M}",
                     "traffic": f"{100 * one.state.traffic:g} %",
                     "next_tick": one.decision.verb.replace("_", " "),
                     "reasons": "; ".join(one.decision.reasons)[:400],
@@ -83,6 +86,7 @@ def ramp_state(
         for name, own in logs.items()
         if own and own[-1].action in ("pause", "roll_back") and own[-1].by == SCHEDULE
     ]
+    stopped += [f"{one.experiment} cannot be judged: {one.trouble}" for one in judged if one.trouble]
     written = [one.experiment for one in judged if one.written is not None]
     yield dg.MaterializeResult(
         asset_key="ramp_state",

@@ -21,7 +21,7 @@ from exp_pipeline.model.layers import Limits
 from exp_pipeline.model.ramps import SCHEDULE, folded
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiments.locking import locked_of
-from exp_pipeline.steps.operating import ramps
+from exp_pipeline.steps.operating import flags, ramps
 from exp_pipeline.steps.operating.incidents import open_incidents, record_findings
 from exp_pipeline.steps.operating.life import life
 from exp_pipeline.steps.operating.ramp_log import entries_of
@@ -286,3 +286,26 @@ def test_a_decision_for_some_segments_ships_to_those_alone(bench: Workbench) -> 
     growthbook = growthbook_feature(flag_of(BRIEF, Limits(), state))
     assert '{"in": [{"var": "platform"}, ["ios"]]}' in json.dumps(flag["targeting"])
     assert '{"$or": [{"platform": {"$in": ["ios"]}}]}' in json.dumps(growthbook["rules"])
+
+
+def test_one_ramp_that_cannot_be_judged_keeps_no_kill_rule_waiting(good_days: Path, tmp_path: Path) -> None:
+    shutil.copytree(good_days, tmp_path, dirs_exist_ok=True)
+    broken = ramped("a-first")
+    with bench_over(tmp_path, [broken, BRIEF]) as bench:
+        make_ready(bench, broken, START - DAY)
+        run(bench, 0, 0)
+        flags.publish(bench, moment(0, 20))
+        log = state_log(bench.home)
+        gap = entries_of(log, BRIEF)[0].model_copy(update={"experiment": broken.name, "sequence": 5})
+        log.append("ramp", f"{broken.name}:v1", key="x", at="now", content=gap.model_dump(mode="json"))
+        judge_days(bench, [BRIEF], START, START, killed={(START, "waiting"): BRIEF.name})
+        first, second = ramps.tick(bench, moment(1, 0))
+        assert "lacks entry 2 before 5" in first.trouble
+        assert first.decision.verb == "hold"
+        assert (second.decision.verb, second.trouble) == ("roll_back", "")
+        assert states(bench)[-1] == ("roll_back", 1, 0.0)
+        published = flags.publish(bench, moment(1, 0)).publication
+        assert published is not None
+        shown: Any = published.flagd["flags"]
+        statuses = {name: one["metadata"]["status"] for name, one in shown.items()}
+        assert statuses == {broken.name: "on", BRIEF.name: "rolled_back"}

@@ -20,7 +20,7 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.flags import Publication
-from exp_pipeline.model.ramps import RampEntry, folded
+from exp_pipeline.model.ramps import RampEntry, RampState, folded
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.operating.ramp_facts import as_locked
 from exp_pipeline.steps.operating.ramp_log import all_entries
@@ -158,8 +158,8 @@ def _flags(
 ) -> tuple[dict[str, JsonValue], dict[str, JsonValue]]:
     """The flag of each version of each experiment; none ever goes away.
 
-    That of an experiment whose brief cannot be used at the moment stays as it was published: a slip of the
-    pen in a catalog must not change what learners see.
+    That of an experiment whose brief or log cannot be used at the moment stays as it was published: a slip of
+    the pen in a catalog must not change what learners see.
     """
     logs: dict[tuple[str, int], list[RampEntry]] = {}
     for entry in entries:
@@ -167,9 +167,9 @@ def _flags(
     flagd: dict[str, JsonValue] = {}
     growthbook: dict[str, JsonValue] = {}
     for (name, version), own in sorted(logs.items()):
-        brief = _usable(bench, name, version)
-        if brief is not None:
-            spec = flag_of(brief, bench.catalog.limits_of(brief), folded(own))
+        brief, state = _usable(bench, name, version), _folded(own)
+        if brief is not None and state is not None:
+            spec = flag_of(brief, bench.catalog.limits_of(brief), state)
             flagd[spec.key], growthbook[spec.key] = flagd_flag(spec), growthbook_feature(spec)
             continue
         key = flag_key(name, version)
@@ -177,6 +177,14 @@ def _flags(
         if None not in before:
             flagd[key], growthbook[key] = before
     return flagd, growthbook
+
+
+def _folded(own: list[RampEntry]) -> RampState | None:
+    try:
+        return folded(own)
+    except ValueError:
+        # The tick says which entry is missing; here nothing is known, so nothing is changed.
+        return None
 
 
 def _usable(bench: Workbench, name: str, version: int) -> Brief | None:

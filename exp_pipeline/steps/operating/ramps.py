@@ -49,7 +49,10 @@ _SHOWN_REASON = 200
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A ramp as it stands and what should happen now; `written` is the transition that this tick made."""
+    """A ramp as it stands and what should happen now.
+
+    written: the transition that this tick made. trouble: why it could not be judged; it is held then.
+    """
 
     experiment: str
     version: int
@@ -57,6 +60,7 @@ class Judged:
     decision: RampDecision
     facts: RampFacts
     written: RampEntry | None = None
+    trouble: str = ""
 
 
 def ramped_briefs(bench: Workbench) -> tuple[Brief, ...]:
@@ -73,13 +77,27 @@ def judge(bench: Workbench, brief: Brief, now: datetime, *, judge_readiness: boo
 def tick(bench: Workbench, now: datetime) -> tuple[Judged, ...]:
     """Judge every ramp and write what follows; the flags are published apart (`flags.publish`).
 
-    Raises ValueError where `now` has no time zone.
+    One that cannot be judged is held and says so: it must not keep the kill rules of others waiting. Raises
+    ValueError where `now` has no time zone.
     """
     if now.tzinfo is None:
         raise ValueError(f"now must carry a time zone, got {now.isoformat()}")
-    found = tuple(_tick_one(bench, brief, now) for brief in ramped_briefs(bench))
+    found = []
+    for brief in ramped_briefs(bench):
+        try:
+            found.append(_tick_one(bench, brief, now))
+        except (ExpError, ValueError) as error:
+            found.append(_in_trouble(brief, error, now))
     report_stops(bench, now)
-    return found
+    return tuple(found)
+
+
+def _in_trouble(brief: Brief, error: Exception, now: datetime) -> Judged:
+    said = " ".join(str(error).split())[:_SHOWN_REASON]
+    state = RampState()
+    decision = RampDecision("hold", state.stage, state.traffic, (f"it cannot be judged: {said}",))
+    facts = RampFacts(now=now, state=state, gaps=None)
+    return Judged(brief.name, brief.version, state, decision, facts, trouble=said)
 
 
 def _tick_one(bench: Workbench, brief: Brief, now: datetime) -> Judged:
