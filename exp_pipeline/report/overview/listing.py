@@ -17,12 +17,13 @@ from exp_pipeline.model.base import Noun
 from exp_pipeline.report.document import Text, Tone
 from exp_pipeline.report.pages import render
 
-PageName = Literal["index", "decisions", "reviews", "quality"]
+PageName = Literal["index", "decisions", "reviews", "weekly", "quality"]
 # Where the pages lie beside each other, and what the links between them say.
 PAGES: dict[PageName, tuple[str, str]] = {
     "index": ("index.html", "Experiments"),
     "decisions": ("decisions.html", "Decision log"),
     "reviews": ("reviews.html", "Review board"),
+    "weekly": ("weekly.html", "Weekly review"),
     "quality": ("quality/index.html", "Data quality"),
 }
 LINKED: tuple[PageName, ...] = ("index", "decisions", "reviews")

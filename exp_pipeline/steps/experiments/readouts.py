@@ -199,10 +199,12 @@ def write_index(bench: Workbench) -> Path:
                 continue
             entries.append(index_entry(readout, f"{name}.html", stale=name in stale))
     path = bench.home.readouts / "index.html"
-    write_text(path, index_html(entries, _PAGES))
-    log = decision_log_html(decisions(bench.home), _PAGES, root=f"{bench.home.readouts.name}/")
+    weekly: tuple[PageName, ...] = ("weekly",) if (bench.home.readouts / "weekly.html").is_file() else ()
+    pages = (*_PAGES, *weekly)
+    write_text(path, index_html(entries, pages))
+    log = decision_log_html(decisions(bench.home), pages, root=f"{bench.home.readouts.name}/")
     write_text(bench.home.readouts / "decisions.html", log)
-    write_text(bench.home.readouts / "reviews.html", review_board_html(_review_rows(bench), _PAGES))
+    write_text(bench.home.readouts / "reviews.html", review_board_html(_review_rows(bench), pages))
     return path
 
 
