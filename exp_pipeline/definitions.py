@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import automation, due, expiry, late_data, ramp, watching
+from exp_pipeline.defs import after, automation, due, expiry, late_data, ramp, watching
 from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
 
@@ -17,9 +17,18 @@ defs = dg.Definitions(
         expiry.debug_envelope_expiry,
         watching.planning,
         ramp.ramps_and_flags,
+        after.drift_watch,
+        after.experiment_durability,
+        after.week_in_review,
     ],
-    schedules=[automation.every_day, expiry.expire_texts_daily, ramp.ramp_tick],
-    sensors=[automation.briefs, late_data.late_data, due.due_readouts, *watching.SENSORS],
+    schedules=[
+        automation.every_day,
+        expiry.expire_texts_daily,
+        ramp.ramp_tick,
+        after.drift_daily,
+        after.weekly_on_mondays,
+    ],
+    sensors=[automation.briefs, late_data.late_data, due.due_readouts, due.due_durability, *watching.SENSORS],
     resources=resources(),
     executor=dg.in_process_executor,
 )

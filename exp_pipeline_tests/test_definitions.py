@@ -45,6 +45,9 @@ ASSETS = {
     "robustness": ("analysis", "experiment"),
     "decision": ("analysis", "experiment"),
     "memo": ("analysis", "experiment"),
+    "drift": ("after", ""),
+    "durability": ("after", "experiment"),
+    "weekly_review": ("after", ""),
     "warehouse": ("after", ""),
     "incidents": ("integrity", ""),
     "ramp_state": ("ramp", ""),
@@ -106,7 +109,7 @@ CHECKS = {
 # These are no tables: documents, plans and a database file with tables of its own.
 NO_TABLE = {
     "brief", "readiness", "power_plan", "dry_run", "decision", "memo", "warehouse", "incidents",
-    "ramp_state", "flags",
+    "ramp_state", "flags", "weekly_review",
 }  # fmt: skip
 SLOW = ("statsmodels", "scipy.stats", "pandera", "pandas", "matplotlib", "pyspark", "typer")
 
@@ -156,15 +159,20 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
     assert sorted(jobs) == [
         "daily_facts",
         "debug_envelope_expiry",
+        "drift_watch",
+        "experiment_durability",
         "experiment_readout",
         "planning",
         "ramps_and_flags",
         "warehouse_refresh",
+        "week_in_review",
     ]
     assert {one.name: (one.cron_schedule, one.job_name) for one in repository.schedule_defs} == {
+        "drift_daily": ("30 5 * * *", "drift_watch"),
         "every_day": ("30 2 * * *", "daily_facts"),
         "expire_texts_daily": ("10 0 * * *", "debug_envelope_expiry"),
         "ramp_tick": ("5 * * * *", "ramps_and_flags"),
+        "weekly_on_mondays": ("0 6 * * 1", "week_in_review"),
     }
     assert {one.name: one.minimum_interval_seconds for one in repository.sensor_defs} == {
         "briefs": 60,
@@ -174,6 +182,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "freshness": 300,
         "notifications": 30,
         "prometheus": 60,
+        "due_durability": 300,
         "due_readouts": 60,
         "failed_runs": 30,
         "succeeded_runs": 30,
@@ -184,7 +193,15 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
 def test_jobs_hold_every_asset_once(defs: dg.Definitions) -> None:
     held = [
         key.to_user_string()
-        for name in ("daily_facts", "experiment_readout", "warehouse_refresh", "ramps_and_flags")
+        for name in (
+            "daily_facts",
+            "experiment_readout",
+            "warehouse_refresh",
+            "ramps_and_flags",
+            "drift_watch",
+            "experiment_durability",
+            "week_in_review",
+        )
         for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys
     ]
     # Incidents come from a sensor, not from a run.

@@ -1,11 +1,19 @@
-"""After the analyses: the warehouse file for analysts."""
+"""After the analyses: the warehouse file, drift of what is served, lasting effects, the week in review."""
+
+import os
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
-from exp_pipeline.defs.specs import metadata_of, spec
+from exp_pipeline.defs.specs import metadata_of, result_columns, spec
+from exp_pipeline.model.after import DriftFinding, DurabilityRow
+from exp_pipeline.steps.after import drift, durability, weekly
+from exp_pipeline.steps.opening import home_from
 from exp_pipeline.steps.warehouse import build_warehouse
+from exp_pipeline.store.lake import MANIFEST
 
 _ALL = dg.AllPartitionMapping()
 
@@ -32,3 +40,159 @@ def warehouse(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> 
     with pipeline.open(context) as bench:
         written = build_warehouse(bench, lambda path: DuckDBResource(database=path).get_connection())
     return dg.MaterializeResult(asset_key="warehouse", metadata=metadata_of(written))
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "drift",
+            group="after",
+            description="The newest day's versions, speed, cost, tokens, safety flags and answers against "
+            "the same weekday of its own weeks. What strays past line and chance opens an incident.",
+            kinds=("duckdb", "json"),
+            deps=[dg.AssetDep(name, partition_mapping=_ALL) for name in ("events", "turns", "sessions")],
+            grain="One number, share or version of the newest day.",
+            columns=result_columns(DriftFinding),
+        )
+    ],
+    name="judge_drift",
+)
+def drift_judged(context: dg.AssetExecutionContext, pipeline: PipelineResource) -> dg.MaterializeResult[None]:
+    with pipeline.open(context) as bench:
+        done = drift.judge(bench, datetime.now(UTC))
+    rows = [one for one in done.findings if one.verdict in ("fail", "warn")]
+    listed = "\n".join(f"- {one.verdict}: {one.evidence}" for one in rows)
+    return dg.MaterializeResult(
+        asset_key="drift",
+        metadata={
+            "dagster/row_count": len(done.findings),
+            "day": str(done.day or "none"),
+            "days_counted": done.counted,
+            "incidents_changed": done.opened,
+            "strays": dg.MetadataValue.md(listed or "Nothing strays."),
+        },
+    )
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "durability",
+            group="after",
+            description="An ended experiment's effect on its primary metric, measured again 2, 4 and 8 weeks "
+            "after its end on the same units; a decay opens an incident.",
+            partitions=parts.experiments,
+            kinds=("duckdb", "json"),
+            deps=["mad", "decision", dg.AssetDep("learner_days", partition_mapping=_ALL)],
+            grain="One look after the end and treatment arm.",
+            columns=result_columns(DurabilityRow),
+        )
+    ],
+    name="measure_durability",
+)
+def durability_measured(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult[None]:
+    with pipeline.open(context) as bench:
+        done = durability.measure(bench, context.partition_key, datetime.now(UTC))
+    return dg.MaterializeResult(
+        asset_key="durability",
+        metadata={
+            "dagster/row_count": len(done.rows),
+            "decayed": sum(one.decayed for one in done.rows),
+            "not_estimable": dg.MetadataValue.md(
+                "\n".join(f"- {one.due} {one.arm}: {one.reason}" for one in done.rows if one.reason)
+                or "None."
+            ),
+            "incidents_changed": done.changed,
+        },
+    )
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "weekly_review",
+            group="after",
+            description="The newest whole ISO week against the one before: north star, what drives it, "
+            "guardrails and data quality, with incidents, decisions, ramps and flags of the week. All "
+            "learners together, never by arm.",
+            kinds=("duckdb", "html"),
+            deps=[
+                *(dg.AssetDep(name, partition_mapping=_ALL) for name in ("learner_days", "sessions")),
+                dg.AssetDep("data_quality", partition_mapping=_ALL),
+                "ramp_state",
+                "flags",
+            ],
+            grain="One page.",
+        )
+    ],
+    name="review_week",
+)
+def week_reviewed(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult[None]:
+    with pipeline.open(context) as bench:
+        made = weekly.write_weekly(bench, datetime.now(UTC))
+    review = made.review
+    moved = "\n".join(f"- {one.title}: {'better' if one.good else 'worse'}" for one in review.moved())
+    return dg.MaterializeResult(
+        asset_key="weekly_review",
+        metadata={
+            "week": review.week,
+            "page": dg.MetadataValue.path(str(made.html)),
+            "moved": dg.MetadataValue.md(moved or "Nothing moved clearly."),
+            "changes": len(review.changes),
+            "incidents": len(review.incidents),
+            "decisions": len(review.decisions),
+        },
+    )
+
+
+drift_watch = dg.define_asset_job(
+    "drift_watch",
+    selection=dg.AssetSelection.assets("drift"),
+    description="What is served against its own weeks: versions, speed, cost, safety, answers.",
+    executor_def=dg.in_process_executor,
+)
+experiment_durability = dg.define_asset_job(
+    "experiment_durability",
+    selection=dg.AssetSelection.assets("durability"),
+    description="An ended experiment's effect, measured again some weeks later.",
+    executor_def=dg.in_process_executor,
+)
+week_in_review = dg.define_asset_job(
+    "week_in_review",
+    selection=dg.AssetSelection.assets("weekly_review"),
+    description="The newest whole week against the one before, as a page.",
+    executor_def=dg.in_process_executor,
+)
+
+
+@dg.schedule(
+    job=drift_watch,
+    cron_schedule="30 5 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def drift_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Every morning, after the day before was made; harmless to repeat."""
+    return _where_days_are("turns", f"drift-{context.scheduled_execution_time.date()}")
+
+
+@dg.schedule(
+    job=week_in_review,
+    cron_schedule="0 6 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def weekly_on_mondays(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Every Monday at six: the week that ended the day before."""
+    return _where_days_are("learner_days", f"week-{context.scheduled_execution_time.date()}")
+
+
+def _where_days_are(table: str, run_key: str) -> dg.RunRequest | dg.SkipReason:
+    folder = home_from(os.environ).lake / table
+    if not folder.is_dir() or not any((entry / MANIFEST).is_file() for entry in folder.iterdir()):
+        return dg.SkipReason("No day has been made yet.")
+    return dg.RunRequest(run_key=run_key)

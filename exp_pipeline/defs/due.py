@@ -1,4 +1,4 @@
-"""Readouts that come due by themselves: at each planned look, and at the end."""
+"""What comes due by itself: readouts at each planned look and the end, lasting effects weeks after it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import dagster as dg
 
 from exp_pipeline.catalog import load_catalog
 from exp_pipeline.contracts.events import event_names
+from exp_pipeline.defs.after import experiment_durability
 from exp_pipeline.defs.automation import experiment_readout
 from exp_pipeline.model.brief import Brief
+from exp_pipeline.steps.after.durability import due_looks, durability_rows
 from exp_pipeline.steps.context import day_of
 from exp_pipeline.steps.opening import home_from
 from exp_pipeline.store.home import Home
@@ -52,6 +54,43 @@ def due_readouts(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     )
 
 
+@dg.sensor(
+    job=experiment_durability, minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.RUNNING
+)
+def due_durability(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Measures an ended experiment's effect again when the data reach a day planned for it; once for each."""
+    home = home_from(os.environ)
+    newest = newest_day(home, "learner_days")
+    if newest is None:
+        return dg.SkipReason("No day of learners has been made yet.")
+    seen = json.dumps([newest.isoformat(), _catalog_marks(home)])
+    if context.cursor == seen:
+        return dg.SkipReason("No new day, no changed brief.")
+    briefs = load_catalog(home.catalog, strict=False, event_names=event_names()).briefs
+    partitions = set(context.instance.get_dynamic_partitions("experiment"))
+    marts = Marts(home.marts)
+    due = {}
+    for name, brief in sorted(briefs.items()):
+        reached = due_looks(brief, newest)
+        if not reached or name not in partitions or marts.current(name) is None:
+            continue
+        measured = {row.due for row in durability_rows(home, name) if row.version == brief.version}
+        if reached[-1].due not in measured:
+            due[name] = reached[-1].due
+    context.update_cursor(seen)
+    if not due:
+        return dg.SkipReason("No effect is to be looked at again.")
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(
+                run_key=f"durability-{name}-v{briefs[name].version}-{day}", tags={"dagster/partition": name}
+            )
+            for name, day in due.items()
+        ],
+        cursor=seen,
+    )
+
+
 def due_day(brief: Brief, newest: date, read_until: date | None) -> date | None:
     """The newest look (or end) that the data reach and that no readout has reached yet; None without one.
 
@@ -70,7 +109,12 @@ def due_day(brief: Brief, newest: date, read_until: date | None) -> date | None:
 
 def newest_unit_day(home: Home) -> date | None:
     """The newest day of `unit_days` that was made, without reading any."""
-    folder = home.lake / "unit_days"
+    return newest_day(home, "unit_days")
+
+
+def newest_day(home: Home, table: str) -> date | None:
+    """The newest day of a table that was made, without reading any."""
+    folder = home.lake / table
     names = sorted((entry.name for entry in folder.iterdir()), reverse=True) if folder.is_dir() else []
     return next((day_of(name) for name in names if (folder / name / MANIFEST).is_file()), None)
 

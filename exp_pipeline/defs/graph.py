@@ -23,5 +23,8 @@ ASSETS = [
     analysis.integrity,
     analysis.estimates,
     analysis.decided,
+    after.drift_judged,
+    after.durability_measured,
+    after.week_reviewed,
     after.warehouse,
 ]

@@ -87,3 +87,40 @@ def test_each_is_asked_for_once(home: Home, tmp_path: Path, monkeypatch: pytest.
         last = tick(instance, first.cursor)
         assert [one.run_key for one in last.run_requests] == [f"due-hint-ladder-v1-{END}"]
         assert json.loads(last.cursor)[0] == END.isoformat()
+
+
+def test_a_lasting_effect_is_looked_at_again_once_for_each_day(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exp_pipeline.definitions import defs
+    from exp_pipeline.defs.due import due_durability
+
+    def look(instance: dg.DagsterInstance, cursor: str | None) -> Any:
+        with dg.build_sensor_context(
+            instance=instance,
+            repository_def=defs.get_repository_def(),
+            sensor_name="due_durability",
+            cursor=cursor,
+        ) as context:
+            return due_durability.evaluate_tick(context)
+
+    def learners_until(day: date) -> None:
+        folder = home.lake / "learner_days" / f"event_date={day}"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+
+    (tmp_path / "dagster").mkdir()
+    monkeypatch.setattr(Marts, "current", lambda self, name: "s" if name == "hint-ladder" else None)
+    with dg.instance_for_test(temp_dir=str(tmp_path / "dagster")) as instance:
+        assert "No day of learners" in look(instance, None).skip_message
+        instance.add_dynamic_partitions("experiment", list(small.EXPERIMENTS))
+        learners_until(END + timedelta(days=12))
+        early = look(instance, None)
+        assert "No effect" in early.skip_message
+        learners_until(END + timedelta(days=13))
+        first = look(instance, early.cursor)
+        assert [one.run_key for one in first.run_requests] == [
+            f"durability-hint-ladder-v1-{END + timedelta(days=14)}"
+        ]
+        assert first.run_requests[0].tags["dagster/partition"] == "hint-ladder"
+        assert "No new day" in look(instance, first.cursor).skip_message
