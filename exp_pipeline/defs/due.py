@@ -77,8 +77,8 @@ def due_durability(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
         measured = {row.due for row in durability_rows(home, name) if row.version == brief.version}
         if reached[-1].due not in measured:
             due[name] = reached[-1].due
-    context.update_cursor(seen)
     if not due:
+        context.update_cursor(seen)
         return dg.SkipReason("No effect is to be looked at again.")
     return dg.SensorResult(
         run_requests=[
