@@ -53,6 +53,7 @@ def init(
         )
         say("    to copy (a checkout of the repository has them in data/catalog)")
     say(f"  - exp new my-experiment --home {folder}: asks what a brief must say, and writes it")
+    say("    (with --table FILE where you have a table of units and no events: `exp analyze` reads that)")
     say(f"  - exp validate --home {folder}")
     say(f"  - put event files into {folder / 'landing'}/received_date=YYYY-MM-DD/")
     say(f"  - exp run --all --home {folder}")

@@ -40,6 +40,14 @@ def new(
             "--set", metavar="KEY=ANSWER", help="Answer a question in advance; may be given several times."
         ),
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            metavar="FILE",
+            help="The brief is of your own table (.parquet or .csv): its columns are the metrics.",
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Ask nothing: take what --from and --set say, and the defaults.")
     ] = False,
@@ -67,11 +75,18 @@ def new(
     fields = {**_base(source, catalog), "name": name}
     _check_name(fields, drafting)
     conversation = _Conversation(place, drafting, fields, _answers(given or ()), quiet=yes or as_json)
+    if table is not None:
+        conversation.hold_of_table(table)
     conversation.hold()
     brief, problems = draft_problems(conversation.fields, catalog, context)
     if brief is None or problems:
         raise ExpError("this brief would not be valid:" + "".join(f"\n  {_told(one)}" for one in problems))
     write_text(path, draft_text(conversation.fields))
+    if table is not None and not as_json:
+        say(f"\nWrote {path}.\nNext:")
+        say("  - read it; shares, covariates and segments of a table: docs/briefs.md, TableMapping")
+        say(f"  - `exp analyze {table} --brief {path} --out memo` writes the memo")
+        return
     plan = _plan(place, catalog, brief)
     if as_json:
         print_json({"file": str(path), "experiment": name, "plan": None if plan is None else asdict(plan)})
@@ -99,21 +114,50 @@ class _Conversation:
         self.missing: list[Question] = []
         self.wrong: list[str] = []
         self.seen: set[str] = set()
+        # Columns of a table make a brief only together, so they are judged when all are named.
+        self.judged = True
+
+    def hold_of_table(self, path: Path) -> None:
+        """Ask which columns hold what, and take from the table what it tells: arms, days, the primary.
+
+        Raises ExpError with all that is missing or wrong.
+        """
+        from exp_pipeline.cli.tables import read_table
+        from exp_pipeline.steps.experiments.draft_tables import fields_of_table, table_questions
+
+        frame = read_table(path)
+        self.judged = False
+        for question in table_questions(frame, lambda: self.fields):
+            self._put(question)
+        if not self.wrong and not self.missing:
+            try:
+                self.fields = fields_of_table(self.fields, frame)
+            except ValueError as fault:
+                self.wrong.append(f"--table {path}: {fault}")
+        self._raise_if_unanswered()
+        self.judged = True
 
     def hold(self) -> None:
         """Ask every question. Raises ExpError with all that is missing or wrong, where it may not."""
         from exp_pipeline.steps.experiments.draft_questions import questions
 
         for question in questions(self.drafting, self._so_far):
-            if question.key in self.given:
-                self._take_given(question)
-            elif self.quiet:
-                self._take_default(question)
-            else:
-                self._ask(question)
+            self._put(question)
         unknown = sorted(set(self.given) - self.used)
         if unknown:
             self.wrong.append(f"--set {unknown[0]}: there is no such question")
+        self._raise_if_unanswered()
+
+    def _put(self, question: Question) -> None:
+        """Put one question: to what was given, to the defaults, or to the person."""
+        if question.key in self.given:
+            self._take_given(question)
+        elif self.quiet:
+            self._take_default(question)
+        else:
+            self._ask(question)
+
+    def _raise_if_unanswered(self) -> None:
         if self.wrong or self.missing:
             asked = [f"--set {one.key}=…: {one.ask}. {one.explain}" for one in self.missing]
             raise ExpError(
@@ -180,7 +224,7 @@ class _Conversation:
             unknown = question.not_offered(answer)
             if unknown:
                 return [unknown]
-        problems = problems_of(self.fields, after, self.drafting)
+        problems = problems_of(self.fields, after, self.drafting) if self.judged else []
         if problems:
             return [_told(one) for one in problems]
         self.fields = after
@@ -190,6 +234,8 @@ class _Conversation:
         """What history says of the size, as soon as the effect is known."""
         from exp_pipeline.catalog.drafts import draft_problems
 
+        if "table" in self.fields:
+            return
         brief, _ = draft_problems(self._so_far(), self.drafting.catalog, self.drafting.context)
         if brief is not None:
             for line in _plan_lines(_plan(self.home, self.drafting.catalog, brief), brief):

@@ -211,7 +211,11 @@ def _units(
     from exp_pipeline.analysis.tables.question import Asked, TableQuestion, as_labels
 
     if given["arm"] is None or not outcomes:
-        raise ExpError("say which column names the arm and which holds the outcome: --arm ARM --outcome Y")
+        columns_there = ", ".join(_columns(source))
+        raise ExpError(
+            "say which column names the arm and which holds the outcome: --arm ARM --outcome Y; "
+            f"the columns of {source.name} are {columns_there}"
+        )
     lazy = existing(source, "table").suffix.lower() == ".parquet"
     frame = None if lazy else read_table(source)
     known = list(pl.read_parquet_schema(source)) if frame is None else frame.columns
@@ -330,10 +334,12 @@ def _tell(readout: Readout, complete: date, *, locked: bool) -> None:
         say(readout.blinding_reason)
         if not readout.horizon_reached:
             say(f"The table's newest date is {complete}; if it is complete to a later day, say --as-of DAY.")
-    rows = [(_effect(row), row) for row in (*readout.estimates, *readout.unadjusted)]
+    adjusted = {(row.metric, row.arm) for row in readout.estimates if row.adjusted}
+    plain = [row for row in readout.unadjusted if (row.metric, row.arm) in adjusted]
+    rows = [(_effect(row), row) for row in (*readout.estimates, *plain)]
     if rows:
         show_table(
-            ("metric", "arm", "n", "effect", "95 % interval", "se", "p", "method"),
+            ("metric", "arm", "n (arm / control)", "effect", "95 % interval", "se", "p", "method"),
             [
                 (
                     row.title,
@@ -362,6 +368,18 @@ def _effect(row: Estimate) -> tuple[str, str, str]:
         else (f"{row.ci_lower * scale:+.2f} to {row.ci_upper * scale:+.2f}")
     )
     return f"{row.absolute * scale:+.2f}{unit}", interval, f"{row.se * scale:.2f}"
+
+
+def _columns(source: Path) -> list[str]:
+    """The columns of a table; of Parquet its foot alone is read."""
+    import polars as pl
+
+    if existing(source, "table").suffix.lower() == ".parquet":
+        try:
+            return list(pl.read_parquet_schema(source))
+        except pl.exceptions.PolarsError as error:
+            raise ExpError(f"table {source} cannot be read as parquet: {error}") from error
+    return read_table(source).columns
 
 
 def existing(path: Path, what: str) -> Path:

@@ -85,6 +85,10 @@ def questions(drafting: Drafting, fields: Callable[[], Fields]) -> Iterator[Ques
     yield from _why_questions()
     yield from _design_questions(drafting, fields)
     yield from _metric_questions(drafting, fields)
+    if "table" in fields():
+        yield _threshold_question()
+        yield from _icc_question(fields)
+        return
     yield from _size_questions(fields)
     yield from _trust_questions(drafting, fields)
 
@@ -117,7 +121,8 @@ def _filler(drafting: Drafting, fields: Mapping[str, Any]) -> Fields:
         start = date.fromisoformat(fields["start"])
     taken = {fields.get("primary"), *fields.get("secondary", ()), *fields.get("counter_metrics", ())}
     taken |= {one.get("metric") for one in fields.get("guardrails", ())}
-    primary = next((name for name in sorted(drafting.catalog.metrics) if name not in taken), "unnamed")
+    known = fields["table"]["metrics"] if "table" in fields else sorted(drafting.catalog.metrics)
+    primary = next((name for name in known if name not in taken), "unnamed")
     return {
         "name": "draft",
         "title": "…",
@@ -224,6 +229,8 @@ def _metric_questions(drafting: Drafting, fields: Callable[[], Fields]) -> Itera
     metrics = drafting.catalog.metrics
     offered = {name: metric.title for name, metric in sorted(metrics.items()) if metric.kind != "guardrail"}
     guarding = {name: metric.title for name, metric in sorted(metrics.items()) if metric.kind == "guardrail"}
+    if "table" in fields():
+        offered = guarding = {name: one["title"] for name, one in fields()["table"]["metrics"].items()}
     yield Question("primary", ("primary",), "Primary metric", "The one that decides.", offer=offered)
     yield Question(
         "mde",
@@ -271,6 +278,8 @@ def _metric_questions(drafting: Drafting, fields: Callable[[], Fields]) -> Itera
         offer=offered | guarding,
         optional=True,
     )
+    if "table" in fields():
+        return
     yield Question(
         "segments",
         ("segments",),
@@ -285,8 +294,8 @@ def _metric_questions(drafting: Drafting, fields: Callable[[], Fields]) -> Itera
     )
 
 
-def _size_questions(fields: Callable[[], Fields]) -> Iterator[Question]:
-    yield Question(
+def _threshold_question() -> Question:
+    return Question(
         "practical_threshold",
         ("practical_threshold",),
         "Effect from which you would act",
@@ -296,6 +305,10 @@ def _size_questions(fields: Callable[[], Fields]) -> Iterator[Question]:
         default="none",
         optional=True,
     )
+
+
+def _size_questions(fields: Callable[[], Fields]) -> Iterator[Question]:
+    yield _threshold_question()
     yield Question(
         "expected_units_per_day",
         ("expected_units_per_day",),
@@ -315,6 +328,10 @@ def _size_questions(fields: Callable[[], Fields]) -> Iterator[Question]:
         show=lambda value: f"{value:g}",
         default="0.0",
     )
+    yield from _icc_question(fields)
+
+
+def _icc_question(fields: Callable[[], Fields]) -> Iterator[Question]:
     if fields()["randomisation_unit"] == "class":
         yield Question(
             "icc",
@@ -415,4 +432,8 @@ def _put(fields: Any, place: Place, value: Any) -> Any:
 
 
 def _without(fields: Mapping[str, Any], place: Place) -> Fields:
-    return {name: value for name, value in fields.items() if name != place[0]}
+    """A copy of a draft without what is at a place."""
+    head, rest = str(place[0]), place[1:]
+    if rest and isinstance(fields.get(head), Mapping):
+        return {**fields, head: _without(fields[head], rest)}
+    return {name: value for name, value in fields.items() if name != head}
