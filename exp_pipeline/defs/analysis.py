@@ -14,27 +14,43 @@ from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.images import glance, svg_image
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.result_tables import (
+    causes_table,
     dictionary_schema,
     effects_table,
     rows_table,
     rules_table,
+    spoken,
     verdicts_table,
 )
 from exp_pipeline.defs.specs import metadata_of, metadata_of_files, result_columns, spec
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.report import plots, summary_markdown
+from exp_pipeline.report.facts import primary_display
 from exp_pipeline.steps.again.backfill_needs import backfill_needs
 from exp_pipeline.steps.experiments import chain, readouts, starting
 from exp_pipeline.steps.experiments.dictionary import read_dictionary
 from exp_pipeline.steps.operating.life import life, life_markdown
 
 _ALL_DAYS = dg.AllPartitionMapping()
-_EFFECT_PLOTS: dict[str, Callable[[Readout], str] | None] = {
-    "estimates": plots.forest,
-    "segments": plots.segments,
-    "novelty": plots.novelty,
-    "robustness": None,
+# Asset: its plots, each by the name and title under which the UI shows it.
+_EFFECT_PLOTS: dict[str, dict[str, tuple[str, Callable[[Readout], str]]]] = {
+    "estimates": {
+        "forest_plot": ("Primary effects against zero and threshold", plots.forest),
+        "guardrail_margins": ("Guardrails against their margins", plots.guardrails),
+        "cumulative_effect": ("Cumulative effect by day", plots.cumulative),
+    },
+    "segments": {"segments_plot": ("Primary effect by segment", plots.segments)},
+    "novelty": {
+        "by_week_plot": ("Primary effect by week since assignment", plots.novelty),
+        "by_day_plot": ("Primary effect by day since assignment", plots.novelty_days),
+    },
+    "robustness": {},
 }
+
+
+def _shown(readout: Readout) -> str:
+    """Whether effects are shown, and why not."""
+    return readout.blinding_reason if readout.blinded else "Effects are shown."
 
 
 @dg.multi_asset(
@@ -124,13 +140,17 @@ def integrity(
         readout = readouts.readout_of(bench, name)
         frame = readouts.write_results(bench, name, ["integrity"])["integrity"]
         file = readouts.folder_of(bench, name, readout.provenance.snapshot) / "integrity.parquet"
+    causes = causes_table(readout.integrity)
     yield dg.MaterializeResult(
         asset_key="integrity",
         metadata={
-            **metadata_of_files(frame.height, monotonic() - began, file),
-            "snapshot": readout.provenance.snapshot,
+            "verdict": integrity_checks.verdict(readout),
+            **({"causes": causes} if causes is not None else {}),
             "checks": verdicts_table(readout.integrity),
-            "sample_ratio": svg_image("Units by arm against plan", plots.sample_ratio(readout)),
+            "sample_ratio_by_day": svg_image("Units by arm against plan", plots.sample_ratio(readout)),
+            "sample_ratio_by_group": svg_image("Split within groups", plots.sample_ratio_groups(readout)),
+            "snapshot": readout.provenance.snapshot,
+            **metadata_of_files(frame.height, monotonic() - began, file),
         },
     )
     yield from integrity_checks.results(readout)
@@ -182,25 +202,21 @@ def estimates(
         beside = [one for one in readouts.RESULTS if one not in _EFFECT_PLOTS and one != "integrity"]
         frames = readouts.write_results(bench, name, [*_EFFECT_PLOTS, *beside])
         folder = readouts.folder_of(bench, name, readout.provenance.snapshot)
-    for part, draw in _EFFECT_PLOTS.items():
-        metadata: dict[str, Any] = {
-            **metadata_of_files(frames[part].height, monotonic() - began, folder / f"{part}.parquet"),
-            "snapshot": readout.provenance.snapshot,
-            "blinded": readout.blinded,
-        }
+    for part, drawn in _EFFECT_PLOTS.items():
+        metadata: dict[str, Any] = {"shown": _shown(readout)}
         if part == "estimates":
             small = glance(readout.estimates)
             if small is not None:
                 metadata["primary_effects"] = small
             metadata["effects"] = effects_table(readout)
-            metadata["guardrails_plot"] = svg_image(
-                "Guardrails against their margins", plots.guardrails(readout)
-            )
-            metadata["cumulative"] = svg_image("Cumulative effect", plots.cumulative(readout))
         else:
-            metadata["rows"] = rows_table(frames[part])
-        if draw is not None:
-            metadata["plot"] = svg_image(part.capitalize(), draw(readout))
+            metadata["effects"] = rows_table(frames[part], primary_display(readout))
+        metadata |= {name: svg_image(title, draw(readout)) for name, (title, draw) in drawn.items()}
+        metadata |= {
+            "snapshot": readout.provenance.snapshot,
+            "blinded": readout.blinded,
+            **metadata_of_files(frames[part].height, monotonic() - began, folder / f"{part}.parquet"),
+        }
         yield dg.MaterializeResult(asset_key=part, metadata=metadata)
 
 
@@ -246,15 +262,18 @@ def decided(
         memo = readouts.write_memo(bench, name, decided_at=datetime.now(UTC))
     decision = memo.readout.decision
     small = glance(memo.readout.estimates)
+    causes = causes_table(memo.readout.integrity)
     yield dg.MaterializeResult(
         asset_key="decision",
         metadata={
-            "outcome": decision.outcome,
+            "outcome": spoken(decision.outcome),
             "summary": dg.MetadataValue.md(decision.summary),
-            "by_arm": dg.MetadataValue.json({arm.arm: arm.outcome for arm in decision.arms}),
+            "by_arm": dg.MetadataValue.json({arm.arm: spoken(arm.outcome) for arm in decision.arms}),
+            **({"primary_effects": small} if small is not None else {}),
             "rules": rules_table(decision),
-            **metadata_of_files(sum(len(arm.rules) for arm in decision.arms), memo.seconds, memo.json),
+            **({"integrity_causes": causes} if causes is not None else {}),
             "snapshot": memo.snapshot,
+            **metadata_of_files(sum(len(arm.rules) for arm in decision.arms), memo.seconds, memo.json),
         },
     )
     yield dg.MaterializeResult(
@@ -262,7 +281,11 @@ def decided(
         metadata={
             "summary": dg.MetadataValue.md(summary_markdown(memo.readout)),
             **({"primary_effects": small} if small is not None else {}),
-            "plot": svg_image("Effects", plots.forest(memo.readout)),
+            "forest_plot": svg_image("Effects", plots.forest(memo.readout)),
+            "guardrail_margins": svg_image(
+                "Guardrails against their margins", plots.guardrails(memo.readout)
+            ),
+            "sample_ratio_by_day": svg_image("Units by arm against plan", plots.sample_ratio(memo.readout)),
             "page": dg.MetadataValue.path(str(memo.html.resolve())),
             "markdown": dg.MetadataValue.path(str(memo.markdown.resolve())),
             "json": dg.MetadataValue.path(str(memo.json.resolve())),

@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 import dagster as dg
 
+from exp_pipeline.model.metrics import Display
 from exp_pipeline.model.readout import Estimate
+from exp_pipeline.report import numbers
 
 # The UI renders Markdown below this length in its place, and longer Markdown behind a link.
 INLINE_CHARACTERS = 1000
@@ -51,8 +53,10 @@ def glance(estimates: Sequence[Estimate]) -> dg.MarkdownMetadataValue | None:
     None where nothing can be drawn: no primary effect is shown, or more arms than fit.
     """
     rows = []
+    display: Display = "number"
     for row in estimates:
         if row.role == "primary" and None not in (row.absolute, row.ci_lower, row.ci_upper):
+            display = row.display
             rows.append(
                 (row.arm, float(row.absolute or 0), float(row.ci_lower or 0), float(row.ci_upper or 0))
             )
@@ -68,15 +72,17 @@ def glance(estimates: Sequence[Estimate]) -> dg.MarkdownMetadataValue | None:
     marks, lines, dots = [], [], []
     for position, (arm, value, lower, upper) in enumerate(rows):
         y = _ROW * position + 14
-        marks.append(f"<text y='{y + 4}'>{escape(arm[:20])} {value:+.3g}</text>")
+        spread = numbers.decimals_for(display, upper - lower)
+        marks.append(f"<text y='{y + 4}'>{escape(arm[:20])} {numbers.change(value, display, spread)}</text>")
         lines.append(f"M{across(lower)} {y}H{across(upper)}")
         dots.append(f"M{across(value)} {y}h0")
     height = _ROW * len(rows) + 4
     svg = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_LEFT + _WIDTH + 9}' height='{height}' "
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_LEFT + _WIDTH + 9}' height='{height + 14}' "
         f"font-family='sans-serif' font-size='13' stroke-linecap='round'>{''.join(marks)}"
         f"<g stroke='#357'><path d='{''.join(lines)}'/><path stroke-width='9' d='{''.join(dots)}'/>"
-        f"<path stroke-dasharray='3' d='M{across(0)} 0V{height}'/></g></svg>"
+        f"<path stroke-dasharray='3' d='M{across(0)} 0V{height}'/></g>"
+        f"<text x='{across(0) - 4}' y='{height + 11}'>0</text></svg>"
     )
     text = f"![Primary effects](data:image/svg+xml,{quote(svg, safe='=:/,+')})"
     return dg.MetadataValue.md(text) if len(text) < INLINE_CHARACTERS else None

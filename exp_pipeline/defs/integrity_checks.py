@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from exp_pipeline.defs.result_tables import verdicts_table
-from exp_pipeline.defs.specs import plain_schema
+from exp_pipeline.defs.result_tables import causes_table, shortened, spoken, verdicts_table
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import IntegrityCheck, Readout, Verdict
 
@@ -51,27 +50,39 @@ def results(readout: Readout) -> Iterator[dg.AssetCheckResult]:
         yield _result(readout, name, [found[member] for member in members if member in found])
 
 
+def verdict(readout: Readout) -> str:
+    """The panel in a line: what fails, what warns, how many checks there are."""
+    told = []
+    for kind, words in (("fail", "fails"), ("warn", "warns"), ("cannot_tell", "cannot be told")):
+        titles = [check.title for check in readout.integrity if check.verdict == kind]
+        if titles:
+            told.append(f"{words}: {', '.join(titles)}")
+    passed = sum(check.verdict == "pass" for check in readout.integrity)
+    return "; ".join([*told, f"{passed} of {len(readout.integrity)} checks pass"])
+
+
 def _result(readout: Readout, name: str, found: list[IntegrityCheck]) -> dg.AssetCheckResult:
     verdict = next((one for one in _ORDER if any(check.verdict == one for check in found)), None)
     worst = [check for check in found if check.verdict == verdict]
     metadata: dict[str, dg.RawMetadataValue] = {
         "experiment": readout.experiment,
         "snapshot": readout.provenance.snapshot,
-        "verdict": "not asked for" if verdict is None else verdict.replace("_", " "),
+        "verdict": "not asked for" if verdict is None else spoken(verdict),
         "evidence": dg.MetadataValue.md("\n".join(f"- {check.evidence}" for check in worst) or "None."),
         **_numbers(found),
         **_threshold(name, readout.brief),
     }
     if len(found) > 1:
         metadata["verdicts"] = verdicts_table(found)
-    if any(check.causes for check in found):
-        metadata["causes"] = _causes(found)
+    causes = causes_table(found)
+    if causes is not None:
+        metadata["causes"] = causes
     return dg.AssetCheckResult(
         asset_key=ASSET,
         check_name=name,
         passed=verdict not in ("warn", "fail"),
         severity=dg.AssetCheckSeverity.ERROR if verdict == "fail" else dg.AssetCheckSeverity.WARN,
-        description=" ".join(check.evidence for check in worst)[:300] or "Not asked for.",
+        description=shortened(" ".join(check.evidence for check in worst)) or "Not asked for.",
         metadata=metadata,
     )
 
@@ -80,7 +91,7 @@ def _numbers(found: list[IntegrityCheck]) -> dict[str, dg.RawMetadataValue]:
     """The numbers of one check as they are; of several, each under the last word of its check's name."""
     several = len(found) > 1
     numbers: dict[str, dg.RawMetadataValue] = {
-        (f"{name}_{check.name.rpartition('_')[2]}" if several else name): value
+        (f"{name}_{check.name.rpartition('_')[2]}" if several else name): _rounded(value)
         for check in found
         for name, value in check.numbers.items()
         if not several or name == "p_value"
@@ -90,28 +101,14 @@ def _numbers(found: list[IntegrityCheck]) -> dict[str, dg.RawMetadataValue]:
     return numbers | ({"smallest_p_value": smallest} if smallest is not None else {})
 
 
+def _rounded(value: float | str) -> float | str:
+    """A number as people compare it; the exact one is in the readout."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def _threshold(name: str, brief: Brief) -> dict[str, dg.RawMetadataValue]:
     if name in ("srm", "attrition", "covariate_balance", "completeness", "equal_arms"):
         return {"p_value_limit": brief.srm_alpha}
     if name in ("fidelity", "contamination", "exposure"):
         return {"share_limit": brief.contamination_limit}
     return {}
-
-
-def _causes(found: list[IntegrityCheck]) -> dg.TableMetadataValue:
-    """Where to look, the likeliest place of each check first."""
-    columns = ("check", "rank", "where", "share", "evidence")
-    rows = [
-        dg.TableRecord(
-            {
-                "check": check.title,
-                "rank": str(cause.rank),
-                "where": cause.where,
-                "share": "" if cause.share is None else f"{100 * cause.share:.0f} %",
-                "evidence": cause.evidence,
-            }
-        )
-        for check in found
-        for cause in check.causes
-    ]
-    return dg.MetadataValue.table(rows, schema=plain_schema(columns))

@@ -8,12 +8,13 @@ import dagster as dg
 import polars as pl
 
 from exp_pipeline.defs.specs import plain_schema
+from exp_pipeline.model.metrics import Display
 from exp_pipeline.model.readout import Decision, IntegrityCheck, Readout
+from exp_pipeline.report import numbers
 from exp_pipeline.steps.experiments.dictionary import ColumnNote
 
 _ROWS_SHOWN = 50
 _ROW_COLUMNS = (
-    "metric",
     "segment",
     "segment_value",
     "week",
@@ -21,14 +22,14 @@ _ROW_COLUMNS = (
     "title",
     "variant",
     "arm",
-    "n_control",
     "n_treatment",
-    "absolute",
-    "ci_lower",
-    "ci_upper",
+    "n_control",
     "p_value",
     "reason",
 )
+# What a column of numbers is called where people read it.
+_HEADS = {"n_treatment": "units in arm", "n_control": "units in control", "p_value": "p", "reason": "note"}
+_LONGEST_EVIDENCE = 600
 
 
 def dictionary_schema(notes: Sequence[ColumnNote]) -> dg.TableSchema:
@@ -45,59 +46,122 @@ def dictionary_schema(notes: Sequence[ColumnNote]) -> dg.TableSchema:
 
 
 def verdicts_table(checks: Sequence[IntegrityCheck]) -> dg.TableMetadataValue:
-    """What each integrity check found."""
+    """What each integrity check found, in the panel's order."""
     columns = ("check", "verdict", "evidence")
     rows = [
-        dg.TableRecord(dict(zip(columns, (check.title, check.verdict, check.evidence[:300]), strict=True)))
+        dg.TableRecord(
+            dict(zip(columns, (check.title, spoken(check.verdict), shortened(check.evidence)), strict=True))
+        )
         for check in checks
     ]
     return dg.MetadataValue.table(rows, schema=plain_schema(columns))
 
 
-def rows_table(frame: pl.DataFrame) -> dg.TableMetadataValue:
-    """The first rows of a table of results, numbers to six digits."""
-    columns = [name for name in _ROW_COLUMNS if name in frame.columns]
+def causes_table(checks: Sequence[IntegrityCheck]) -> dg.TableMetadataValue | None:
+    """Where to look, the likeliest place of each check first; None where no check has a cause to name."""
+    columns = ("check", "rank", "where", "share", "evidence")
     rows = [
-        dg.TableRecord({name: _cell(value) for name, value in row.items()})
-        for row in frame.select(columns).head(_ROWS_SHOWN).iter_rows(named=True)
+        dg.TableRecord(
+            {
+                "check": check.title,
+                "rank": str(cause.rank),
+                "where": cause.where,
+                "share": "" if cause.share is None else f"{100 * cause.share:.0f} %",
+                "evidence": cause.evidence,
+            }
+        )
+        for check in checks
+        for cause in check.causes
     ]
-    return dg.MetadataValue.table(rows, schema=plain_schema(columns))
+    return dg.MetadataValue.table(rows, schema=plain_schema(columns)) if rows else None
+
+
+def rows_table(frame: pl.DataFrame, display: Display) -> dg.TableMetadataValue:
+    """The first rows of a table of effects on the primary, in its unit."""
+    columns = [name for name in _ROW_COLUMNS if name in frame.columns]
+    if "reason" in columns and not any(frame["reason"].fill_null("").to_list()):
+        columns.remove("reason")
+    heads = [_HEADS.get(name, name.replace("_", " ")) for name in columns]
+    place = next((heads.index(name) for name in ("units in arm", "p") if name in heads), len(heads))
+    rows = []
+    for row in frame.head(_ROWS_SHOWN).iter_rows(named=True):
+        # Counts of a withheld cell are 0 and mean nothing.
+        known = {
+            name: None if row.get("suppressed") and name.startswith("n_") else row[name] for name in columns
+        }
+        effect, interval = _effect(row.get("absolute"), row.get("ci_lower"), row.get("ci_upper"), display)
+        cells = {head: _cell(known[name]) for name, head in zip(columns, heads, strict=True)}
+        cells |= {"effect": effect, "interval": interval}
+        rows.append(dg.TableRecord(cells))
+    return dg.MetadataValue.table(
+        rows, schema=plain_schema([*heads[:place], "effect", "interval", *heads[place:]])
+    )
+
+
+def _effect(
+    value: float | None, lower: float | None, upper: float | None, display: Display
+) -> tuple[str, str]:
+    """Effect and interval as text with the unit, to the digits that the interval bears out."""
+    spread = None if lower is None or upper is None else upper - lower
+    decimals = numbers.decimals_for(display, spread, value)
+    return (
+        "" if value is None else numbers.change(value, display, decimals),
+        "" if spread is None else numbers.interval(lower, upper, display, decimals),
+    )
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def spoken(verdict: str) -> str:
+    """A verdict or outcome as words."""
+    return verdict.replace("_", " ")
+
+
+def shortened(text: str) -> str:
+    """Evidence that fits a cell, cut between words."""
+    if len(text) <= _LONGEST_EVIDENCE:
+        return text
+    return text[:_LONGEST_EVIDENCE].rsplit(" ", 1)[0] + " \N{HORIZONTAL ELLIPSIS}"
 
 
 def effects_table(readout: Readout) -> dg.TableMetadataValue:
-    """Every effect that the readout shows."""
-    rows = [
-        dg.TableRecord(
-            {
-                "metric": row.title,
-                "role": row.role,
-                "arm": row.arm,
-                "effect": "" if row.absolute is None else f"{row.absolute:+.4g}",
-                "interval": ""
-                if row.ci_lower is None or row.ci_upper is None
-                else f"{row.ci_lower:.4g} to {row.ci_upper:.4g}",
-                "p": "" if row.p_value is None else f"{row.p_value:.3g}",
-                "method": row.reason or row.method,
-            }
+    """Every effect that the readout shows, each in its metric's unit."""
+    rows = []
+    for row in readout.estimates:
+        effect, interval = _effect(row.absolute, row.ci_lower, row.ci_upper, row.display)
+        rows.append(
+            dg.TableRecord(
+                {
+                    "metric": row.title,
+                    "role": row.role,
+                    "arm": row.arm,
+                    "effect": effect,
+                    "interval": f"{interval} ({numbers.round_percent(row.level)})" if interval else "",
+                    "p": "" if row.p_value is None else f"{row.p_value:.3g}",
+                    "units (arm / control)": "" if row.suppressed else f"{row.n_treatment} / {row.n_control}",
+                    "method": row.reason or row.method,
+                }
+            )
         )
-        for row in readout.estimates
-    ]
-    columns = ("metric", "role", "arm", "effect", "interval", "p", "method")
+    columns = ("metric", "role", "arm", "effect", "interval", "p", "units (arm / control)", "method")
     return dg.MetadataValue.table(rows, schema=plain_schema(columns))
 
 
 def rules_table(decision: Decision) -> dg.TableMetadataValue:
-    """What each rule of the brief said of each arm."""
+    """What each rule of the brief said of each arm, in the order in which they were asked."""
     columns = ("arm", "rule", "verdict", "evidence")
     rows = [
         dg.TableRecord(
-            {"arm": arm.arm, "rule": rule.rule, "verdict": rule.verdict, "evidence": rule.evidence[:300]}
+            {
+                "arm": arm.arm,
+                "rule": rule.rule,
+                "verdict": spoken(rule.verdict),
+                "evidence": shortened(rule.evidence),
+            }
         )
         for arm in decision.arms
         for rule in arm.rules
