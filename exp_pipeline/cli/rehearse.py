@@ -1,0 +1,153 @@
+"""`rehearse`: an experiment's whole life over simulated schools, before a student meets it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from exp_pipeline.cli.terminal import DAY, AsJson, HomeDir, home_of, print_json, say
+
+if TYPE_CHECKING:
+    from exp_pipeline.steps.operating.rehearsal import Rehearsal, RehearsedDay
+
+
+def rehearse(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")],
+    scenario: Annotated[
+        Literal["well", "harm", "mismatch", "outage", "nothing"],
+        typer.Option(
+            "--scenario",
+            help="well: the arms help. harm: they help, and one breaks a guardrail from a day on. mismatch: "
+            "a platform stops logging one arm. outage: an event stops for two days. nothing: no effect.",
+        ),
+    ] = "well",
+    days: Annotated[
+        int | None,
+        typer.Option("--days", metavar="N", help="Days of the term, at most 60. Default: the brief's own."),
+    ] = None,
+    learners: Annotated[
+        int | None,
+        typer.Option(
+            "--learners", metavar="N", help="Simulated learners, 60 to 2000. Default: as the brief expects."
+        ),
+    ] = None,
+    incident: Annotated[
+        datetime | None,
+        typer.Option(
+            "--incident", formats=DAY, metavar="DAY", help="First day of the scenario's incident, YYYY-MM-DD."
+        ),
+    ] = None,
+    approve: Annotated[
+        Literal["granted", "none"],
+        typer.Option("--approve", help="Whether people's approvals are taken for granted, or left waiting."),
+    ] = "granted",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, other learners.")] = 1,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Keep the rehearsal's home in this new folder."),
+    ] = None,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rehearse an experiment: a synthetic term with its ramp, days, an incident and the readout.
+
+    The brief is taken as it stands. Nothing of your data folder is touched: everything happens in a folder of
+    its own, which is removed again unless --keep names one.
+    """
+    from exp_pipeline.steps.opening import open_catalog
+    from exp_pipeline.steps.operating.rehearsal import rehearse as live
+
+    place = home_of(home)
+    catalog = open_catalog(place.catalog)
+    with _scratch(keep) as folder, _quiet():
+        if not as_json:
+            say(
+                f"Rehearsing {name}, scenario {scenario}: every line is a morning, about the day before it.\n"
+            )
+        found = live(
+            place,
+            catalog,
+            name,
+            folder,
+            scenario=scenario,
+            days=days,
+            learners=learners,
+            incident_day=incident.date() if incident is not None else None,
+            approvals=approve,
+            seed=seed,
+            on=(lambda day: None) if as_json else _tell_day,
+        )
+    if as_json:
+        kept = {} if keep is not None else {"home": None, "memo": None}
+        print_json(found.model_dump(mode="json") | kept)
+    else:
+        _tell(found, keep)
+
+
+@contextmanager
+def _scratch(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="exp-rehearsal-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep rehearsed pages out of the log of real ones: they stand in the timeline."""
+    log = logging.getLogger("exp_pipeline.notify")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _tell_day(day: RehearsedDay) -> None:
+    arms = ", ".join(f"{arm} {count:,}" for arm, count in day.units.items())
+    ramp = f"{day.status.replace('_', ' ')}, stage {day.stage}, {100 * day.traffic:g} % of units"
+    say(f"{day.day:%a %Y-%m-%d}  {ramp}, flags version {day.flag_version}")
+    say(f"  units     {arms}" + ("" if day.srm_p_value is None else f"  (SRM p {day.srm_p_value:.2g})"))
+    for verdict in day.verdicts:
+        say(f"  verdict   {verdict}")
+    for message in day.messages:
+        say(f"  message   {message.text}")
+    for note in day.notes:
+        say(f"  people    {note}")
+    told = "; ".join(day.reasons)
+    say(f"  ramp      {day.verb.replace('_', ' ')}: {told}")
+    if day.look:
+        say(f"  readout   {day.look}")
+
+
+def _tell(found: Rehearsal, keep: Path | None) -> None:
+    say(f"\nPlanted: {found.planted}.")
+    say(f"Decision: {found.outcome.replace('_', ' ')}. {found.summary}")
+    for arm in found.arms:
+        say(f"  {arm.arm}: {arm.outcome.replace('_', ' ')}. {arm.because} (Planted: {arm.planted}.)")
+    met = "as it should be" if found.as_planted else "NOT as it should be"
+    say(f"Against the truth: {met}: {found.against}.")
+    say(f"Pages: {found.pages}.")
+    for title, lines in (
+        ("What the brief lacks (let pass in this rehearsal):", found.gaps),
+        ("What the brief's own numbers say of its ramp:", found.findings),
+        ("Where the rehearsal is not the brief as it stands:", found.changes),
+    ):
+        if lines:
+            say(f"\n{title}")
+            for line in lines:
+                say(f"  - {line}")
+    where = (
+        f"Memo: {found.memo}" if keep is not None else "The memo was not kept: --keep DIR keeps everything."
+    )
+    say(f"\n{where}")
+    say(f"{found.learners:,} learners, {len(found.days)} days, {found.seconds:g} s.")

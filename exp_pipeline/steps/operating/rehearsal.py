@@ -1,0 +1,524 @@
+"""Rehearsal: an experiment's whole life over simulated schools, before a student meets it.
+
+Everything happens in a home of its own, by a simulated clock, through the steps that real days go through:
+landing, daily facts and verdicts, incidents and messages, the ramp's tick, flags, looks and the readout.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import polars as pl
+
+from exp_pipeline.catalog import Catalog
+from exp_pipeline.model.base import Noun
+from exp_pipeline.model.brief import Brief
+from exp_pipeline.model.decisions import Outcome
+from exp_pipeline.model.errors import ExpError
+from exp_pipeline.model.ramps import stages_of, traffic_at
+from exp_pipeline.model.readout import Readout
+from exp_pipeline.notify.channels import FileChannel
+from exp_pipeline.simulate.events import simulate_day
+from exp_pipeline.simulate.plan import SimulationPlan
+from exp_pipeline.steps.again.catch_up import TOGETHER, runner
+from exp_pipeline.steps.context import DAY, Window, Workbench, event_day
+from exp_pipeline.steps.experiments.chain import brief_of, take_snapshot
+from exp_pipeline.steps.experiments.planning import check_readiness
+from exp_pipeline.steps.experiments.readouts import write_memo
+from exp_pipeline.steps.experiments.starting import lock_by_hand
+from exp_pipeline.steps.opening import KEY, workbench
+from exp_pipeline.steps.operating import ramps
+from exp_pipeline.steps.operating.incidents import acknowledge, open_incidents
+from exp_pipeline.steps.operating.ramp_log import entries_of
+from exp_pipeline.steps.operating.ramp_round import send_flags
+from exp_pipeline.steps.operating.rehearsal_world import (
+    Fitted,
+    Incident,
+    Scenario,
+    as_logged,
+    copy_catalog,
+    fitted,
+    history_of,
+    incident_of,
+    learners_for,
+    on_day,
+    plan_for,
+    ramp_findings,
+    simulated_source,
+)
+from exp_pipeline.steps.operating.watch import follow_verdicts, lock_started
+from exp_pipeline.store.home import Home
+from exp_pipeline.store.state import state_log
+
+Approvals = Literal["granted", "none"]
+# As the schedules have it: the days at half past two, the ramp at five past each hour.
+_DAILY, _TICK = timedelta(hours=2, minutes=30), timedelta(hours=3, minutes=5)
+_AFTER_OPENING = timedelta(minutes=5)
+_KEY = "rehearsal-only-there-are-no-learners"
+_TEAM, _WHY = "rehearsal", "taken for granted in a rehearsal"
+
+
+class Page(Noun):
+    """One message as people got it: how urgent, what became of the incident, and the text."""
+
+    at: datetime
+    severity: str
+    change: str
+    rule: str
+    text: str
+
+
+class RehearsedDay(Noun):
+    """One morning: what the day before brought, what was judged and told, and what the ramp did.
+
+    units: in the experiment so far, by arm. traffic: in force after the morning. verdicts: those that do not
+    pass. verb, reasons: of the ramp's last tick of the day; a transition is never overwritten by a hold.
+    """
+
+    day: date
+    status: str
+    stage: int
+    traffic: float
+    units: dict[str, int]
+    srm_p_value: float | None
+    verdicts: tuple[str, ...]
+    messages: tuple[Page, ...]
+    verb: str
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    flag_version: int
+    look: str = ""
+
+
+class ArmTold(Noun):
+    """One treatment arm at the end: what was planted in it, and what the readout says to do with it."""
+
+    arm: str
+    planted: str
+    outcome: Outcome
+    because: str
+
+
+class Rehearsal(Noun):
+    """A rehearsed life. `changes` are where it is not the brief as it stands, `gaps` what the brief lacks and
+    the rehearsal let pass, `findings` what the brief's own numbers say against its ramp.
+
+    as_planted: whether the loop did what the scenario asks of it; `against` says why in a sentence.
+    """
+
+    experiment: str
+    version: int
+    scenario: Scenario
+    seed: int
+    learners: int
+    start: date
+    end: date
+    approvals: Approvals
+    planted: str
+    changes: tuple[str, ...]
+    gaps: tuple[str, ...]
+    findings: tuple[str, ...]
+    days: tuple[RehearsedDay, ...]
+    pages: int
+    outcome: Outcome
+    summary: str
+    arms: tuple[ArmTold, ...]
+    as_planted: bool
+    against: str
+    home: str
+    memo: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What is carried from day to day."""
+
+    bench: Workbench
+    brief: Brief
+    incident: Incident | None
+    effect: bool
+    learners: int
+    seed: int
+    approvals: Approvals
+    history: int
+    traffic: list[float] = field(default_factory=list)
+    waiting: list[pl.DataFrame] = field(default_factory=list)
+    told: int = 0
+    readout: Readout | None = None
+
+    def plan(self) -> SimulationPlan:
+        limits = self.bench.catalog.limits_of(self.brief)
+        return plan_for(
+            self.brief, limits, learners=self.learners, seed=self.seed, effect=self.effect,
+            traffic=self.traffic, history=self.history,
+        )  # fmt: skip
+
+
+def rehearse(
+    home: Home,
+    catalog: Catalog,
+    experiment: str,
+    scratch: Path,
+    *,
+    scenario: Scenario = "well",
+    days: int | None = None,
+    learners: int | None = None,
+    incident_day: date | None = None,
+    approvals: Approvals = "granted",
+    seed: int = 1,
+    on: Callable[[RehearsedDay], None] = lambda day: None,
+) -> Rehearsal:
+    """How will this experiment live: its ramp, its days, an incident, its readout?
+
+    home and catalog are read and never written; everything is made in `scratch`, which must not exist. `on`
+    is told each day when it is done. The same arguments give the same life. Raises ExpError for an unknown
+    experiment, one that no flag can carry, and where `scratch` exists; ValueError for sizes out of range.
+    """
+    began = time.monotonic()
+    brief = _rehearsable(catalog, experiment)
+    if scratch.exists() and any(scratch.iterdir()):
+        raise ExpError(f"{scratch} is not empty: a rehearsal is made in a folder of its own")
+    fits = fitted(brief, days=days, learners=learners)
+    incident = incident_of(fits.brief, catalog, scenario, incident_day)
+    own = Home(scratch)
+    copy_catalog(
+        catalog.root,
+        own.catalog,
+        catalog.files[experiment].relative_to(catalog.root),
+        fits.brief if fits.changes else None,
+    )
+    own.landing.mkdir(parents=True)
+    with _opened(own, catalog, fits.brief) as bench:
+        walk = _Walk(
+            bench,
+            brief_of(bench, experiment),
+            incident,
+            scenario != "nothing",
+            learners_for(fits.brief, (fits.brief.end - fits.brief.start).days, learners),
+            seed,
+            approvals,
+            history_of(fits.brief, scenario),
+        )
+        gaps = _history(walk, brief, fits)
+        lived = []
+        for day in Window(walk.brief.start, walk.brief.end).days():
+            lived.append(_live(walk, day))
+            on(lived[-1])
+    return _told(walk, fits, scenario, gaps, tuple(lived), ramp_findings(brief), began)
+
+
+def _rehearsable(catalog: Catalog, experiment: str) -> Brief:
+    brief = catalog.briefs.get(experiment)
+    if brief is None:
+        known = ", ".join(sorted(catalog.briefs)) or "none"
+        raise ExpError(f"no usable brief for experiment {experiment!r}; there are: {known}")
+    if not stages_of(brief):
+        raise ExpError(
+            f"{experiment} cannot be rehearsed: no flag can carry its arms (assignment {brief.assignment}, "
+            f"hash_scheme {brief.hash_scheme}{', over a unit table' if brief.table is not None else ''})"
+        )
+    return brief
+
+
+@contextmanager
+def _opened(home: Home, catalog: Catalog, brief: Brief) -> Iterator[Workbench]:
+    """A workbench over the scratch home whose one brief is the rehearsed one.
+
+    No setting of the real home enters: no key, no channel, no state database.
+    """
+    path = home.catalog / catalog.files[brief.name].relative_to(catalog.root)
+    own = replace(
+        catalog,
+        root=home.catalog,
+        briefs={brief.name: brief},
+        sources=(simulated_source(),),
+        files={brief.name: path},
+    )
+    with (
+        duckdb.connect(":memory:") as connection,
+        workbench(home, connection, run_id="rehearsal", environment={KEY: _KEY}, catalog=own) as bench,
+    ):
+        yield bench
+
+
+def _history(walk: _Walk, as_written: Brief, fits: Fitted) -> tuple[str, ...]:
+    """Land and make the days before the start; lock the brief over its gaps, where it has any.
+
+    Gives the gaps of the brief as it is written, judged on these days.
+    """
+    bench, brief = walk.bench, walk.brief
+    before = Window(walk.plan().start, brief.start)
+    for day in before.days():
+        _land(walk, day)
+    _make(bench, before)
+    now = _at(brief.start, _DAILY)
+    gaps = check_readiness(bench, brief.name).gaps
+    if gaps:
+        lock_by_hand(bench, brief, now, by=_TEAM, reason="its gaps are let pass in a rehearsal")
+    if fits.changes:
+        asked = replace(bench.catalog, briefs={brief.name: as_written})
+        gaps = check_readiness(replace(bench, catalog=asked), brief.name).gaps
+    notes: list[str] = []
+    _tick(walk, brief.start, notes)
+    send_flags(bench, _at(brief.start, _TICK), {})
+    return tuple(str(gap) for gap in gaps)
+
+
+def _live(walk: _Walk, day: date) -> RehearsedDay:
+    """Let a day happen under the flags of its morning, and judge it on the next."""
+    bench, brief = walk.bench, walk.brief
+    log = state_log(bench.home)
+    # Products read their flags before the first lesson; a stage that opens later in the day counts from the
+    # next one on.
+    walk.traffic.append(traffic_at(entries_of(log, brief), _at(day, _TICK)))
+    _land(walk, day)
+    window = Window.of(day - DAY, day)
+    _make(bench, window)
+    morning = day + DAY
+    now = _at(morning, _DAILY)
+    lock_started(bench, now)
+    follow_verdicts(bench, window, now, (FileChannel(bench.home.notifications),))
+    notes: list[str] = []
+    judged = _tick(walk, morning, notes)
+    sent = send_flags(bench, _at(morning, _TICK), {})
+    if walk.approvals == "granted":
+        for one in open_incidents(log):
+            if one.severity == "page" and one.status == "open":
+                acknowledge(log, one.rule, one.subject, who=brief.on_call, now=_at(morning, _TICK))
+        send_flags(bench, _at(morning, _TICK), {})
+    state = judged.state
+    units, p_value = _units(bench, brief, day)
+    return RehearsedDay(
+        day=day,
+        status=state.status,
+        stage=state.stage,
+        traffic=state.traffic,
+        units=units,
+        srm_p_value=p_value,
+        verdicts=_verdicts(bench, day),
+        messages=_messages(walk),
+        verb=judged.decision.verb,
+        reasons=judged.decision.reasons,
+        notes=tuple(notes),
+        flag_version=0 if sent.published.publication is None else sent.published.publication.version,
+        look=_look(walk, morning),
+    )
+
+
+def _land(walk: _Walk, day: date) -> None:
+    """Write what the product sends on a day; what arrives after midnight waits for the next."""
+    made = simulate_day(on_day(walk.plan(), walk.incident, day), day)
+    frame = pl.concat([*walk.waiting, as_logged(made, walk.incident, day)])
+    frame = frame.sort("received_at", "client_ts", "event_id", maintain_order=True)
+    today = pl.col("received_at").dt.date() <= day
+    walk.waiting = [frame.filter(~today)]
+    folder = walk.bench.home.landing / f"received_date={day}"
+    folder.mkdir(parents=True)
+    frame.filter(today).write_parquet(folder / "events-0000.parquet", statistics=True)
+
+
+def _make(bench: Workbench, window: Window) -> None:
+    """Every daily table of a window, in the order of the graph."""
+    run = runner(bench)
+    for tables in TOGETHER:
+        if tables[0] == "landed":
+            # The day before has landed already, and nothing comes into it any more.
+            fresh = [day for day in window.days() if bench.lake.manifest("landed", _received(day)) is None]
+            run(tables, Window.of(fresh[0], fresh[-1]))
+        else:
+            run(tables, window)
+
+
+def _received(day: date) -> str:
+    return f"received_date={day}"
+
+
+def _tick(walk: _Walk, day: date, notes: list[str]) -> ramps.Judged:
+    """The ramp's ticks of a day: in the morning, and when schools open where that one wrote nothing."""
+    now = _at(day, _TICK)
+    judged = _granted(walk, now, notes)
+    calendar = walk.bench.catalog.calendar_of(walk.brief)
+    if judged.written is None and calendar is not None:
+        opens = calendar.next_open(now)
+        if opens is not None and now < opens < _at(day + DAY, timedelta()):
+            judged = _granted(walk, opens + _AFTER_OPENING, notes)
+    return judged
+
+
+def _granted(walk: _Walk, now: datetime, notes: list[str]) -> ramps.Judged:
+    """One tick; where only people's word is missing it is given, and the tick repeated."""
+    (judged,) = ramps.tick(walk.bench, now)
+    stage = judged.state.stage + 1
+    asked = f"stage {stage} needs a person's approval"
+    if walk.approvals == "granted" and judged.decision.reasons == (asked,):
+        ramps.approve(walk.bench, walk.brief.name, stage=stage, by=_TEAM, reason=_WHY, now=now)
+        notes.append(f"approval of stage {stage} {_WHY}")
+        (judged,) = ramps.tick(walk.bench, now)
+    return judged
+
+
+def _units(bench: Workbench, brief: Brief, day: date) -> tuple[dict[str, int], float | None]:
+    rows = _rows(bench, "srm_daily", day).filter(pl.col("experiment") == brief.name)
+    units = dict(rows.select("arm", "units").iter_rows())
+    p_value = rows["sequential_p_value"][0] if rows.height else None
+    return {arm.name: int(units.get(arm.name, 0)) for arm in brief.arms}, p_value
+
+
+def _verdicts(bench: Workbench, day: date) -> tuple[str, ...]:
+    """Guardrails that fail or kill, and data quality that fails, on a day."""
+    guarded = _rows(bench, "guardrails_daily", day).filter(
+        (pl.col("status") == "fail") | pl.col("kill_triggered")
+    )
+    quality = _rows(bench, "data_quality", day).filter(pl.col("verdict") == "fail")
+    return (
+        *(
+            f"{row['metric']} in {row['arm']}: {row['status']}"
+            + (", kill rule acts" if row["kill_triggered"] else "")
+            for row in guarded.sort("metric", "arm").iter_rows(named=True)
+        ),
+        *(f"{rule} fails on {subject}" for rule, subject in quality.sort("rule", "subject")
+          .select("rule", "subject").iter_rows()),
+    )  # fmt: skip
+
+
+def _rows(bench: Workbench, table: str, day: date) -> pl.DataFrame:
+    manifest = bench.lake.manifest(table, event_day(day))
+    bench.read("rehearsed_rows", table, [] if manifest is None else [manifest])
+    return bench.engine.frame("select * from rehearsed_rows order by all")
+
+
+def _messages(walk: _Walk) -> tuple[Page, ...]:
+    """What has been told since the last call."""
+    path = walk.bench.home.notifications
+    lines = path.read_text().splitlines() if path.is_file() else []
+    new, walk.told = lines[walk.told :], len(lines)
+    return tuple(
+        Page.model_validate({name: one[name] for name in Page.model_fields})
+        for one in (json.loads(line) for line in new)
+    )
+
+
+def _look(walk: _Walk, morning: date) -> str:
+    """Read the experiment out on a planned look and at its end; gives what the readout says."""
+    bench, brief = walk.bench, walk.brief
+    if morning not in (*brief.looks, brief.end):
+        return ""
+    take_snapshot(bench, brief.name)
+    memo = write_memo(bench, brief.name, decided_at=_at(morning, _TICK))
+    walk.readout = memo.readout
+    name = "end" if morning == brief.end else "look"
+    return f"{name}: {memo.readout.decision.outcome.replace('_', ' ')}. {memo.readout.decision.summary}"
+
+
+def _at(day: date, after: timedelta) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + after
+
+
+def _told(
+    walk: _Walk,
+    fits: Fitted,
+    scenario: Scenario,
+    gaps: tuple[str, ...],
+    lived: tuple[RehearsedDay, ...],
+    findings: tuple[str, ...],
+    began: float,
+) -> Rehearsal:
+    readout, brief = walk.readout, walk.brief
+    if readout is None:
+        raise ExpError(f"{brief.name} was not read out at its end")
+    by_arm = {one.name: one for one in walk.plan().experiments[0].arms}
+    harmed = walk.incident.harm if walk.incident is not None else None
+    arms = tuple(
+        ArmTold(
+            arm=one.arm,
+            planted=_planted(by_arm[one.arm].mastery_log_odds, harmed is not None and harmed.name == one.arm),
+            outcome=one.outcome,
+            because=one.because,
+        )
+        for one in readout.decision.arms
+    )
+    as_planted, against = _against(walk, scenario, lived, arms, readout.decision.outcome)
+    pages = sum(one.severity == "page" and one.change == "opened" for day in lived for one in day.messages)
+    return Rehearsal(
+        experiment=brief.name,
+        version=brief.version,
+        scenario=scenario,
+        seed=walk.seed,
+        learners=walk.learners,
+        start=brief.start,
+        end=brief.end,
+        approvals=walk.approvals,
+        planted=walk.incident.planted if walk.incident is not None else "nothing goes wrong",
+        changes=fits.changes,
+        gaps=gaps,
+        findings=findings,
+        days=lived,
+        pages=pages,
+        outcome=readout.decision.outcome,
+        summary=readout.decision.summary,
+        arms=arms,
+        as_planted=as_planted,
+        against=against,
+        home=str(walk.bench.home.root),
+        memo=str(walk.bench.home.readouts / f"{brief.name}.html"),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _planted(mastery: float, harmed: bool) -> str:
+    helped = "answers are mastered more often" if mastery else "no effect"
+    return f"{helped}, and the harm" if harmed else helped
+
+
+def _against(
+    walk: _Walk,
+    scenario: Scenario,
+    lived: tuple[RehearsedDay, ...],
+    arms: tuple[ArmTold, ...],
+    outcome: Outcome,
+) -> tuple[bool, str]:
+    """Did the loop do what the truth asks of it, and how is that seen?"""
+    opened = [(day.day, one) for day in lived for one in day.messages if one.change == "opened"]
+    pages = [(day, one) for day, one in opened if one.severity == "page"]
+    since = walk.incident.first if walk.incident is not None else walk.brief.end
+    false = [f"{one.rule} on {day}" for day, one in pages if day < since]
+    if false:
+        return False, f"pages before anything went wrong: {', '.join(false)}"
+    shipped = [one.arm for one in arms if one.outcome in ("ship", "ship_scoped")]
+    if scenario == "well":
+        told = f"every arm was planted better, and the readout ships {', '.join(shipped)}"
+        return bool(
+            shipped
+        ), told if shipped else "a planted effect was not found: more units or a longer term"
+    if scenario == "nothing":
+        return not shipped, "no arm was planted better, and " + (
+            f"{', '.join(shipped)} would ship: a false discovery" if shipped else "none is shipped"
+        )
+    if scenario == "harm":
+        stopped = next((day for day in lived if day.status in ("paused", "rolled_back")), None)
+        if stopped is None:
+            told = "no kill rule acted on the planted harm"
+            return False, told + (f"; the guardrail paged on {pages[0][0]}" if pages else ", nor did it page")
+        late = (stopped.day - since).days + 1
+        kept = walk.incident is not None and walk.incident.arm not in shipped
+        told = f"the ramp was {stopped.status.replace('_', ' ')} after {late} days of harm"
+        return kept and bool(pages), told + (
+            ", and the arm is not shipped" if kept else ", but the arm ships"
+        )
+    rule = "srm" if scenario == "mismatch" else "data_quality"
+    found = next((day for day, one in opened if one.rule == rule), None)
+    if found is None:
+        return False, f"no incident of rule {rule} was opened"
+    told = f"rule {rule} opened an incident after {(found - since).days + 1} days"
+    if scenario == "mismatch":
+        return outcome == "investigate", f"{told}, and the readout says {outcome.replace('_', ' ')}"
+    return True, told
