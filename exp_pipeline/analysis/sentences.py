@@ -163,11 +163,11 @@ def next_steps_of(
             for part in choice.segments
         ]
         what = f"{decision.arm} to {listed(places)} only" if places else f"{decision.arm}"
-        if brief.ramp:
-            stages = " to ".join(f"{100 * stage.traffic:g} %" for stage in brief.ramp)
-            found.append(f"Ship {what} by the ramp of the brief: {stages}.")
+        if brief.rollout:
+            stages = " to ".join(f"{100 * stage.traffic:g} %" for stage in brief.rollout)
+            found.append(f"Ship {what} by the rollout of the brief: {stages} of all units.")
         else:
-            found.append(f"Ship {what} in stages; the brief names no ramp.")
+            found.append(f"Ship {what} in stages; the brief names none for its rollout.")
         watched = [row.title for row in guardrails if row.arm == decision.arm]
         if watched:
             found.append(f"Watch {listed(watched)} at every stage; roll back when a margin is broken.")

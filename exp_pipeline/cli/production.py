@@ -81,6 +81,21 @@ def _channels() -> Iterator[Finding]:
         yield Finding("channels", "ok", ", ".join(one.name for one in named))
 
 
+def _webhook() -> Iterator[Finding]:
+    """Whether the receiver of flags is set rightly; sends nothing."""
+    from exp_pipeline.notify.webhook import SECRET, URL, webhook_from
+
+    if not (os.environ.get(URL) or os.environ.get(SECRET)):
+        return
+    try:
+        receiver = webhook_from(os.environ)
+    except ValueError as trouble:
+        yield Finding(URL, "error", str(trouble), f"Set {URL} and {SECRET} together.")
+        return
+    if receiver is not None:
+        yield Finding(URL, "ok", receiver.name)
+
+
 def _metrics() -> Iterator[Finding]:
     """Whether the folder of Prometheus text can be written to."""
     named = os.environ.get("EXP_METRICS_DIR")
@@ -98,5 +113,6 @@ def _metrics() -> Iterator[Finding]:
 CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("databases", _databases),
     ("channels", _channels),
+    ("EXP_FLAG_WEBHOOK_URL", _webhook),
     ("EXP_METRICS_DIR", _metrics),
 )

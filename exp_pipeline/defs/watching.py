@@ -24,8 +24,10 @@ from exp_pipeline.model.incidents import Incident
 from exp_pipeline.model.policies import IncidentPolicy
 from exp_pipeline.notify.routing import channels_from
 from exp_pipeline.notify.runs import EndedRun, findings_of_run
+from exp_pipeline.notify.webhook import webhook_from
 from exp_pipeline.steps.context import Window, day_of
 from exp_pipeline.steps.opening import home_from, open_catalog, workbench
+from exp_pipeline.steps.operating.flag_delivery import deliver_flags, pending_versions
 from exp_pipeline.steps.operating.freshness import freshness_finding
 from exp_pipeline.steps.operating.gauges import VARIABLE, write_gauges
 from exp_pipeline.steps.operating.incidents import ACTIONS, FINDINGS, open_incidents, record_findings
@@ -151,6 +153,20 @@ def notifications(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         context.update_cursor(cursor)
         return dg.SkipReason(told)
     return dg.SensorResult(cursor=cursor, asset_events=[_incidents_asset(ongoing)], skip_reason=told)
+
+
+@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def flag_webhook(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Sends versions of flags that their receiver has not taken yet; the tick of ramps does so at once."""
+    receiver = webhook_from(os.environ)
+    if receiver is None:
+        return dg.SkipReason("No receiver is set.")
+    log = state_log(home_from(os.environ))
+    if not pending_versions(log, receiver):
+        return dg.SkipReason("The receiver has every version.")
+    done = deliver_flags(log, receiver, datetime.now(UTC))
+    trouble = f"; {done.error}" if done.error else ""
+    return dg.SkipReason(f"{len(done.sent)} sent, {done.waiting} waiting{trouble}")
 
 
 @dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -361,6 +377,7 @@ SENSORS = [
     verdicts,
     freshness,
     notifications,
+    flag_webhook,
     prometheus,
     failed_runs,
     succeeded_runs,
