@@ -443,4 +443,7 @@ def test_the_next_step_of_a_scoped_ship_names_its_segments() -> None:
     steps = next_steps_of(
         brief, decision, integrity=[], guardrails=[], power=None, blinding=OPEN, units_per_day=None
     )
-    assert steps[0] == "Ship treatment to language a and language b only in stages; the brief names no ramp."
+    assert (
+        steps[0]
+        == "Ship treatment to language a and language b only in stages; the brief names none for its rollout."
+    )
