@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from exp_pipeline.model.after import DriftPolicy
 from exp_pipeline.model.base import Noun
@@ -76,11 +77,30 @@ RetainedTable = Literal[
 ]  # fmt: skip
 
 
-class RetentionPolicy(Noun):
-    """For how many days each table's partitions are kept, counted from the end of their day; None: for good.
+# Each table, what it is made from, and how many days longer that must be kept, so that nothing that is still
+# there would be made from less: days lean on their neighbours, data quality on weeks before.
+_MADE_FROM: Mapping[RetainedTable, tuple[tuple[RetainedTable, ...], int]] = {
+    "events": (("landed",), 7),
+    "quarantine": (("landed",), 7),
+    "exclusions": (("landed",), 7),
+    "learner_days": (("events",), 7),
+    "sessions": (("events",), 7),
+    "turns": (("events",), 7),
+    "assignments": (("events",), 7),
+    "exposures": (("events",), 7),
+    "unit_days": (("learner_days", "sessions", "assignments"), 7),
+    "srm_daily": (("assignments",), 7),
+    "guardrails_daily": (("unit_days",), 7),
+    "data_quality": (("events", "quarantine", "turns", "sessions", "assignments"), 70),
+}
 
-    What is not named is kept. `snapshots_of_decided`: frozen datasets of experiments that people have decided
-    on, counted from that decision; the newest snapshot, and the one that the decision names, always stay.
+
+class RetentionPolicy(Noun):
+    """For how many days each table's partitions are kept, counted from the end of their day.
+
+    What is not named is kept for good. `snapshots_of_decided`: frozen datasets of experiments that people
+    have decided on, counted from that decision; the newest two, and those that the log of decisions names,
+    always stay.
     """
 
     tables: dict[RetainedTable, int] = Field(default_factory=dict)
@@ -96,6 +116,20 @@ class RetentionPolicy(Noun):
                 f"earlier weeks are read from them): {', '.join(short)}"
             )
         return given
+
+    @model_validator(mode="after")
+    def _sources_are_kept_longer(self) -> Self:
+        for table, (sources, longer) in _MADE_FROM.items():
+            kept = self.tables.get(table)
+            for source in sources:
+                own = self.tables.get(source)
+                if own is not None and (kept is None or own < kept + longer):
+                    told = "for good" if kept is None else f"{kept} days"
+                    raise ValueError(
+                        f"tables.{source}: {own} days, but {table}, which is made from it, is kept {told}; "
+                        f"keep {source} at least {longer} days longer, or {table} could not be made again"
+                    )
+        return self
 
 
 class Policies(Noun):

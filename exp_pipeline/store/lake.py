@@ -221,6 +221,36 @@ class Lake:
             fsync_folder(folder)
         return removed
 
+    def retire(self, table: str, partition: str) -> bool:
+        """Take a partition away for good: its manifest first, its files once readers have had their time.
+
+        True where its manifest was there. Files go with a call that comes an hour or more later, whatever
+        process makes it; killed at any point, the next call goes on.
+        """
+        folder = self.folder(table, partition)
+        if not folder.is_dir():
+            return False
+        with one_at_a_time(folder):
+            there = (folder / MANIFEST).is_file()
+            if there:
+                for entry in folder.iterdir():
+                    if entry.name != MANIFEST:
+                        os.utime(entry)
+                (folder / MANIFEST).unlink()
+                fsync_folder(folder)
+            self._sweep(folder, ())
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        return there
+
+    def emptied(self, table: str) -> tuple[str, ...]:
+        """Partitions whose manifest is gone and whose files are still there, in order."""
+        folder = self.root / table
+        if not folder.is_dir():
+            return ()
+        found = (one for one in folder.iterdir() if one.is_dir() and not (one / MANIFEST).is_file())
+        return tuple(sorted(one.name for one in found))
+
     def _placed(self, folder: Path, new_files: Sequence[NewFile]) -> tuple[LakeFile, ...]:
         """Finished files under their final names: position and content digest."""
         files = []

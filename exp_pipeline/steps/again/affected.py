@@ -24,6 +24,7 @@ from exp_pipeline.steps.origins import (
     unit_digests,
 )
 from exp_pipeline.steps.people.roster import roster_files
+from exp_pipeline.steps.retired import left_alone
 from exp_pipeline.store.lake import Manifest
 from exp_pipeline.store.landing import LandingFile, received_days
 from exp_pipeline.store.landing_index import LandingIndex
@@ -133,8 +134,9 @@ def affected_days(
 
     Compares the inputs that each manifest records with the inputs that are there. Late rows touch their own
     event day; a day around it only where it holds a copy of one of them. Days before `first` and received
-    days after `landed_until` are left alone. Where a received day of more than `judge_rows` rows changed, the
-    days around count as touched unseen. Nothing but a cache of landing files' digests is written.
+    days after `landed_until` are left alone, and so is what was deleted because its time was over, with the
+    days that lean on it. Where a received day of more than `judge_rows` rows changed, the days around count
+    as touched unseen. Nothing but a cache of landing files' digests is written.
     """
     present = Present(bench)
     found: list[OutOfDate] = []
@@ -153,6 +155,8 @@ def affected_days(
     if "learner_days" in tables or "unit_days" in tables:
         found += [one for one in _by_definition(bench, found) if one.table in tables]
     kept = [one for one in found if first is None or one.day is None or one.day >= first]
+    left = left_alone(bench.home)
+    kept = [one for one in kept if one.day is None or not left(one.table, one.day)]
     order = {table: place for place, table in enumerate(TABLES)}
     return AffectedDays(
         found=tuple(sorted(kept, key=lambda one: (order[one.table], one.partition))),

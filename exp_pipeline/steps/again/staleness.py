@@ -17,6 +17,7 @@ from exp_pipeline.steps.experiments.input_changes import (
     corrected_now,
     inputs_of_record,
 )
+from exp_pipeline.steps.retired import retired
 from exp_pipeline.store.marts import Marts
 
 # A change of code alone makes a snapshot another one, but nobody's numbers are out of date by it.
@@ -93,7 +94,7 @@ def staleness(bench: Workbench, experiment: str) -> Staleness | None:
         return None
     as_of = date.fromisoformat(str(record["as_of"]))
     before = inputs_of_record(record)
-    now = input_digests(bench, brief, as_of)
+    now = _with_deleted(bench, before, input_digests(bench, brief, as_of))
     # Stays of later days change the list of stays, and nothing up to the snapshot's last day.
     known = corrected_by_day(record)
     there = corrected_now(bench, changed_partitions(before, now, "quarantine"))
@@ -101,6 +102,22 @@ def staleness(bench: Workbench, experiment: str) -> Staleness | None:
     changes = changed_inputs(before, now, corrected=corrected, whole_tables=newest == as_of)
     newer = max((min(newest, brief.end - DAY) - as_of).days, 0)
     return Staleness(experiment, snapshot, as_of, changes, newer)
+
+
+def _with_deleted(
+    bench: Workbench, before: Mapping[str, object], now: dict[str, object]
+) -> dict[str, object]:
+    """Inputs of today with what retention deleted as it was: a day whose time is over makes nothing stale."""
+    was, tables = before.get("tables"), now.get("tables")
+    gone = retired(bench.home)
+    if not gone or not isinstance(was, dict) or not isinstance(tables, dict):
+        return now
+    filled = dict(tables)
+    for table, held in was.items():
+        if isinstance(held, dict) and isinstance(tables.get(table), dict):
+            kept = {name: digest for name, digest in held.items() if (table, name) in gone}
+            filled[table] = kept | tables[table]
+    return now | {"tables": filled}
 
 
 def stale_readouts(bench: Workbench, experiments: Sequence[str] | None = None) -> tuple[Staleness, ...]:

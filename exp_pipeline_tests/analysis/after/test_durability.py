@@ -132,7 +132,8 @@ def test_a_share_counts_who_did_it_in_a_stretch() -> None:
     )
     row = row_of(mad, days, metric=metric_of("solved"))
     # All who did it early are in control (even numbers), all who did it late in treatment: half of each.
-    assert (row.gain, row.later) == (pytest.approx(-0.5), pytest.approx(0.5))
+    assert row.gain == pytest.approx(-0.5)
+    assert row.later == pytest.approx(0.5)
     assert row.cumulative == pytest.approx(0.0)
 
 
