@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from exp_pipeline.cli import (
+    after,
     briefs,
     catchup,
     decisions,
@@ -83,12 +84,17 @@ for command in (
     experiments.diff,
     decisions.decisions,
     decisions.decide,
+    after.weekly,
+    after.drift,
+    after.durability,
+    after.audit,
     warehouse.warehouse,
     experiments.unblind,
     tables.analyze,
     units.assign,
     units.simulate,
     privacy.erase,
+    after.retention,
     doctor.doctor,
 ):
     app.command()(command)
