@@ -68,9 +68,7 @@ def rehearse(
     catalog = open_catalog(place.catalog)
     with _scratch(keep) as folder, _quiet():
         if not as_json:
-            say(
-                f"Rehearsing {name}, scenario {scenario}: every line is a morning, about the day before it.\n"
-            )
+            say(f"Rehearsing {name}, scenario {scenario}. Each day is told by the morning after it.\n")
         found = live(
             place,
             catalog,
@@ -115,7 +113,7 @@ def _quiet() -> Iterator[None]:
 def _tell_day(day: RehearsedDay) -> None:
     arms = ", ".join(f"{arm} {count:,}" for arm, count in day.units.items())
     ramp = f"{day.status.replace('_', ' ')}, stage {day.stage}, {100 * day.traffic:g} % of units"
-    say(f"{day.day:%a %Y-%m-%d}  {ramp}, flags version {day.flag_version}")
+    say(f"{day.day:%a %Y-%m-%d}  then {ramp}, flags version {day.flag_version}")
     say(f"  units     {arms}" + ("" if day.srm_p_value is None else f"  (SRM p {day.srm_p_value:.2g})"))
     for verdict in day.verdicts:
         say(f"  verdict   {verdict}")
@@ -150,4 +148,4 @@ def _tell(found: Rehearsal, keep: Path | None) -> None:
         f"Memo: {found.memo}" if keep is not None else "The memo was not kept: --keep DIR keeps everything."
     )
     say(f"\n{where}")
-    say(f"{found.learners:,} learners, {len(found.days)} days, {found.seconds:g} s.")
+    say(f"{found.learners:,} learners, {(found.end - found.start).days} days, {found.seconds:g} s.")

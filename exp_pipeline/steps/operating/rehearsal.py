@@ -7,6 +7,8 @@ landing, daily facts and verdicts, incidents and messages, the ramp's tick, flag
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,8 +33,10 @@ from exp_pipeline.simulate.plan import SimulationPlan
 from exp_pipeline.steps.again.catch_up import TOGETHER, runner
 from exp_pipeline.steps.context import DAY, Window, Workbench, event_day
 from exp_pipeline.steps.experiments.chain import brief_of, take_snapshot
+from exp_pipeline.steps.experiments.locking import lock_subject
 from exp_pipeline.steps.experiments.planning import check_readiness
 from exp_pipeline.steps.experiments.readouts import write_memo
+from exp_pipeline.steps.experiments.reviews import REVIEW
 from exp_pipeline.steps.experiments.starting import lock_by_hand
 from exp_pipeline.steps.opening import KEY, workbench
 from exp_pipeline.steps.operating import ramps
@@ -77,7 +81,7 @@ class Page(Noun):
 
 
 class RehearsedDay(Noun):
-    """One morning: what the day before brought, what was judged and told, and what the ramp did.
+    """One day and the morning after it: what it brought, what was judged and told, and what the ramp did.
 
     units: in the experiment so far, by arm. traffic: in force after the morning. verdicts: those that do not
     pass. verb, reasons: of the ramp's last tick of the day; a transition is never overwritten by a hold.
@@ -190,6 +194,7 @@ def rehearse(
     fits = fitted(brief, days=days, learners=learners)
     incident = incident_of(fits.brief, catalog, scenario, incident_day)
     own = Home(scratch)
+    _carry_reviews(home, own, brief)
     copy_catalog(
         catalog.root,
         own.catalog,
@@ -209,7 +214,8 @@ def rehearse(
             history_of(fits.brief, scenario),
         )
         gaps = _history(walk, brief, fits)
-        lived = []
+        lived = [_morning(walk, fits.brief.start - DAY)]
+        on(lived[0])
         for day in Window(walk.brief.start, walk.brief.end).days():
             lived.append(_live(walk, day))
             on(lived[-1])
@@ -227,6 +233,23 @@ def _rehearsable(catalog: Catalog, experiment: str) -> Brief:
             f"hash_scheme {brief.hash_scheme}{', over a unit table' if brief.table is not None else ''})"
         )
     return brief
+
+
+def _carry_reviews(home: Home, own: Home, brief: Brief) -> None:
+    """Give the scratch home the reviews that the brief was given in the real one.
+
+    A file is read from a copy, because even reading would leave marks beside it.
+    """
+    there = state_log(home)
+    if home.state_url is not None:
+        given = there.entries(REVIEW, lock_subject(brief))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for path in there.path.parent.glob(f"{there.path.name}*"):
+                shutil.copy2(path, folder)
+            given = replace(there, path=Path(folder) / there.path.name).entries(REVIEW, lock_subject(brief))
+    for place, one in enumerate(given):
+        state_log(own).append(one.kind, one.subject, key=f"carried:{place}", at=one.at, content=one.content)
 
 
 @contextmanager
@@ -267,34 +290,34 @@ def _history(walk: _Walk, as_written: Brief, fits: Fitted) -> tuple[str, ...]:
     if fits.changes:
         asked = replace(bench.catalog, briefs={brief.name: as_written})
         gaps = check_readiness(replace(bench, catalog=asked), brief.name).gaps
-    notes: list[str] = []
-    _tick(walk, brief.start, notes)
-    send_flags(bench, _at(brief.start, _TICK), {})
     return tuple(str(gap) for gap in gaps)
 
 
 def _live(walk: _Walk, day: date) -> RehearsedDay:
     """Let a day happen under the flags of its morning, and judge it on the next."""
     bench, brief = walk.bench, walk.brief
-    log = state_log(bench.home)
+    entries = entries_of(state_log(bench.home), brief)
     # Products read their flags before the first lesson; a stage that opens later in the day counts from the
     # next one on.
-    walk.traffic.append(traffic_at(entries_of(log, brief), _at(day, _TICK)))
+    walk.traffic.append(traffic_at(entries, _at(day, _TICK)))
     _land(walk, day)
     window = Window.of(day - DAY, day)
     _make(bench, window)
-    morning = day + DAY
-    now = _at(morning, _DAILY)
+    now = _at(day + DAY, _DAILY)
     lock_started(bench, now)
     follow_verdicts(bench, window, now, (FileChannel(bench.home.notifications),))
+    _taken(walk, now)
+    return _morning(walk, day)
+
+
+def _morning(walk: _Walk, day: date) -> RehearsedDay:
+    """What the ramp does on the morning after a day, and how everything stands then."""
+    bench, brief, morning = walk.bench, walk.brief, day + DAY
     notes: list[str] = []
     judged = _tick(walk, morning, notes)
-    sent = send_flags(bench, _at(morning, _TICK), {})
-    if walk.approvals == "granted":
-        for one in open_incidents(log):
-            if one.severity == "page" and one.status == "open":
-                acknowledge(log, one.rule, one.subject, who=brief.on_call, now=_at(morning, _TICK))
-        send_flags(bench, _at(morning, _TICK), {})
+    now = judged.facts.now
+    sent = send_flags(bench, now, {})
+    _taken(walk, now)
     state = judged.state
     units, p_value = _units(bench, brief, day)
     return RehearsedDay(
@@ -312,6 +335,14 @@ def _live(walk: _Walk, day: date) -> RehearsedDay:
         flag_version=0 if sent.published.publication is None else sent.published.publication.version,
         look=_look(walk, morning),
     )
+
+
+def _taken(walk: _Walk, now: datetime) -> None:
+    """Where people act, the on-call takes each page as it comes; else it is told again and again."""
+    log = state_log(walk.bench.home)
+    for one in open_incidents(log) if walk.approvals == "granted" else ():
+        if one.severity == "page" and one.status == "open":
+            acknowledge(log, one.rule, one.subject, who=walk.brief.on_call, now=now)
 
 
 def _land(walk: _Walk, day: date) -> None:
@@ -447,7 +478,7 @@ def _told(
         for one in readout.decision.arms
     )
     as_planted, against = _against(walk, scenario, lived, arms, readout.decision.outcome)
-    pages = sum(one.severity == "page" and one.change == "opened" for day in lived for one in day.messages)
+    pages = sum(_is_page(one) for day in lived for one in day.messages)
     return Rehearsal(
         experiment=brief.name,
         version=brief.version,
@@ -474,6 +505,11 @@ def _told(
     )
 
 
+def _is_page(message: Page) -> bool:
+    """Whether this message wakes somebody."""
+    return message.severity == "page" and message.change in ("opened", "worsened", "escalated")
+
+
 def _planted(mastery: float, harmed: bool) -> str:
     helped = "answers are mastered more often" if mastery else "no effect"
     return f"{helped}, and the harm" if harmed else helped
@@ -488,7 +524,7 @@ def _against(
 ) -> tuple[bool, str]:
     """Did the loop do what the truth asks of it, and how is that seen?"""
     opened = [(day.day, one) for day in lived for one in day.messages if one.change == "opened"]
-    pages = [(day, one) for day, one in opened if one.severity == "page"]
+    pages = [(day.day, one) for day in lived for one in day.messages if _is_page(one)]
     since = walk.incident.first if walk.incident is not None else walk.brief.end
     false = [f"{one.rule} on {day}" for day, one in pages if day < since]
     if false:
