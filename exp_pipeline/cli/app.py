@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,9 +33,80 @@ from exp_pipeline.cli import (
 )
 from exp_pipeline.cli.terminal import ExplainedGroup, Verbose
 
+# What `exp --help` lists, in the order in which one needs it, each in the few words that fit a line.
+SECTIONS: dict[str, dict[str, str]] = {
+    "Begin": {
+        "demo": "run the bundled sample, from landed events to memos",
+        "init": "make a new data folder",
+        "doctor": "check machine, environment and data folder",
+        "analyze": "effects, or a memo, from your own table: no events needed",
+    },
+    "Plan an experiment": {
+        "new": "ask what a brief must say, check it, write it",
+        "validate": "check every brief, metric, source and policy",
+        "plan": "tell how many units and weeks a brief needs",
+        "rehearse": "live a made-up term with a brief: ramp, incident, readout",
+        "queue": "list drafts by priority, with what each waits for",
+        "review": "record that a team reviewed a brief",
+        "brief": "show a brief in words, and what changed since its lock",
+        "lock": "lock a brief before its first day of data",
+        "assign": "tell which arm each unit is in",
+    },
+    "Run": {
+        "run": "make days, experiments or both",
+        "status": "tell what is there: days, rows, experiments",
+        "affected": "tell which days are out of date, and why",
+        "catch-up": "make again the days that late data touch",
+        "ramp": "where ramps stand; approve, pause, roll back",
+        "life": "tell where an experiment is in its life",
+        "incidents": "list what is broken, explain it, take it on",
+        "warehouse": "build the warehouse file for analysts now",
+    },
+    "Read and decide": {
+        "readout": "print the decision memo of an experiment",
+        "diff": "tell what two readouts differ in, and why",
+        "decide": "log what people decided on a readout",
+        "decisions": "read the log of decisions",
+        "durability": "tell whether a shipped effect lasts",
+        "weekly": "review a week: numbers, changes, incidents",
+        "audit": "list who changed what, and why",
+        "unblind": "show effects early, with a recorded reason",
+    },
+    "Data": {
+        "source": "bring your own logs: try, draft and list sources",
+        "events": "list the events of the taxonomy",
+        "metrics": "list, draw and explain the metrics",
+        "quality": "tell how good the data of a day are",
+        "drift": "tell whether versions, speed or cost stray",
+        "simulate": "write a made-up world as landing files",
+        "erase": "erase a person from every table",
+        "retention": "delete what is past its day by the policy",
+        "keys": "show and rotate the identity keys",
+        "debug": "look into the debug envelope of raw texts",
+    },
+}
+
+
+class _Sectioned(ExplainedGroup):
+    """Commands under headings; one that no heading has comes last, under its own help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        left = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        listed = [
+            (title, [(name, text) for name, text in words.items() if left.pop(name, None) is not None])
+            for title, words in SECTIONS.items()
+        ]
+        more = [(name, one.get_short_help_str(60)) for name, one in left.items() if one is not None]
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, rows in [*listed, ("More", more)]:
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
+
 app = typer.Typer(
     name="exp",
-    cls=ExplainedGroup,
+    cls=_Sectioned,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

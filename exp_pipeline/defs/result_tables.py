@@ -9,7 +9,7 @@ import polars as pl
 
 from exp_pipeline.defs.specs import plain_schema
 from exp_pipeline.model.metrics import Display
-from exp_pipeline.model.readout import Decision, IntegrityCheck, Readout
+from exp_pipeline.model.readout import Cause, Decision, IntegrityCheck, Readout
 from exp_pipeline.report import numbers
 from exp_pipeline.steps.experiments.dictionary import ColumnNote
 
@@ -58,20 +58,24 @@ def verdicts_table(checks: Sequence[IntegrityCheck]) -> dg.TableMetadataValue:
 
 
 def causes_table(checks: Sequence[IntegrityCheck]) -> dg.TableMetadataValue | None:
-    """Where to look, the likeliest place of each check first; None where no check has a cause to name."""
-    columns = ("check", "rank", "where", "share", "evidence")
+    """Where to look first, with the checks that speak for it; None where no check has a cause to name."""
+    columns = ("where", "share", "evidence", "behind", "rank")
+    # Checks that fail come before those that warn; one cause of several checks is one row.
+    behind: dict[Cause, list[str]] = {}
+    for check in sorted(checks, key=lambda check: check.verdict != "fail"):
+        for cause in check.causes:
+            behind.setdefault(cause, []).append(check.title)
     rows = [
         dg.TableRecord(
             {
-                "check": check.title,
-                "rank": str(cause.rank),
                 "where": cause.where,
                 "share": "" if cause.share is None else f"{100 * cause.share:.0f} %",
                 "evidence": cause.evidence,
+                "behind": ", ".join(titles),
+                "rank": str(cause.rank),
             }
         )
-        for check in checks
-        for cause in check.causes
+        for cause, titles in behind.items()
     ]
     return dg.MetadataValue.table(rows, schema=plain_schema(columns)) if rows else None
 
@@ -129,7 +133,9 @@ def shortened(text: str) -> str:
 
 
 def effects_table(readout: Readout) -> dg.TableMetadataValue:
-    """Every effect that the readout shows, each in its metric's unit."""
+    """Every effect that the readout shows, each in its metric's unit; units are those of arm / control."""
+    levels = {row.level for row in readout.estimates}
+    head = f"{numbers.round_percent(levels.pop())} interval" if len(levels) == 1 else "interval"
     rows = []
     for row in readout.estimates:
         effect, interval = _effect(row.absolute, row.ci_lower, row.ci_upper, row.display)
@@ -140,14 +146,14 @@ def effects_table(readout: Readout) -> dg.TableMetadataValue:
                     "role": row.role,
                     "arm": row.arm,
                     "effect": effect,
-                    "interval": f"{interval} ({numbers.round_percent(row.level)})" if interval else "",
+                    head: interval,
                     "p": "" if row.p_value is None else f"{row.p_value:.3g}",
-                    "units (arm / control)": "" if row.suppressed else f"{row.n_treatment} / {row.n_control}",
+                    "units": "" if row.suppressed else f"{row.n_treatment} / {row.n_control}",
                     "method": row.reason or row.method,
                 }
             )
         )
-    columns = ("metric", "role", "arm", "effect", "interval", "p", "units (arm / control)", "method")
+    columns = ("metric", "role", "arm", "effect", head, "p", "units", "method")
     return dg.MetadataValue.table(rows, schema=plain_schema(columns))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from exp_pipeline.cli.app import app
+from exp_pipeline.cli.app import SECTIONS, app
 from exp_pipeline.steps.opening import open_catalog
 
 WALK = Path(__file__).parents[2] / "docs" / "first-readout.md"
@@ -151,3 +152,19 @@ def test_a_new_folder_tells_both_ways(here: Path) -> None:
     done = call("init", "mine")
     assert "exp new my-experiment --home mine" in done.stdout
     assert "with --table FILE where you have a table of units and no events" in done.stdout
+
+
+def test_the_help_fits_a_screen_and_tells_every_command_once() -> None:
+    """Under headings in the order of need, no line cut off."""
+    lines = call("--help").stdout.splitlines()
+    told = [line.split()[0] for line in lines if line.startswith("  ") and not line.strip().startswith("-")]
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    headed = [name for words in SECTIONS.values() for name in words]
+    assert len(headed) == len(set(headed))
+    assert set(headed) == commands, "each command has its heading in SECTIONS of cli/app.py"
+    assert all(told.count(name) == 1 for name in commands)
+    assert len(lines) <= 64
+    assert all(len(line) < 80 for line in lines)
+    assert not [line for line in lines if line.startswith("  ") and line.endswith("...")]
+    headings = [line.rstrip(":") for line in lines if line.rstrip(":") in SECTIONS]
+    assert headings == list(SECTIONS)
