@@ -15,6 +15,7 @@ defs = dg.Definitions(
         automation.experiment_readout,
         automation.warehouse_refresh,
         expiry.debug_envelope_expiry,
+        expiry.retention,
         watching.planning,
         ramp.ramps_and_flags,
         after.drift_watch,
@@ -24,6 +25,7 @@ defs = dg.Definitions(
     schedules=[
         automation.every_day,
         expiry.expire_texts_daily,
+        expiry.retention_daily,
         ramp.ramp_tick,
         after.drift_daily,
         after.weekly_on_mondays,

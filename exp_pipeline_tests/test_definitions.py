@@ -164,6 +164,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "experiment_readout",
         "planning",
         "ramps_and_flags",
+        "retention",
         "warehouse_refresh",
         "week_in_review",
     ]
@@ -172,6 +173,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "every_day": ("30 2 * * *", "daily_facts"),
         "expire_texts_daily": ("10 0 * * *", "debug_envelope_expiry"),
         "ramp_tick": ("5 * * * *", "ramps_and_flags"),
+        "retention_daily": ("20 0 * * *", "retention"),
         "weekly_on_mondays": ("0 6 * * 1", "week_in_review"),
     }
     assert {one.name: one.minimum_interval_seconds for one in repository.sensor_defs} == {
