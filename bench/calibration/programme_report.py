@@ -50,7 +50,7 @@ def programmes_section(rows: Sequence[ProgrammeRow], about: dict[str, Any]) -> l
         "## Programmes: decisions against truth",
         "",
         f"Whole experiments with declared truth, {rows[0].runs} of each, decided by the same code as real "
-        f"ones: {runs:,} datasets with days, weeks, exposures, receipts and event counts ({about['date']}, "
+        f"ones: {runs:,} with days, weeks, exposures, receipts and event counts ({about['date']}, "
         f"seed {about['seed']}). The outcomes that are right were named before the runs and are set "
         "**in bold**; the other columns are what came out instead. Wrong ships: runs in which anything "
         "shipped, to everybody or to a segment, that has no benefit, harms a guardrail beyond its margin or "

@@ -29,6 +29,7 @@ from bench.calibration.cases import (
 from bench.calibration.domains import DOMAINS
 from bench.calibration.everything import all_cases, batches
 from bench.calibration.page import page
+from bench.calibration.programme_report import programmes_from_json, programmes_section
 from bench.calibration.report import as_json, circumstances, faults, from_json, table
 from bench.calibration.running import run
 from exp_pipeline.stats.clusters.effects import clustered_difference
@@ -327,5 +328,7 @@ def test_the_committed_page_and_table_are_those_of_the_committed_numbers() -> No
     rows, about = from_json(json.loads(stored.read_text(encoding="utf-8")))
     assert faults(rows) == []
     anew = "write them again: bench/calibrate.py --words"
-    assert (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8") == page(rows, about), anew
+    programmes = stored.with_name("programmes.json")
+    section = programmes_section(*programmes_from_json(json.loads(programmes.read_text(encoding="utf-8"))))
+    assert (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8") == page(rows, about, section), anew
     assert stored.with_suffix(".md").read_text(encoding="utf-8") == table(rows, about), anew
