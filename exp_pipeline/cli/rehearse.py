@@ -15,7 +15,7 @@ import typer
 from exp_pipeline.cli.terminal import DAY, AsJson, HomeDir, home_of, print_json, say
 
 if TYPE_CHECKING:
-    from exp_pipeline.steps.operating.rehearsal import Rehearsal, RehearsedDay
+    from exp_pipeline.steps.operating.rehearsal_told import Rehearsal, RehearsedDay
 
 
 def rehearse(

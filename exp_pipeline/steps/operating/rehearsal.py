@@ -7,23 +7,18 @@ landing, daily facts and verdicts, incidents and messages, the ramp's tick, flag
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 import duckdb
 import polars as pl
 
 from exp_pipeline.catalog import Catalog
-from exp_pipeline.model.base import Noun
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.decisions import Outcome
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.ramps import stages_of, traffic_at
 from exp_pipeline.model.readout import Readout
@@ -33,21 +28,30 @@ from exp_pipeline.simulate.plan import SimulationPlan
 from exp_pipeline.steps.again.catch_up import TOGETHER, runner
 from exp_pipeline.steps.context import DAY, Window, Workbench, event_day
 from exp_pipeline.steps.experiments.chain import brief_of, take_snapshot
-from exp_pipeline.steps.experiments.locking import lock_subject
 from exp_pipeline.steps.experiments.planning import check_readiness
 from exp_pipeline.steps.experiments.readouts import write_memo
-from exp_pipeline.steps.experiments.reviews import REVIEW
 from exp_pipeline.steps.experiments.starting import lock_by_hand
 from exp_pipeline.steps.opening import KEY, workbench
 from exp_pipeline.steps.operating import ramps
 from exp_pipeline.steps.operating.incidents import acknowledge, open_incidents
 from exp_pipeline.steps.operating.ramp_log import entries_of
 from exp_pipeline.steps.operating.ramp_round import send_flags
+from exp_pipeline.steps.operating.rehearsal_told import (
+    Approvals,
+    ArmTold,
+    Page,
+    Rehearsal,
+    RehearsedDay,
+    against_truth,
+    is_page,
+    planted_in,
+)
 from exp_pipeline.steps.operating.rehearsal_world import (
     Fitted,
     Incident,
     Scenario,
     as_logged,
+    carry_reviews,
     copy_catalog,
     fitted,
     history_of,
@@ -56,90 +60,18 @@ from exp_pipeline.steps.operating.rehearsal_world import (
     on_day,
     plan_for,
     ramp_findings,
+    require_movable,
     simulated_source,
 )
 from exp_pipeline.steps.operating.watch import follow_verdicts, lock_started
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.state import state_log
 
-Approvals = Literal["granted", "none"]
 # As the schedules have it: the days at half past two, the ramp at five past each hour.
 _DAILY, _TICK = timedelta(hours=2, minutes=30), timedelta(hours=3, minutes=5)
 _AFTER_OPENING = timedelta(minutes=5)
 _KEY = "rehearsal-only-there-are-no-learners"
 _TEAM, _WHY = "rehearsal", "taken for granted in a rehearsal"
-
-
-class Page(Noun):
-    """One message as people got it: how urgent, what became of the incident, and the text."""
-
-    at: datetime
-    severity: str
-    change: str
-    rule: str
-    text: str
-
-
-class RehearsedDay(Noun):
-    """One day and the morning after it: what it brought, what was judged and told, and what the ramp did.
-
-    units: in the experiment so far, by arm. traffic: in force after the morning. verdicts: those that do not
-    pass. verb, reasons: of the ramp's last tick of the day; a transition is never overwritten by a hold.
-    """
-
-    day: date
-    status: str
-    stage: int
-    traffic: float
-    units: dict[str, int]
-    srm_p_value: float | None
-    verdicts: tuple[str, ...]
-    messages: tuple[Page, ...]
-    verb: str
-    reasons: tuple[str, ...]
-    notes: tuple[str, ...]
-    flag_version: int
-    look: str = ""
-
-
-class ArmTold(Noun):
-    """One treatment arm at the end: what was planted in it, and what the readout says to do with it."""
-
-    arm: str
-    planted: str
-    outcome: Outcome
-    because: str
-
-
-class Rehearsal(Noun):
-    """A rehearsed life. `changes` are where it is not the brief as it stands, `gaps` what the brief lacks and
-    the rehearsal let pass, `findings` what the brief's own numbers say against its ramp.
-
-    as_planted: whether the loop did what the scenario asks of it; `against` says why in a sentence.
-    """
-
-    experiment: str
-    version: int
-    scenario: Scenario
-    seed: int
-    learners: int
-    start: date
-    end: date
-    approvals: Approvals
-    planted: str
-    changes: tuple[str, ...]
-    gaps: tuple[str, ...]
-    findings: tuple[str, ...]
-    days: tuple[RehearsedDay, ...]
-    pages: int
-    outcome: Outcome
-    summary: str
-    arms: tuple[ArmTold, ...]
-    as_planted: bool
-    against: str
-    home: str
-    memo: str
-    seconds: float
 
 
 @dataclass(slots=True)
@@ -192,9 +124,11 @@ def rehearse(
     if scratch.exists() and any(scratch.iterdir()):
         raise ExpError(f"{scratch} is not empty: a rehearsal is made in a folder of its own")
     fits = fitted(brief, days=days, learners=learners)
+    if scenario == "well":
+        require_movable(fits.brief, catalog)
     incident = incident_of(fits.brief, catalog, scenario, incident_day)
     own = Home(scratch)
-    _carry_reviews(home, own, brief)
+    carry_reviews(home, own, brief)
     copy_catalog(
         catalog.root,
         own.catalog,
@@ -233,23 +167,6 @@ def _rehearsable(catalog: Catalog, experiment: str) -> Brief:
             f"hash_scheme {brief.hash_scheme}{', over a unit table' if brief.table is not None else ''})"
         )
     return brief
-
-
-def _carry_reviews(home: Home, own: Home, brief: Brief) -> None:
-    """Give the scratch home the reviews that the brief was given in the real one.
-
-    A file is read from a copy, because even reading would leave marks beside it.
-    """
-    there = state_log(home)
-    if home.state_url is not None:
-        given = there.entries(REVIEW, lock_subject(brief))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            for path in there.path.parent.glob(f"{there.path.name}*"):
-                shutil.copy2(path, folder)
-            given = replace(there, path=Path(folder) / there.path.name).entries(REVIEW, lock_subject(brief))
-    for place, one in enumerate(given):
-        state_log(own).append(one.kind, one.subject, key=f"carried:{place}", at=one.at, content=one.content)
 
 
 @contextmanager
@@ -471,14 +388,16 @@ def _told(
     arms = tuple(
         ArmTold(
             arm=one.arm,
-            planted=_planted(by_arm[one.arm].mastery_log_odds, harmed is not None and harmed.name == one.arm),
+            planted=planted_in(
+                by_arm[one.arm].mastery_log_odds, harmed is not None and harmed.name == one.arm
+            ),
             outcome=one.outcome,
             because=one.because,
         )
         for one in readout.decision.arms
     )
-    as_planted, against = _against(walk, scenario, lived, arms, readout.decision.outcome)
-    pages = sum(_is_page(one) for day in lived for one in day.messages)
+    as_planted, against = against_truth(scenario, walk.incident, lived, arms, readout.decision.outcome)
+    pages = sum(is_page(one) for day in lived for one in day.messages)
     return Rehearsal(
         experiment=brief.name,
         version=brief.version,
@@ -503,58 +422,3 @@ def _told(
         memo=str(walk.bench.home.readouts / f"{brief.name}.html"),
         seconds=round(time.monotonic() - began, 1),
     )
-
-
-def _is_page(message: Page) -> bool:
-    """Whether this message wakes somebody."""
-    return message.severity == "page" and message.change in ("opened", "worsened", "escalated")
-
-
-def _planted(mastery: float, harmed: bool) -> str:
-    helped = "answers are mastered more often" if mastery else "no effect"
-    return f"{helped}, and the harm" if harmed else helped
-
-
-def _against(
-    walk: _Walk,
-    scenario: Scenario,
-    lived: tuple[RehearsedDay, ...],
-    arms: tuple[ArmTold, ...],
-    outcome: Outcome,
-) -> tuple[bool, str]:
-    """Did the loop do what the truth asks of it, and how is that seen?"""
-    opened = [(day.day, one) for day in lived for one in day.messages if one.change == "opened"]
-    pages = [(day.day, one) for day in lived for one in day.messages if _is_page(one)]
-    since = walk.incident.first if walk.incident is not None else walk.brief.end
-    false = [f"{one.rule} on {day}" for day, one in pages if day < since]
-    if false:
-        return False, f"pages before anything went wrong: {', '.join(false)}"
-    shipped = [one.arm for one in arms if one.outcome in ("ship", "ship_scoped")]
-    if scenario == "well":
-        told = f"every arm was planted better, and the readout ships {', '.join(shipped)}"
-        return bool(
-            shipped
-        ), told if shipped else "a planted effect was not found: more units or a longer term"
-    if scenario == "nothing":
-        return not shipped, "no arm was planted better, and " + (
-            f"{', '.join(shipped)} would ship: a false discovery" if shipped else "none is shipped"
-        )
-    if scenario == "harm":
-        stopped = next((day for day in lived if day.status in ("paused", "rolled_back")), None)
-        if stopped is None:
-            told = "no kill rule acted on the planted harm"
-            return False, told + (f"; the guardrail paged on {pages[0][0]}" if pages else ", nor did it page")
-        late = (stopped.day - since).days + 1
-        kept = walk.incident is not None and walk.incident.arm not in shipped
-        told = f"the ramp was {stopped.status.replace('_', ' ')} after {late} days of harm"
-        return kept and bool(pages), told + (
-            ", and the arm is not shipped" if kept else ", but the arm ships"
-        )
-    rule = "srm" if scenario == "mismatch" else "data_quality"
-    found = next((day for day, one in opened if one.rule == rule), None)
-    if found is None:
-        return False, f"no incident of rule {rule} was opened"
-    told = f"rule {rule} opened an incident after {(found - since).days + 1} days"
-    if scenario == "mismatch":
-        return outcome == "investigate", f"{told}, and the readout says {outcome.replace('_', ' ')}"
-    return True, told

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,10 @@ from exp_pipeline.model.layers import Limits
 from exp_pipeline.model.sources import Source
 from exp_pipeline.simulate.plan import ArmTruth, Gate, SimulatedExperiment, SimulationPlan
 from exp_pipeline.steps.context import DAY
+from exp_pipeline.steps.experiments.locking import lock_subject
+from exp_pipeline.steps.experiments.reviews import REVIEW
+from exp_pipeline.store.home import Home
+from exp_pipeline.store.state import state_log
 
 Scenario = Literal["well", "harm", "mismatch", "outage", "nothing"]
 SCENARIOS: tuple[Scenario, ...] = ("well", "harm", "mismatch", "outage", "nothing")
@@ -44,6 +49,8 @@ _HARMS = (
     ("answer_revealed", "giveaway_multiplier", "answers are given away {0:g} times as often"),
     ("cost_usd", "cost_multiplier", "a turn costs {0:g} times as much"),
 )
+# What a planted effect shows in.
+_HELPS = ("mastery", "correct")
 SOURCE = """\
 # What the simulated product lands: our own columns as Parquet.
 name: rehearsal
@@ -269,13 +276,28 @@ def incident_of(brief: Brief, catalog: Catalog, scenario: Scenario, day: date | 
     return Incident(first, brief.end, told, arm=arm.name, harm=harm)
 
 
+def require_movable(brief: Brief, catalog: Catalog) -> None:
+    """Raise ExpError where the simulated product cannot help learners on the brief's primary."""
+    told = _definition(catalog, brief.primary)
+    if not any(word in told for word in _HELPS):
+        raise ExpError(
+            f"the simulated product cannot move {brief.primary}, which rests on none of {', '.join(_HELPS)}: "
+            "rehearse another scenario, such as nothing"
+        )
+
+
+def _definition(catalog: Catalog, name: str) -> str:
+    """A metric's definition with those of its measures and parts, as text."""
+    metric = catalog.metrics[name]
+    parts = [_definition(catalog, part.metric) for part in metric.parts]
+    measures = [catalog.measures[one].model_dump_json() for one in metric.measures()]
+    return metric.model_dump_json() + "".join((*measures, *parts))
+
+
 def _harmed(brief: Brief, catalog: Catalog) -> tuple[Guardrail, str, str]:
     """A guardrail that can be made worse, one with a kill rule before one without."""
     for guardrail in sorted(brief.guardrails, key=lambda one: (one.kill is None, one.basis == "point")):
-        metric = catalog.metrics[guardrail.metric]
-        told = metric.model_dump_json() + "".join(
-            catalog.measures[name].model_dump_json() for name in metric.measures()
-        )
+        told = _definition(catalog, guardrail.metric)
         for word, field, words in _HARMS:
             if word in told:
                 return guardrail, field, words
@@ -328,3 +350,20 @@ def copy_catalog(catalog: Path, to: Path, file: Path, brief: Brief | None) -> No
     written = brief.model_dump(mode="json", exclude_unset=True)
     text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=100)
     (to / file).write_text(text)
+
+
+def carry_reviews(home: Home, own: Home, brief: Brief) -> None:
+    """Give the scratch home the reviews that the brief was given in the real one.
+
+    A file is read from a copy, because even reading would leave marks beside it.
+    """
+    there = state_log(home)
+    if home.state_url is not None:
+        given = there.entries(REVIEW, lock_subject(brief))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for path in there.path.parent.glob(f"{there.path.name}*"):
+                shutil.copy2(path, folder)
+            given = replace(there, path=Path(folder) / there.path.name).entries(REVIEW, lock_subject(brief))
+    for place, one in enumerate(given):
+        state_log(own).append(one.kind, one.subject, key=f"carried:{place}", at=one.at, content=one.content)
