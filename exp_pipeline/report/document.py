@@ -162,6 +162,11 @@ class DecisionView(Noun):
     arms: tuple[ArmVerdict, ...]
     choice: Text = ""
 
+    @property
+    def differs_by_arm(self) -> bool:
+        """Whether arms were decided on for reasons of their own; what holds of all alike is said once."""
+        return len({(arm.label, arm.because) for arm in self.arms}) > 1
+
 
 class BlindingView(Noun):
     """Whether effects are hidden, why, and when they will be looked at."""

@@ -41,7 +41,7 @@ def markdown_of(memo: MemoDocument) -> str:
         f"# {escaped(memo.title)}",
         f"**{escaped(memo.decision.label)}.** {escaped(memo.decision.sentence)}",
     ]
-    if len(memo.decision.arms) > 1:
+    if memo.decision.differs_by_arm:
         out.append(
             _list(
                 f"**{arm.label}**, {escaped(arm.arm)}: {escaped(arm.because)}" for arm in memo.decision.arms
@@ -188,4 +188,7 @@ def _list(items: Iterable[str]) -> str:
 
 def _short(text: str, limit: int) -> str:
     text = clean(text)
-    return escaped(text if len(text) <= limit else text[: limit - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}")
+    if len(text) <= limit:
+        return escaped(text)
+    whole, space, _ = text[: limit - 1].rpartition(" ")
+    return escaped((whole if space else text[: limit - 1]).rstrip(" ,;:(") + "\N{HORIZONTAL ELLIPSIS}")

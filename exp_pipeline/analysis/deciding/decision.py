@@ -95,8 +95,12 @@ def decide(
     alone = len(decided) == 1 or len({choice.outcome for choice in decided}) == 1
     shipping = chosen.outcome in _SHIPPING
     choice = _choice(chosen, decided, worth, what, arms_compared) if shipping else ""
-    others = [f"{c.arm}: {said(c.outcome)}" for c in decided if c is not chosen]
-    summary = chosen.because if len(decided) == 1 else f"{chosen.arm}: {chosen.because}"
+    # What holds of every arm alike (integrity fails, too early) is said once.
+    alike = len(decided) == 1 or (
+        not shipping and len({(choice.outcome, choice.because) for choice in decided}) == 1
+    )
+    others = [] if alike else [f"{c.arm}: {said(c.outcome)}" for c in decided if c is not chosen]
+    summary = chosen.because if alike else f"{chosen.arm}: {chosen.because}"
     summary += f" {choice}" if choice else ""
     if others:
         summary += f" Other arms: {'; '.join(others)}."
