@@ -320,9 +320,15 @@ def rejection_expression() -> exp.Expr:
         return _compiled().copy()
 
 
+@cache
+def _text() -> str:
+    return _compiled().sql(dialect="duckdb")
+
+
 def rejection_sql() -> str:
-    """The text of `rejection_expression()` in DuckDB's dialect."""
-    return rejection_expression().sql(dialect="duckdb")
+    """The text of `rejection_expression()` in DuckDB's dialect. Safe to ask for from any thread."""
+    with _READING:
+        return _text()
 
 
 def read_expressions(table: str | None = None) -> dict[str, exp.Expr]:
