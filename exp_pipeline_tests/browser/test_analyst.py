@@ -1,7 +1,12 @@
-"""What a person meets: the Dagster UI over a finished run, a backfill from it, and the memo in a browser."""
+"""What an analyst meets who has never seen the code: the Dagster UI, a readout made from it, and the memo.
+
+One world and one server serve all of it: three experiments, one of which lost the assignments of one arm on
+one platform.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -13,9 +18,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from exp_pipeline.simulate.plan import ArmTruth
 from exp_pipeline_tests.browser.server import dagster_dev, graphql
 from exp_pipeline_tests.defs import small_world as small
-from exp_pipeline_tests.defs.worlds import environment_of, failures, instance_in, run_everything
+from exp_pipeline_tests.defs.worlds import (
+    environment_of,
+    failed_checks,
+    failures,
+    instance_in,
+    run_everything,
+    run_job,
+)
 from exp_pipeline_tests.test_definitions import ASSETS
 
 if TYPE_CHECKING:
@@ -30,6 +43,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:
 GROUPS = {group for group, _ in ASSETS.values()}
 SECONDS = 40.0
 BACKFILL_SECONDS = 240.0
+READOUT_SECONDS = 240.0
+BROKEN, LOST_ARM, LOST_PLATFORM = "hint-tone", "warm", "chromebook"
 
 
 @dataclass(frozen=True)
@@ -39,15 +54,46 @@ class Shown:
     pictures: Path
 
 
+def make_home(root: Path) -> Path:
+    """The small world with a third experiment, whose log of one arm is lost on one platform."""
+    plan = small.plan(learners=120)
+    arms = (ArmTruth(name="control", share=0.5), ArmTruth(name=LOST_ARM, share=0.5))
+    third = plan.experiments[0].model_copy(update={"name": BROKEN, "arms": arms})
+    drawn = plan.model_copy(update={"experiments": (*plan.experiments, third)})
+    home = small.make_home(root, drawn=drawn)
+    briefs = home / "catalog" / "experiments"
+    text = (briefs / "hint-ladder.yaml").read_text().replace("name: hint-ladder", f"name: {BROKEN}", 1)
+    (briefs / f"{BROKEN}.yaml").write_text(text)
+    told = [{"name": arm.name, "share": arm.share, "description": arm.name} for arm in arms]
+    small.rewrite_brief(home, BROKEN, title="Hints in a warmer tone", arms=told)
+    assert lose_assignments(home / "landing") > 10
+    return home
+
+
+def lose_assignments(landing: Path) -> int:
+    """Take out of the landing files what one platform's logger should have said of one arm."""
+    words = [b'"experiment_assigned"', *(f'"{one}"'.encode() for one in (BROKEN, LOST_ARM, LOST_PLATFORM))]
+    lost = 0
+    for path in sorted(landing.glob("*/*.ndjson.gz")):
+        lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+        kept = [line for line in lines if not all(word in line for word in words)]
+        lost += len(lines) - len(kept)
+        path.write_bytes(gzip.compress(b"".join(kept), mtime=0))
+    return lost
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     root = tmp_path_factory.mktemp("ui")
     pictures = root / "pictures"
     pictures.mkdir()
-    home = small.make_home(root)
+    home = make_home(root)
     with environment_of(home):
         with instance_in(root / "dagster") as instance:
             assert [failures(result) for result in run_everything(instance)] == [[]] * 4
+            instance.add_dynamic_partitions("experiment", [BROKEN])
+            broken = run_job(instance, "experiment_readout", partition=BROKEN)
+            assert "srm" in failed_checks(broken)
         with dagster_dev(home, root / "dagster") as address:
             yield Shown(address, home, pictures)
 
@@ -93,15 +139,102 @@ def test_the_asset_graph_shows_every_group(shown: Shown, page: Page) -> None:
     page.screenshot(path=shown.pictures / "graph.png")
 
 
+def row(page: Page, name: str) -> Any:
+    """One line of the metadata that the UI lists."""
+    return page.locator("tr", has=page.get_by_role("cell", name=name, exact=True)).first
+
+
+def plot_opens(page: Page, name: str, title: str) -> bool:
+    """Whether the plot under a name is drawn when one asks for it."""
+    row(page, name).get_by_text("[Show Markdown]").click()
+    drawn = picture_is_drawn(page, title)
+    page.get_by_role("button", name="Close", exact=True).click()
+    page.get_by_role("button", name="Close", exact=True).wait_for(state="hidden")
+    return drawn
+
+
+def of_partition(page: Page, shown: Shown, asset: str, experiment: str) -> None:
+    """From the start page: catalog, asset, partitions, experiment, as one clicks."""
+    size = page.viewport_size
+    assert size is not None
+    # The list of assets draws only what fits the window.
+    page.set_viewport_size({"width": size["width"], "height": 3000})
+    page.goto(shown.address)
+    page.get_by_role("link", name="Catalog").click()
+    page.locator(f'a[href$="/assets/{asset}"]').first.click()
+    page.get_by_text("Partitions", exact=True).first.click()
+    page.set_viewport_size(size)
+    page.get_by_text(experiment, exact=True).first.click()
+
+
 @needs_browser
-def test_the_memo_asset_shows_its_summary_and_plots(shown: Shown, page: Page) -> None:
+def test_a_failed_check_is_seen_with_its_causes(shown: Shown, page: Page) -> None:
+    page.goto(f"{shown.address}/assets/integrity?view=checks")
+    page.get_by_text("srm", exact=True).first.click()
+    see(page, "Failed", "blocking", "causes", f"platform {LOST_PLATFORM}", "Sample ratio of assigned units")
+    page.screenshot(path=shown.pictures / "failed-check.png")
+
+
+@needs_browser
+def test_an_experiment_that_failed_says_where_to_look(shown: Shown, page: Page) -> None:
+    page.set_viewport_size({"width": 1400, "height": 1500})
+    of_partition(page, shown, "integrity", BROKEN)
+    see(page, "fails: Sample ratio", "causes", f"platform {LOST_PLATFORM}", "Brief as locked")
+    page.screenshot(path=shown.pictures / "integrity-broken.png")
+    assert plot_opens(page, "sample_ratio_by_day", "Units by arm against plan")
+    of_partition(page, shown, "decision", BROKEN)
+    see(page, "investigate", "Integrity fails, so no effect is interpreted", f"platform {LOST_PLATFORM}")
+    assert page.locator('img[alt="Primary effects"]').count() == 0
+    page.screenshot(path=shown.pictures / "decision-broken.png")
+
+
+@needs_browser
+def test_a_readout_is_made_with_a_few_clicks(shown: Shown, page: Page) -> None:
+    page.goto(shown.address)
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_text("experiment_readout", exact=True).first.click()
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_text("Select a partition or create one").click()
+    page.get_by_text("hint-ladder", exact=True).first.click()
+    page.keyboard.press("Escape")
+    page.screenshot(path=shown.pictures / "materialize.png")
+    page.get_by_role("button", name="Launch 1 run").click()
+    see(page, "Launched run")
+    page.get_by_role("button", name="View", exact=True).or_(
+        page.get_by_role("link", name="View")
+    ).first.click()
+    page.wait_for_url("**/runs/*")
+    run = page.url.rpartition("/")[2].partition("?")[0]
+    assert ended(shown.address, run) == "SUCCESS"
+    of_partition(page, shown, "memo", "hint-ladder")
+    page.locator(f'a[href*="{run}"]').first.wait_for(state="visible")
+
+
+@needs_browser
+def test_decision_plots_and_tables_are_read_in_the_ui(shown: Shown, page: Page) -> None:
+    page.set_viewport_size({"width": 1400, "height": 1300})
+    of_partition(page, shown, "decision", "hint-ladder")
+    see(page, "outcome", "Guardrails shown to hold", "Lasting effect", "Brief as locked")
+    assert picture_is_drawn(page, "Primary effects")
+    page.screenshot(path=shown.pictures / "decision.png")
     page.goto(f"{shown.address}/assets/memo?view=partitions&partition=hint-ladder")
-    see(page, "Learners who reached mastery", "Guardrail", "integrity check", "hint-ladder.html")
+    see(page, "Learners who reached mastery", "Guardrail", "Integrity checks", "hint-ladder.html")
     assert picture_is_drawn(page, "Primary effects")
     page.screenshot(path=shown.pictures / "memo-asset.png")
-    page.get_by_text("[Show Markdown]").first.click()
-    assert picture_is_drawn(page, "Effects")
-    page.screenshot(path=shown.pictures / "memo-plot.png")
+    assert plot_opens(page, "forest_plot", "Effects")
+    page.goto(f"{shown.address}/assets/estimates?view=partitions&partition=hint-ladder")
+    see(page, "95 % interval", "units", " pp", " ms", "secondary", "guardrail", "counter")
+    page.screenshot(path=shown.pictures / "estimates.png")
+    for name, title in (
+        ("forest_plot", "Primary effects against zero and threshold"),
+        ("guardrail_margins", "Guardrails against their margins"),
+        ("cumulative_effect", "Cumulative effect by day"),
+    ):
+        assert plot_opens(page, name, title), name
+    for asset, text in (("segments", "segment value"), ("novelty", "week"), ("robustness", "unadjusted")):
+        page.goto(f"{shown.address}/assets/{asset}?view=partitions&partition=hint-ladder")
+        see(page, text, "interval", "units in arm" if asset != "robustness" else "variant")
+        page.screenshot(path=shown.pictures / f"{asset}.png")
 
 
 @needs_browser
@@ -153,6 +286,20 @@ def test_the_memo_reads_well_at_any_width(shown: Shown, page: Page, experiment: 
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
     assert overflow <= 0
+
+
+_STATUS = """query Status($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"""
+
+
+def ended(address: str, run: str) -> str:
+    """How a run ended, waited for."""
+    limit = time.monotonic() + READOUT_SECONDS
+    while time.monotonic() < limit:
+        status = str(graphql(address, _STATUS, run=run)["runOrError"]["status"])
+        if status in ("SUCCESS", "FAILURE", "CANCELED"):
+            return status
+        time.sleep(1)
+    raise AssertionError(f"run {run} was {status} after {READOUT_SECONDS:g} s")
 
 
 _LAUNCH = """mutation Launch($wanted: LaunchBackfillParams!) {
