@@ -85,3 +85,12 @@ def test_a_week_is_reviewed_and_kept(bench: Workbench) -> None:
 
     with pytest.raises(ExpError, match="no day of 2026-W30"):
         weekly.weekly_review(own, NOW, "2026-W30")
+
+
+def test_every_shipped_metric_has_a_line_or_a_reason(read_out: Workbench) -> None:
+    review = weekly.weekly_review(read_out, NOW, "2026-W10")
+    assert {one.metric for one in review.metrics} == set(read_out.catalog.metrics)
+    # Eight learners are too few to be told of; nothing of them is.
+    assert all(one.value is None and one.units == 0 and one.reason for one in review.metrics)
+    assert any("fewer than 10 learners" in one.reason for one in review.metrics)
+    assert review.metrics[0].kind == "north-star"
