@@ -14,7 +14,7 @@ from exp_pipeline.contracts.events import event_names
 from exp_pipeline.defs.after import experiment_durability
 from exp_pipeline.defs.automation import experiment_readout
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.steps.after.durability import due_looks, durability_rows
+from exp_pipeline.steps.after.durability import HIDDEN, due_looks, durability_rows
 from exp_pipeline.steps.context import day_of
 from exp_pipeline.steps.opening import home_from
 from exp_pipeline.store.home import Home
@@ -71,12 +71,17 @@ def due_durability(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
     marts = Marts(home.marts)
     due = {}
     for name, brief in sorted(briefs.items()):
-        reached = due_looks(brief, newest)
-        if not reached or name not in partitions or marts.current(name) is None:
+        reached, snapshot = due_looks(brief, newest), marts.current(name)
+        if not reached or name not in partitions or snapshot is None:
             continue
-        measured = {row.due for row in durability_rows(home, name) if row.version == brief.version}
+        # Effects that were hidden are asked for again when there is another snapshot.
+        measured = {
+            row.due
+            for row in durability_rows(home, name)
+            if row.version == brief.version and row.reason != HIDDEN
+        }
         if reached[-1].due not in measured:
-            due[name] = reached[-1].due
+            due[name] = f"{reached[-1].due}-{snapshot}"
     if not due:
         context.update_cursor(seen)
         return dg.SkipReason("No effect is to be looked at again.")

@@ -120,7 +120,7 @@ def test_a_lasting_effect_is_looked_at_again_once_for_each_day(
         learners_until(END + timedelta(days=13))
         first = look(instance, early.cursor)
         assert [one.run_key for one in first.run_requests] == [
-            f"durability-hint-ladder-v1-{END + timedelta(days=14)}"
+            f"durability-hint-ladder-v1-{END + timedelta(days=14)}-s"
         ]
         assert first.run_requests[0].tags["dagster/partition"] == "hint-ladder"
         assert "No new day" in look(instance, first.cursor).skip_message

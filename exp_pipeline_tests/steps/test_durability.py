@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exp_pipeline.model.layers import Layer
 from exp_pipeline.model.life import DURABILITY_DAYS
 from exp_pipeline.model.ramps import RampState
 from exp_pipeline.steps.after import durability
@@ -112,6 +113,32 @@ def test_a_fading_effect_is_found_and_told_once(bench: Workbench) -> None:
     (late,) = durability.measure(own, BRIEF.name, NOW).rows
     assert not late.estimable
     assert "served alike since the rollout began on 2026-03-18" in late.reason
+
+
+def test_hidden_effects_stay_hidden_and_a_holdout_is_said(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holdout = Layer(name="held", kind="holdout", share=0.05)
+    own = with_catalog(world(bench, DUE - DAY), layers={"held": holdout})
+    real = durability.readout_of
+
+    def blinded(*asked: Any) -> Any:
+        return real(*asked).model_copy(update={"blinded": True})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durability, "readout_of", blinded)
+        rows = durability.measure(own, BRIEF.name, NOW).rows
+        assert [(row.against, row.estimable, row.gain) for row in rows] == [
+            ("control", False, None),
+            ("holdout", False, None),
+        ]
+        assert rows[0].reason == durability.HIDDEN
+        assert "log both sides" in rows[1].reason
+        assert state_log(own.home).entries("findings") == ()
+    # A look that was measured does not stand while its effects are hidden again.
+    assert durability.measure(own, BRIEF.name, NOW).rows[0].estimable
+    monkeypatch.setattr(durability, "readout_of", blinded)
+    assert not durability.measure(own, BRIEF.name, NOW).rows[0].estimable
 
 
 def test_nothing_is_measured_before_its_days_are_there(bench: Workbench) -> None:
