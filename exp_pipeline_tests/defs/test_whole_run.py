@@ -116,4 +116,4 @@ def test_every_experiment_has_a_memo_with_a_decision(twice: Twice) -> None:
         ).records[0]
         assert record.asset_materialization is not None
         outcome = record.asset_materialization.metadata["outcome"].value
-        assert outcome == facts["decision"]["outcome"]
+        assert outcome == facts["decision"]["outcome"].replace("_", " ")
