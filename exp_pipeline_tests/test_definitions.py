@@ -186,6 +186,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "prometheus": 60,
         "due_durability": 300,
         "due_readouts": 60,
+        "flag_webhook": 30,
         "failed_runs": 30,
         "succeeded_runs": 30,
         "changed_briefs": 60,

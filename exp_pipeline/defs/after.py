@@ -1,16 +1,18 @@
 """After the analyses: the warehouse file, drift of what is served, lasting effects, the week in review."""
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from exp_pipeline.analysis.after.weekly import last_whole_week, monday_of
 from exp_pipeline.defs import partitions as parts
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import metadata_of, result_columns, spec
 from exp_pipeline.model.after import DriftFinding, DurabilityRow
 from exp_pipeline.steps.after import drift, durability, weekly
+from exp_pipeline.steps.context import day_of
 from exp_pipeline.steps.opening import home_from
 from exp_pipeline.steps.warehouse import build_warehouse
 from exp_pipeline.store.lake import MANIFEST
@@ -177,7 +179,9 @@ week_in_review = dg.define_asset_job(
 )
 def drift_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Every morning, after the day before was made; harmless to repeat."""
-    return _where_days_are("turns", f"drift-{context.scheduled_execution_time.date()}")
+    if not _days_of("turns"):
+        return dg.SkipReason("No day has been made yet.")
+    return dg.RunRequest(run_key=f"drift-{context.scheduled_execution_time.date()}")
 
 
 @dg.schedule(
@@ -187,12 +191,19 @@ def drift_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Ski
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def weekly_on_mondays(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Every Monday at six: the week that ended the day before."""
-    return _where_days_are("learner_days", f"week-{context.scheduled_execution_time.date()}")
-
-
-def _where_days_are(table: str, run_key: str) -> dg.RunRequest | dg.SkipReason:
-    folder = home_from(os.environ).lake / table
-    if not folder.is_dir() or not any((entry / MANIFEST).is_file() for entry in folder.iterdir()):
+    """Every Monday at six: the newest week that is whole, where the data reach into it."""
+    days = _days_of("learner_days")
+    if not days:
         return dg.SkipReason("No day has been made yet.")
-    return dg.RunRequest(run_key=run_key)
+    week = last_whole_week(days[-1])
+    first = monday_of(week)
+    if not any(first <= day < first + timedelta(days=7) for day in days):
+        return dg.SkipReason("No week is whole yet.")
+    return dg.RunRequest(run_key=f"week-{context.scheduled_execution_time.date()}-{week}")
+
+
+def _days_of(table: str) -> list[date]:
+    """The days of a table that were made, oldest first, without reading any."""
+    folder = home_from(os.environ).lake / table
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    return [day_of(name) for name in names if (folder / name / MANIFEST).is_file()]

@@ -18,6 +18,7 @@ from exp_pipeline.steps.behaviour.learner_days import build_learner_days
 from exp_pipeline.steps.behaviour.sessions import build_sessions
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.experiments.chain import take_snapshot
+from exp_pipeline.steps.experiments.sealed_readouts import readout_of
 from exp_pipeline.steps.experiments.starting import lock_if_started
 from exp_pipeline.steps.operating.incidents import open_incidents
 from exp_pipeline.steps.operating.ramp_log import Step, append
@@ -120,10 +121,9 @@ def test_hidden_effects_stay_hidden_and_a_holdout_is_said(
 ) -> None:
     holdout = Layer(name="held", kind="holdout", share=0.05)
     own = with_catalog(world(bench, DUE - DAY), layers={"held": holdout})
-    real = durability.readout_of
 
     def blinded(*asked: Any) -> Any:
-        return real(*asked).model_copy(update={"blinded": True})
+        return readout_of(*asked).model_copy(update={"blinded": True})
 
     with monkeypatch.context() as patch:
         patch.setattr(durability, "readout_of", blinded)
