@@ -261,7 +261,11 @@ def _read_out(
     from exp_pipeline.steps.opening import code_version
     from exp_pipeline.store.files import digest_of_file
 
-    contract = load_brief(existing(brief, "brief"), None)
+    if not brief.is_file():
+        raise ExpError(
+            f"brief {brief}: there is no such file; name the file, such as data/catalog/experiments/NAME.yaml"
+        )
+    contract = load_brief(brief, None)
     frame = read_table(table)
     mad, metrics = mad_from_table(frame, contract)
     newest = mad["assigned_date"].max()

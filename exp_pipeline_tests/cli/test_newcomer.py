@@ -148,6 +148,22 @@ def test_an_analysis_without_columns_is_told_which_there_are(here: Path) -> None
     )
 
 
+def test_a_readout_of_a_tables_brief_leads_to_its_memo(here: Path) -> None:
+    assert call("init").exit_code == 0
+    given = said(**COLUMNS, assigned_column="seen_on")
+    arms = ("--set", "arm.new-page=New.")
+    assert call("new", "first-page", "--table", "visits.csv", "--yes", *given, *arms).exit_code == 0
+    done = call("readout", "first-page")
+    assert done.exit_code == 2
+    assert "`exp analyze TABLE --brief FILE --out DIR` writes its memo" in " ".join(done.stderr.split())
+
+
+def test_a_briefs_name_where_its_file_is_asked_for(here: Path) -> None:
+    done = call("analyze", "visits.csv", "--brief", "first-page", "--out", "memo")
+    assert done.exit_code == 2
+    assert "name the file, such as data/catalog/experiments/NAME.yaml" in " ".join(done.stderr.split())
+
+
 def test_a_new_folder_tells_both_ways(here: Path) -> None:
     done = call("init", "mine")
     assert "exp new my-experiment --home mine" in done.stdout

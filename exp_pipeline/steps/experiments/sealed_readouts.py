@@ -33,6 +33,12 @@ def current_snapshot(bench: Workbench, experiment: str) -> str:
     """The experiment's newest snapshot. Raises ExpError where there is none."""
     snapshot = Marts(bench.home.marts).current(experiment)
     if snapshot is None:
+        brief = bench.catalog.briefs.get(experiment)
+        if brief is not None and brief.table is not None:
+            raise ExpError(
+                f"experiment {experiment} is over a unit table, which has no snapshots: "
+                "`exp analyze TABLE --brief FILE --out DIR` writes its memo"
+            )
         raise ExpError(
             f"experiment {experiment} has no snapshot yet: materialize `mad` first "
             f"(`exp run --experiment {experiment}`)"
