@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:
 EARLY, MISMATCHED = "class-pacing", "hint-ladder"
 HORIZON = date(2026, 3, 9)
 DAYS = ("2026-03-02", "2026-03-08")
-REVIEWS = [{"kind": kind, "by": "data-council", "on": "2026-03-01"} for kind in ("peer", "data")]
+REVIEWS = [{"kind": kind, "by": "data-council", "day": "2026-03-01"} for kind in ("peer", "data")]
 COMMANDS = (
     ("status",), ("status", "--json"), ("doctor",), ("quality",), ("incidents", "list"), ("decisions",),
     *((what, name) for what in ("plan", "readout", "life", "brief", "lock") for name in small.EXPERIMENTS),
