@@ -136,7 +136,7 @@ def _tell(found: Rehearsal, keep: Path | None) -> None:
     say(f"Against the truth: {met}: {found.against}.")
     say(f"Pages: {found.pages}.")
     for title, lines in (
-        ("What the brief lacks (let pass in this rehearsal):", found.gaps),
+        (f"What the brief lacks for {found.learners:,} such learners (let pass here):", found.gaps),
         ("What the brief's own numbers say of its ramp:", found.findings),
         ("Where the rehearsal is not the brief as it stands:", found.changes),
     ):

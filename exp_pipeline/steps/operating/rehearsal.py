@@ -142,7 +142,7 @@ def rehearse(
             brief_of(bench, experiment),
             incident,
             scenario != "nothing",
-            learners_for(fits.brief, (fits.brief.end - fits.brief.start).days, learners),
+            learners_for(brief, learners),
             seed,
             approvals,
             history_of(fits.brief, scenario),

@@ -82,7 +82,7 @@ class Incident:
     harm: ArmTruth | None = None
 
 
-def learners_for(brief: Brief, days: int, asked: int | None) -> int:
+def learners_for(brief: Brief, asked: int | None) -> int:
     """How many learners does the rehearsed term have? As many as the brief expects to come, 2,000 at most."""
     if asked is not None:
         if not FEWEST_LEARNERS <= asked <= MOST_LEARNERS:
@@ -90,7 +90,9 @@ def learners_for(brief: Brief, days: int, asked: int | None) -> int:
         return asked
     expected = brief.expected_units_per_day
     per_unit = CLASS_SIZE if brief.randomisation_unit == "class" else 1
-    wanted = MOST_LEARNERS if expected is None else math.ceil(expected * days * per_unit)
+    wanted = (
+        MOST_LEARNERS if expected is None else math.ceil(expected * (brief.end - brief.start).days * per_unit)
+    )
     return max(min(wanted, MOST_LEARNERS), FEWEST_LEARNERS)
 
 
@@ -127,7 +129,7 @@ def fitted(brief: Brief, *, days: int | None, learners: int | None) -> Fitted:
     stages = []
     for place, stage in enumerate(brief.ramp, start=1):
         dwell = stage.dwell_days if ratio >= 1 else min(stage.dwell_days, math.ceil(stage.dwell_days * ratio))
-        reach = _within_reach(brief, stage, dwell, learners_for(brief, wanted, learners))
+        reach = _within_reach(brief, stage, dwell, learners_for(brief, learners))
         if stage.minimum_units > reach:
             changes.append(
                 f"stage {place} asks for {reach:,} units, the brief for {stage.minimum_units:,}: the "
@@ -250,15 +252,20 @@ def _gates(brief: Brief, limits: Limits) -> tuple[Gate, ...]:
 
 
 def incident_of(brief: Brief, catalog: Catalog, scenario: Scenario, day: date | None) -> Incident | None:
-    """What goes wrong in a scenario, by default from the middle of the term on; None where nothing does.
+    """What goes wrong in a scenario, by default about the middle of the term; None where nothing does.
 
     Raises ExpError where the simulated product cannot do worse at any of the brief's guardrails, ValueError
     for a day outside the term.
     """
     if scenario in ("well", "nothing"):
         return None
-    # Units that were let in before cannot be lost any more, so a mismatch begins early.
-    after = (brief.end - brief.start).days // (5 if scenario == "mismatch" else 2)
+    after = (brief.end - brief.start).days // 2
+    if scenario == "mismatch":
+        # Units that were let in before cannot be lost any more.
+        after = (brief.end - brief.start).days // 5
+    elif scenario == "outage" and len(brief.ramp) > 1:
+        # On the day before the last stage could begin, so that it is seen to wait.
+        after = min(max(sum(stage.dwell_days for stage in brief.ramp[:-1]) - 1, 0), after)
     first = day or min(_school_day(brief.start + after * DAY), brief.end - DAY)
     if not brief.start <= first < brief.end:
         raise ValueError(f"incident day must lie in {brief.start}..{brief.end - DAY}, got {first}")
