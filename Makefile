@@ -14,7 +14,7 @@ WORKERS ?= 2
 EVENTS ?= 10000000
 KILLS ?= 20
 
-.PHONY: help demo dev test check bench bench-statistics bench-operating bench-peers calibrate lock clean lint format-check lint-check types rooms sql
+.PHONY: help demo dev test crash check bench bench-statistics bench-operating bench-peers calibrate lock clean lint format-check lint-check types rooms sql
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/\1:\2/' \
@@ -33,6 +33,9 @@ dev: $(STAMP) ## Open the Dagster UI on this machine (PORT=3000), with history k
 
 test: $(STAMP) ## Run all tests (WORKERS=2 processes)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+crash: $(STAMP) ## Kill a whole installation and fill a disk, on SQLite and PostgreSQL (some minutes)
+	@$(BIN)/python -m pytest -m crash exp_pipeline_tests/operating
 
 check: lint test ## Format, lint, types, import rules, SQL lint, then the tests
 

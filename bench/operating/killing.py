@@ -137,11 +137,15 @@ def _alive(house: House, role: Role) -> bool:
 
 
 def _facts(house: House) -> dict[str, str]:
-    """What readers see, by path: every file's digest; of a manifest all but the run that wrote it."""
-    found = small.digests(house.data, FACTS)
+    return what_readers_see(house.data)
+
+
+def what_readers_see(data: Path) -> dict[str, str]:
+    """The lake of a data folder by path: every file's digest; of a manifest all but the run that wrote it."""
+    found = small.digests(data, FACTS)
     for name in found:
         if name.endswith(MANIFEST):
-            content = json.loads((house.data / name).read_text())
+            content = json.loads((data / name).read_text())
             del content["run_id"]
             found[name] = json.dumps(content, sort_keys=True)
     return found

@@ -181,7 +181,14 @@ def _step_logger(progress: Progress) -> dg.LoggerDefinition:
     return steps
 
 
+def _explained(error: SerializableErrorInfo) -> bool:
+    return error.cls_name is not None and any(
+        error.cls_name == kind.__name__ for kind in (ExpError, *ExpError.__subclasses__())
+    )
+
+
 def _root_cause(error: SerializableErrorInfo | None) -> str:
-    while error is not None and error.cause is not None:
+    # An error of ours explains what lies below it.
+    while error is not None and error.cause is not None and not _explained(error):
         error = error.cause
     return error.message.strip() if error is not None else "no reason was recorded"

@@ -158,8 +158,11 @@ def _reason(estimate: Estimate, screen: Screen, withheld: bool) -> str:
 
 
 def _units(estimate: Estimate, n: int, screen: Screen, withheld: bool) -> Cell:
-    """One mark for all withheld values of a segment: "< 10" beside a total would narrow a cell down."""
-    if estimate.suppressed or (n and screen.hides(estimate.segment or "", estimate.segment_value or "")):
+    """One mark for all withheld values of a segment, nobody included.
+
+    "< 10" beside a total would narrow a cell down, and a nought beside it would tell that no other is one.
+    """
+    if estimate.suppressed or screen.hides(estimate.segment or "", estimate.segment_value or ""):
         return Cell(text=WITHHELD)
     return screen.beside(n, withheld)
 

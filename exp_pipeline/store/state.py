@@ -7,6 +7,7 @@ by a URL (`EXP_STATE_URL`). The statements are the same; what differs stands in 
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ insert into entries (kind, subject, idempotency_key, at, content)
 values (:kind, :subject, :key, :at, :content)
 on conflict (kind, idempotency_key) do nothing
 """
+# Journal and index of one entry need some pages: with less, SQLite speaks of an I/O error.
+_ROOM_TO_WRITE = 1_000_000
 _SELECT = "select entry_id, kind, subject, at, content from entries where kind = :kind"
 
 
@@ -166,6 +169,12 @@ def _embedded(path: Path) -> Iterator[_Sqlite]:
         connection.executescript(";".join(_SQLITE.schema))
         with connection:
             yield _Sqlite(connection)
+    except sqlite3.OperationalError as error:
+        free = shutil.disk_usage(path.parent).free
+        full = "No space left on its disk: " if free < _ROOM_TO_WRITE else ""
+        raise StoreError(
+            f"the state log {path} cannot be read or written: {full}{error} ({free / 1e6:,.1f} MB free)"
+        ) from error
     finally:
         connection.close()
 

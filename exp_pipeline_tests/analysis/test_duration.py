@@ -111,7 +111,8 @@ def test_looks_cost_units_and_say_so() -> None:
 def test_help_of_covariates_is_shown_apart_and_decides_only_when_needed() -> None:
     known = Baseline(0.5, 1.0, gain=0.5)
     metric = metric_of("solved", type="mean")
-    cuped: dict[str, Any] = {"mde": Size(absolute=0.1), "variance_reduction": {"method": "cuped"}}
+    pinned: dict[str, Any] = {"mde": Size(absolute=0.1), "receipt": {"may_differ": ()}}
+    cuped = pinned | {"variance_reduction": {"method": "cuped"}}
     curve = curve_of(1600.0, most=1600.0)
     plan = power_plan(brief_of(**cuped), metric, known, curve=curve)
     assert plan.reachable is False
@@ -124,7 +125,7 @@ def test_help_of_covariates_is_shown_apart_and_decides_only_when_needed() -> Non
     assert any("only if they do" in line for line in ready.unchecked)
     without = power_plan(brief_of(mde=Size(absolute=0.1)), metric, known, curve=curve)
     assert without.gain is None
-    refused = readiness(brief_of(mde=Size(absolute=0.1)), {"solved": metric}, baseline=known, curve=curve)
+    refused = readiness(brief_of(**pinned), {"solved": metric}, baseline=known, curve=curve)
     told = str(refused.gaps[0])
     assert "1,600 units will be counted by then" in told
     assert "can be found" in told

@@ -22,8 +22,8 @@ CATALOG = Path(__file__).parents[2] / "data" / "catalog"
         ("volume: ", "volumes: ", "no such rule: volumes"),
         ("fail_at: 0.8", "fail_at: 0.99", "rules.answered_turns: fail_at 0.99 must lie below warn_at 0.95"),
         (
-            "weeks: 6",
-            "weeks: 60",
+            "  weeks: 6                ",
+            "  weeks: 60               ",
             "quality.weeks: is out of range (value: 60); allowed: at least 2 and at most 12",
         ),
     ],

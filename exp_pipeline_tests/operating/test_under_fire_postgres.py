@@ -12,7 +12,10 @@ import pytest
 from bench.operating.house import postgres, postgres_programs
 from bench.operating.killing import under_fire, undisturbed
 
-pytestmark = pytest.mark.skipif(postgres_programs() is None, reason="no PostgreSQL server on this machine")
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.skipif(postgres_programs() is None, reason="no PostgreSQL server on this machine"),
+]
 
 
 @pytest.fixture

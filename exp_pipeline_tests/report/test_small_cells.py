@@ -88,15 +88,13 @@ def with_segments(counts: list[tuple[int, int]], minimum: int, groups: bool) -> 
 
 
 def solutions(residual: int, unknown: int) -> list[tuple[int, ...]]:
-    """Every way to share out so many units over cells of which each holds at least one."""
+    """Every way to share out so many units over cells, of which some may hold nobody."""
     if unknown == 0:
         return [()] if residual == 0 else []
     if unknown == 1:
-        return [(residual,)] if residual >= 1 else []
+        return [(residual,)] if residual >= 0 else []
     return [
-        (first, *rest)
-        for first in range(1, residual - unknown + 2)
-        for rest in solutions(residual - first, unknown - 1)
+        (first, *rest) for first in range(residual + 1) for rest in solutions(residual - first, unknown - 1)
     ]
 
 
@@ -154,9 +152,10 @@ def test_no_small_cell_follows_from_what_a_memo_shows(
 
 
 def test_the_attack_finds_what_is_not_protected() -> None:
-    # One value withheld beside a total, and two whose sum leaves one way.
+    # One value withheld beside a total, and two whose sum leaves one way: a nought may be among them.
     assert recovered([[None, 20], [None, 30]], [23, 36], 10) == [(0, 0), (1, 0)]
-    assert recovered([[None, None], [30, 30]], [2, 60], 10) == [(0, 0), (0, 1)]
+    assert recovered([[None, None], [30, 30]], [0, 60], 10) == [(0, 0), (0, 1)]
+    assert recovered([[None, None], [30, 30]], [2, 60], 10) == []
     assert recovered([[None, None], [30, 30]], [11, 60], 10) == []
 
 
