@@ -182,9 +182,8 @@ def _step_logger(progress: Progress) -> dg.LoggerDefinition:
 
 
 def _explained(error: SerializableErrorInfo) -> bool:
-    return error.cls_name is not None and any(
-        error.cls_name == kind.__name__ for kind in (ExpError, *ExpError.__subclasses__())
-    )
+    kinds: tuple[type[ExpError], ...] = (ExpError, *ExpError.__subclasses__())
+    return error.cls_name is not None and any(error.cls_name == kind.__name__ for kind in kinds)
 
 
 def _root_cause(error: SerializableErrorInfo | None) -> str:
