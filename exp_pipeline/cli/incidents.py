@@ -106,14 +106,14 @@ def list_incidents(
 @app.command()
 def explain(which: Which, home: HomeDir = None, as_json: AsJson = False) -> None:
     """Tell all of one incident: what was seen, when it changed, who heard of it, what to do first."""
-    from exp_pipeline.steps.operating.delivery import DELIVERED
+    from exp_pipeline.steps.operating.delivery import OUTBOX
     from exp_pipeline.steps.operating.incidents import changes
 
     state = _log(home_of(home))
     incident = _incident(state, which)
     history = [change for change in changes(state) if change.incident.id == incident.id]
     keys = {change.key for change in history}
-    heard = [entry for entry in state.entries(DELIVERED) if entry.subject in keys]
+    heard = [entry for entry in state.entries(OUTBOX.delivered) if entry.subject in keys]
     if as_json:
         print_json(
             {

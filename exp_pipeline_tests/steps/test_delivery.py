@@ -23,7 +23,7 @@ from exp_pipeline.model.policies import IncidentPolicy
 from exp_pipeline.notify.apprise_channel import AppriseChannel
 from exp_pipeline.notify.channels import FileChannel
 from exp_pipeline.notify.routing import channels_from
-from exp_pipeline.steps.operating.delivery import CLAIM_HOLDS, channel_health, deliver
+from exp_pipeline.steps.operating.delivery import channel_health, deliver
 from exp_pipeline.steps.operating.incidents import (
     acknowledge,
     escalate,
@@ -32,6 +32,7 @@ from exp_pipeline.steps.operating.incidents import (
     record_findings,
     silence,
 )
+from exp_pipeline.steps.operating.outbox import CLAIM_HOLDS
 from exp_pipeline.steps.operating.watch import tell
 from exp_pipeline.store.state import StateLog
 from exp_pipeline_tests.notify.incident_samples import NOON, finding
@@ -66,7 +67,7 @@ def webhook() -> Iterator[Webhook]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            pass
+            """Says nothing: warnings of the server are no part of a test's output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     told.port = server.server_address[1]

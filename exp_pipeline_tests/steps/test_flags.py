@@ -21,7 +21,8 @@ from exp_pipeline.model.layers import Layer
 from exp_pipeline.notify.webhook import Webhook, webhook_from
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.operating import flags, ramps
-from exp_pipeline.steps.operating.flag_delivery import CLAIM_HOLDS, deliver_flags, pending_versions
+from exp_pipeline.steps.operating.flag_delivery import deliver_flags, pending_versions
+from exp_pipeline.steps.operating.outbox import CLAIM_HOLDS
 from exp_pipeline.steps.operating.ramp_round import send_flags
 from exp_pipeline.store.state import state_log
 from exp_pipeline_tests.analysis.builders import START

@@ -1,28 +1,21 @@
-"""Messages of incidents on their way out: each leaves every channel once, whoever sends and whoever dies.
-
-A sender claims a message in the log before it sends, and notes it as delivered after the channel has it. A
-second sender finds the claim and leaves it. Killed in between, the claim runs out and the message is sent
-again under the same key, which a channel that can will refuse.
-"""
+"""Messages of incidents on their way out: each leaves every channel once, whoever sends and whoever dies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from functools import partial
 
 from exp_pipeline.model.incidents import Message
-from exp_pipeline.notify.channels import Channel, ChannelError
+from exp_pipeline.notify.channels import Channel
 from exp_pipeline.notify.page import message_of
 from exp_pipeline.steps.operating.incidents import changes, open_incidents
+from exp_pipeline.steps.operating.outbox import EVER, Outbox, Parcel, due, moment, pause, send
 from exp_pipeline.store.state import Entry, StateLog
 
-JOINED, CLAIMED, DELIVERED, FAILED = "channel_joined", "delivery_claimed", "delivered", "delivery_failed"
-FIRST_RETRY = timedelta(minutes=1)
-LONGEST_RETRY = timedelta(hours=1)
-# Longer than any channel waits for an answer: after it, whoever claimed a message is taken for dead.
-CLAIM_HOLDS = timedelta(minutes=2)
-_EVER = datetime.min.replace(tzinfo=UTC)
+JOINED = "channel_joined"
+OUTBOX = Outbox(claimed="delivery_claimed", delivered="delivered", failed="delivery_failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +53,8 @@ def pending_notifications(state: StateLog, channel: Channel, now: datetime) -> t
 
     A channel that is new at `now` hears of what is open, not of all that ever was.
     """
-    joined = _EVER if channel.from_the_start else _joined(state, channel, now)
-    done = _of(channel, state.entries(DELIVERED))
+    joined = EVER if channel.from_the_start else _joined(state, channel, now)
+    done = _of(channel, state.entries(OUTBOX.delivered))
     told = [change for change in changes(state) if change.notify]
     newest = {change.incident.id: change.key for change in told}
     ongoing = {newest[one.id] for one in open_incidents(state) if one.id in newest}
@@ -78,40 +71,35 @@ def deliver(state: StateLog, channel: Channel, now: datetime) -> Delivery:
 
     One that was not taken is tried again after 1, 2, 4 ... minutes, at most an hour; the others still leave.
     """
-    at = _moment(now)
+    moment(now)
     pending = pending_notifications(state, channel, now)
     if not pending:
         return Delivery((), (), 0)
-    failures, claims = _of(channel, state.entries(FAILED)), _of(channel, state.entries(CLAIMED))
+    failures = _of(channel, state.entries(OUTBOX.failed))
+    claims = _of(channel, state.entries(OUTBOX.claimed))
     sent: list[Message] = []
     failed: list[FailedDelivery] = []
     waiting = 0
     for message in pending:
         tries = claims.get(message.key, [])
-        if now < _due(tries, failures.get(message.key, [])):
+        if now < due(tries, failures.get(message.key, [])):
             waiting += 1
             continue
         attempt = len(tries) + 1
-        delivery = f"{channel.name}:{message.key}"
-        content: dict[str, object] = {"channel": channel.name}
-        if not state.append(CLAIMED, message.key, key=f"{delivery}#{attempt}", at=at, content=content):
+        parcel = Parcel(f"{channel.name}:{message.key}", message.key, {"channel": channel.name})
+        done = send(state, OUTBOX, parcel, attempt, partial(channel.send, message), now)
+        if done.done:
+            sent.append(message)
+        elif done.error:
+            failed.append(FailedDelivery(message, done.error, attempt, now + pause(attempt)))
+        else:
             waiting += 1
-            continue
-        try:
-            channel.send(message)
-        except ChannelError as error:
-            content["error"] = str(error)
-            state.append(FAILED, message.key, key=f"{delivery}#{attempt}", at=at, content=content)
-            failed.append(FailedDelivery(message, str(error), attempt, now + _pause(attempt)))
-            continue
-        state.append(DELIVERED, message.key, key=delivery, at=at, content=content)
-        sent.append(message)
     return Delivery(tuple(sent), tuple(failed), waiting)
 
 
 def channel_health(state: StateLog, channels: Sequence[Channel], now: datetime) -> tuple[ChannelHealth, ...]:
     """Does every channel still take its messages? A dead one is shown with its last error."""
-    delivered, failed = state.entries(DELIVERED), state.entries(FAILED)
+    delivered, failed = state.entries(OUTBOX.delivered), state.entries(OUTBOX.failed)
     found = []
     for channel in channels:
         done = _of(channel, delivered)
@@ -135,7 +123,7 @@ def channel_health(state: StateLog, channels: Sequence[Channel], now: datetime) 
 
 def _joined(state: StateLog, channel: Channel, now: datetime) -> datetime:
     """Since when this channel has been there; noted the first time it is asked for."""
-    state.append(JOINED, channel.name, key=channel.name, at=_moment(now), content={})
+    state.append(JOINED, channel.name, key=channel.name, at=moment(now), content={})
     return datetime.fromisoformat(state.entries(JOINED, channel.name)[0].at)
 
 
@@ -146,22 +134,3 @@ def _of(channel: Channel, entries: Sequence[Entry]) -> dict[str, list[Entry]]:
         if entry.content["channel"] == channel.name:
             found.setdefault(entry.subject, []).append(entry)
     return found
-
-
-def _due(claims: Sequence[Entry], failures: Sequence[Entry]) -> datetime:
-    """From when a message may be tried again: after a pause where it failed, else when its claim runs out."""
-    if not claims:
-        return _EVER
-    last = datetime.fromisoformat(claims[-1].at)
-    answered = len(failures) and failures[-1].entry_id > claims[-1].entry_id
-    return last + (_pause(len(claims)) if answered else CLAIM_HOLDS)
-
-
-def _pause(attempts: int) -> timedelta:
-    return min(FIRST_RETRY * (1 << min(attempts - 1, 20)), LONGEST_RETRY)
-
-
-def _moment(now: datetime) -> str:
-    if now.tzinfo is None:
-        raise ValueError(f"now must carry a time zone, got {now.isoformat()}")
-    return now.isoformat()
