@@ -155,19 +155,16 @@ drift_watch = dg.define_asset_job(
     "drift_watch",
     selection=dg.AssetSelection.assets("drift"),
     description="What is served against its own weeks: versions, speed, cost, safety, answers.",
-    executor_def=dg.in_process_executor,
 )
 experiment_durability = dg.define_asset_job(
     "experiment_durability",
     selection=dg.AssetSelection.assets("durability"),
     description="An ended experiment's effect, measured again some weeks later.",
-    executor_def=dg.in_process_executor,
 )
 week_in_review = dg.define_asset_job(
     "week_in_review",
     selection=dg.AssetSelection.assets("weekly_review"),
     description="The newest whole week against the one before, as a page.",
-    executor_def=dg.in_process_executor,
 )
 
 

@@ -53,19 +53,16 @@ daily_facts = dg.define_asset_job(
     "daily_facts",
     selection=dg.AssetSelection.assets(*DAILY_ASSETS),
     description="Everything that happened on a day or a range of days, for all experiments at once.",
-    executor_def=dg.in_process_executor,
 )
 experiment_readout = dg.define_asset_job(
     "experiment_readout",
     selection=dg.AssetSelection.assets(*EXPERIMENT_ASSETS),
     description="One experiment from its brief to its memo.",
-    executor_def=dg.in_process_executor,
 )
 warehouse_refresh = dg.define_asset_job(
     "warehouse_refresh",
     selection=dg.AssetSelection.assets("warehouse"),
     description="The small DuckDB file with documented views, for analysts and BI tools.",
-    executor_def=dg.in_process_executor,
 )
 
 

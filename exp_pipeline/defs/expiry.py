@@ -31,7 +31,6 @@ def delete_expired_texts(context: dg.OpExecutionContext, pipeline: PipelineResou
 
 @dg.job(
     description="Deletes the debug envelope's texts that are past their day; all, where the policy is off.",
-    executor_def=dg.in_process_executor,
 )
 def debug_envelope_expiry() -> None:
     delete_expired_texts()
@@ -65,7 +64,6 @@ def delete_past_days(context: dg.OpExecutionContext, pipeline: PipelineResource)
 
 @dg.job(
     description="Deletes days past their limit, but for what an experiment needs; nothing by default.",
-    executor_def=dg.in_process_executor,
 )
 def retention() -> None:
     delete_past_days()

@@ -165,7 +165,6 @@ ramps_and_flags = dg.define_asset_job(
     "ramps_and_flags",
     selection=dg.AssetSelection.assets("ramp_state", "flags"),
     description="Judges every ramp, writes what follows, lets the flags follow.",
-    executor_def=dg.in_process_executor,
 )
 
 

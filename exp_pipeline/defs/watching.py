@@ -284,7 +284,6 @@ planning = dg.define_asset_job(
     "planning",
     selection=dg.AssetSelection.assets("brief", "readiness", "power_plan"),
     description="Whether a brief is ready, and how many units and weeks it needs.",
-    executor_def=dg.in_process_executor,
 )
 
 
