@@ -144,13 +144,19 @@ def run_all(
 
 
 def stored_readout(home: Home, experiment: str) -> Readout | None:
-    """The readout of an experiment's newest snapshot as it lies on disk, or None."""
-    from exp_pipeline.model.readout import Readout
-    from exp_pipeline.store.marts import Marts
+    """The readout of an experiment's newest snapshot as it was sealed, or None.
 
-    snapshot = Marts(home.marts).current(experiment)
-    path = home.readouts / f"experiment={experiment}" / f"snapshot={snapshot}" / "readout.json"
-    return Readout.model_validate_json(path.read_text()) if snapshot and path.is_file() else None
+    Raises ExpError that says what to do where the file is no longer what was sealed.
+    """
+    from exp_pipeline.model.errors import StoreError
+    from exp_pipeline.steps.experiments import stored_readouts
+
+    try:
+        return stored_readouts.stored_readout(home, experiment)
+    except StoreError as trouble:
+        raise ExpError(
+            f"{trouble}: `exp readout {experiment}` puts it back, or says what differs"
+        ) from trouble
 
 
 def brief_named(catalog: Catalog, name: str) -> Brief:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exp_pipeline.cli.runs import open_bench, stored_readout
 from exp_pipeline.cli.terminal import AsJson, HomeDir, home_of, print_json, say, show_table
+from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
     from exp_pipeline.model.brief import Brief
@@ -70,6 +71,7 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
     for title, lines in (
         ("Data quality, newest day", quality),
         ("Stale readouts", [f"{one.name}: {one.stale}" for one in experiments if one.stale]),
+        ("Readouts not as sealed", [one.damaged for one in experiments if one.damaged]),
         ("Open incidents", facts["open_incidents"]),
         ("Problems in the catalog", problems),
     ):
@@ -81,7 +83,10 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentState:
-    """Where an experiment is; `decision` is "blinded" while effects are hidden, None before a readout."""
+    """Where an experiment is; `decision` is "blinded" while effects are hidden, None before a readout.
+
+    `damaged` says why its stored readout cannot be relied on.
+    """
 
     name: str
     life: str
@@ -92,6 +97,7 @@ class ExperimentState:
     decision: str | None
     failed_checks: tuple[str, ...]
     stale: str | None = None
+    damaged: str | None = None
 
 
 def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> ExperimentState:
@@ -99,8 +105,11 @@ def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> Experime
     from exp_pipeline.store.marts import Marts
 
     against = staleness(bench, brief.name)
-    readout = stored_readout(bench.home, brief.name)
-    decision, failed = None, []
+    readout, decision, failed, damaged = None, None, [], None
+    try:
+        readout = stored_readout(bench.home, brief.name)
+    except ExpError as trouble:
+        damaged = str(trouble)
     if readout is not None:
         decision = "blinded" if readout.blinded else readout.decision.outcome.replace("_", " ")
         failed = [one.name for one in readout.integrity if one.verdict == "fail"]
@@ -114,6 +123,7 @@ def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> Experime
         decision=decision,
         failed_checks=tuple(failed),
         stale=against.sentence() if against is not None and against.stale else None,
+        damaged=damaged,
     )
 
 

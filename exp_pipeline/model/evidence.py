@@ -83,7 +83,8 @@ class EqualArms(Noun):
     """What an earlier experiment with equal arms (an A/A) found.
 
     failed: its integrity checks that failed. p_value: that its primary metric does not differ between the
-    arms, all comparisons together; None where it could not be estimated.
+    arms, all comparisons together; None where it could not be estimated. unreadable: what to do where its
+    stored readout is not what was sealed; it then has no result.
     """
 
     experiment: str
@@ -92,3 +93,4 @@ class EqualArms(Noun):
     units: int = Field(ge=0)
     failed: tuple[str, ...] = ()
     p_value: float | None = Field(default=None, ge=0.0, le=1.0)
+    unreadable: str = ""

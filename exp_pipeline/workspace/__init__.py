@@ -110,7 +110,7 @@ class Workspace:
         """
         import polars as pl
 
-        from exp_pipeline.steps.experiments.sealed_readouts import READOUT_FILE
+        from exp_pipeline.steps.experiments.stored_readouts import READOUT_FILE
         from exp_pipeline.store.marts import Marts
 
         marts, rows = Marts(self._home.marts), []

@@ -14,21 +14,32 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from exp_pipeline.analysis.integrity.checks import equal_arms_check
 from exp_pipeline.catalog import Catalog
+from exp_pipeline.cli.app import app
 from exp_pipeline.model.errors import ExpError, StoreError
 from exp_pipeline.report.differences import difference_headline, difference_markdown, difference_tables
 from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.again.staleness import stale_readouts
 from exp_pipeline.steps.context import DAY, Workbench
 from exp_pipeline.steps.experiments import sealed_readouts
+from exp_pipeline.steps.experiments.aa import equal_arms_before
 from exp_pipeline.steps.experiments.chain import compute_readout, take_snapshot
 from exp_pipeline.steps.experiments.differences import compare_snapshots, recompute
 from exp_pipeline.steps.experiments.erased import ErasedSnapshotError
 from exp_pipeline.steps.experiments.kept import read_kept
-from exp_pipeline.steps.experiments.readouts import write_memo
-from exp_pipeline.steps.experiments.sealed_readouts import MEMO_FORMS, folder_of, memo_bytes, readout_bytes
+from exp_pipeline.steps.experiments.readouts import write_index, write_memo
+from exp_pipeline.steps.experiments.sealed_readouts import (
+    MEMO_FORMS,
+    folder_of,
+    memo_bytes,
+    readout_bytes,
+    readout_of,
+)
 from exp_pipeline.steps.experiments.starting import lock_if_started
+from exp_pipeline.steps.experiments.stored_readouts import parse_readout, stored_readout
 from exp_pipeline.steps.experiments.unblinding import record_unblinding
 from exp_pipeline.steps.people.erasure import erase, receipts
 from exp_pipeline.store.marts import Marts
@@ -200,6 +211,41 @@ def test_a_changed_or_lost_file_is_put_back_by_the_same_code_alone(read_out: Wor
         memo_bytes(read_out, NAME, name, "html")
 
 
+def test_a_changed_readout_is_told_where_it_is_read(read_out: Workbench, tmp_path: Path) -> None:
+    name = current(read_out)
+    own = read_out.catalog.briefs[NAME]
+    alike = own.model_copy(
+        update={
+            "arms": tuple(arm.model_copy(update={"description": "as ever"}) for arm in own.arms),
+            "receipt": own.receipt.model_copy(update={"may_differ": ()}),
+        }
+    )
+    after = {"name": "after", "start": own.end, "end": own.end + DAY, "new_logging": True}
+    asking = own.model_copy(update=after)
+    bench = with_catalog(read_out, briefs={NAME: alike, "after": asking})
+    stored = stored_readout(bench.home, NAME)
+    assert stored == readout_of(bench, NAME)
+    (found,) = equal_arms_before(bench, asking)
+    assert (found.units, found.unreadable) == (sum(one.assigned for one in stored.counts), "")
+
+    path = folder_of(read_out, NAME, name) / "readout.json"
+    path.write_bytes(path.read_bytes().replace(b'"verdict": "fail"', b'"verdict": "pass"') + b" ")
+    with pytest.raises(StoreError, match="changed after it was sealed"):
+        stored_readout(bench.home, NAME)
+    (found,) = equal_arms_before(bench, asking)
+    check = equal_arms_check((found,), asking)
+    assert (check.verdict, found.p_value, found.failed) == ("cannot_tell", None, ())
+    assert f"The stored readout of {NAME}" in check.evidence
+    assert str(tmp_path) not in check.evidence
+    assert f"{NAME} is left out: its stored readout is not what was sealed" in write_index(bench).read_text()
+
+    shutil.copytree(CATALOG, bench.home.catalog)
+    told = CliRunner().invoke(app, ["status", "--home", str(bench.home.root)])
+    assert told.exit_code == 0, told.output
+    assert "Readouts not as sealed" in told.stdout
+    assert f"`exp readout {NAME}` puts it back" in told.stdout
+
+
 def test_computing_it_again_names_every_field_that_differs(
     read_out: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,4 +354,4 @@ def test_a_readout_of_the_schema_before_is_read_as_todays(read_out: Workbench) -
     plain = json.loads(readout_bytes(read_out, NAME, current(read_out)))
     del plain["unblindings"]
     old = json.dumps({**plain, "schema_version": "0.9"}).encode()
-    assert sealed_readouts.parse_readout(old).counts == sealed_readouts.readout_of(read_out, NAME).counts
+    assert parse_readout(old).counts == sealed_readouts.readout_of(read_out, NAME).counts

@@ -67,6 +67,15 @@ def equal_arms_check(found: Sequence[EqualArms], brief: Brief) -> IntegrityCheck
             f"{brief.hash_scheme} by {brief.randomisation_unit}) has been read out.",
         )
     newest = found[0]
+    if newest.unreadable:
+        return IntegrityCheck(
+            name=name,
+            title=title,
+            verdict="cannot_tell",
+            evidence=f"The stored readout of {newest.experiment}, which ended on {newest.ended}, is not what "
+            f"was sealed and says nothing: {newest.unreadable}.",
+            numbers={"experiment": newest.experiment},
+        )
     numbers: dict[str, float | int | str] = {"experiment": newest.experiment, "units": newest.units}
     of = f"{newest.experiment} ended on {newest.ended} with {newest.units:,} units in equal arms"
     if newest.failed:

@@ -68,10 +68,13 @@ def index_entry(readout: Readout, href: str, *, stale: bool = False, state: str 
     )
 
 
-def index_html(entries: Sequence[IndexEntry], linked: Sequence[PageName] = LINKED) -> str:
+def index_html(
+    entries: Sequence[IndexEntry], linked: Sequence[PageName] = LINKED, *, unreadable: Sequence[str] = ()
+) -> str:
     """All experiments on one page, newest data first; usable without its script.
 
-    `linked` names the pages that lie beside this one, to which it leads.
+    `linked` names the pages that lie beside this one, to which it leads; `unreadable` the experiments that
+    have a readout which cannot be relied on: the page says that they are left out.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.as_of.toordinal(), entry.experiment))
     lines = tuple(_line(entry) for entry in ordered)
@@ -102,6 +105,11 @@ def index_html(entries: Sequence[IndexEntry], linked: Sequence[PageName] = LINKE
             Order(key="owner", label="Owner"),
         ),
         empty="No experiment has a readout yet.",
+        notes=tuple(
+            f"{name} is left out: its stored readout is not what was sealed. `exp readout {name}` puts it "
+            "back or says what differs."
+            for name in unreadable
+        ),
         foot="Effects are shown only after a planned look, and only where integrity holds.",
     )
     return listing_html(listing, linked)

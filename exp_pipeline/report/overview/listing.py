@@ -90,7 +90,10 @@ class Order(Noun):
 
 
 class Listing(Noun):
-    """A page that lists things: the order of `lines` is the one that a reader without a script sees."""
+    """A page that lists things: the order of `lines` is the one that a reader without a script sees.
+
+    `notes` say under the lead what a reader must know of what is not in the list.
+    """
 
     page: PageName
     title: Text
@@ -104,6 +107,7 @@ class Listing(Noun):
     foot: Text
     summary: tuple[tuple[Text, Text], ...] = ()
     summary_title: Text = ""
+    notes: tuple[Text, ...] = ()
 
 
 def values_of(lines: Sequence[Line], key: str, label: str) -> Filter | None:

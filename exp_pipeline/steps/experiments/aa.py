@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.evidence import EqualArms
-from exp_pipeline.model.readout import Readout
 from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.experiments.stored_readouts import stored_readout
 from exp_pipeline.store.marts import Marts
-from exp_pipeline.store.sealed import read_sealed
 
 
 def is_equal_armed(brief: Brief) -> bool:
@@ -23,7 +20,7 @@ def equal_arms_before(bench: Workbench, brief: Brief) -> tuple[EqualArms, ...]:
     """Results of A/A experiments of the same scheme and unit that ended before this one, newest first.
 
     Asked for only where the brief says that its logging or bucketing is new. Those whose readout does not yet
-    show effects are left out.
+    show effects are left out; one whose readout is no longer what was sealed is in it, without a result.
     """
     if not brief.new_logging:
         return ()
@@ -36,12 +33,13 @@ def equal_arms_before(bench: Workbench, brief: Brief) -> tuple[EqualArms, ...]:
         snapshot = marts.current(name)
         if snapshot is None:
             continue
-        folder = bench.home.readouts / f"experiment={name}" / f"snapshot={snapshot}"
         try:
-            encoded = read_sealed(folder, "readout", "readout.json")
-            readout = None if encoded is None else Readout.model_validate_json(encoded)
-        except (StoreError, ValidationError):
-            # A damaged or foreign readout is no result.
+            readout = stored_readout(bench.home, name, snapshot)
+        except StoreError:
+            told = f"`exp readout {name} --snapshot {snapshot}` puts it back or says what differs"
+            found.append(
+                EqualArms(experiment=name, snapshot=snapshot, ended=other.end, units=0, unreadable=told)
+            )
             continue
         if readout is None:
             continue

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import polars as pl
-from pydantic import ValidationError
 
 from exp_pipeline.analysis.deciding.blinding import ARM_COLUMNS, rows_blinded_because
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.readout import Readout
 from exp_pipeline.steps.context import Workbench
-from exp_pipeline.steps.experiments.sealed_readouts import (
-    READOUT_FILE,
-    READOUT_GROUP,
-    folder_of,
-    parse_readout,
-)
-from exp_pipeline.store.marts import Marts
-from exp_pipeline.store.sealed import read_sealed
+from exp_pipeline.steps.experiments.stored_readouts import stored_readout
 
 
 def blinded_experiments(bench: Workbench, names: Iterable[str] | None = None) -> dict[str, str]:
@@ -47,10 +39,6 @@ def _current_readout(bench: Workbench, experiment: str) -> Readout | None:
     What was changed since it was sealed, or is damaged, opens nothing; the warehouse says which file it is.
     """
     try:
-        snapshot = Marts(bench.home.marts).current(experiment)
-        if snapshot is None:
-            return None
-        encoded = read_sealed(folder_of(bench, experiment, snapshot), READOUT_GROUP, READOUT_FILE)
-        return None if encoded is None else parse_readout(encoded)
-    except (StoreError, ValidationError):
+        return stored_readout(bench.home, experiment)
+    except StoreError:
         return None

@@ -14,13 +14,8 @@ from exp_pipeline.steps.experiments.chain import compute_readout
 from exp_pipeline.steps.experiments.erased import refuse_erased
 from exp_pipeline.steps.experiments.input_changes import changes_between
 from exp_pipeline.steps.experiments.kept import read_kept
-from exp_pipeline.steps.experiments.sealed_readouts import (
-    READOUT_FILE,
-    READOUT_GROUP,
-    folder_of,
-    readout_of,
-    since_before,
-)
+from exp_pipeline.steps.experiments.sealed_readouts import folder_of, readout_of, since_before
+from exp_pipeline.steps.experiments.stored_readouts import READOUT_FILE, READOUT_GROUP
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.sealed import read_sealed, sealed_digests
 

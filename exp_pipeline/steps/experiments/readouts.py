@@ -14,6 +14,7 @@ import polars as pl
 
 from exp_pipeline.analysis.readout import ReadoutInputs, read_out
 from exp_pipeline.model.base import Noun
+from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.readout import (
     ComplierEffect,
     CumulativePoint,
@@ -31,6 +32,7 @@ from exp_pipeline.model.readout import (
     ShrunkenEffect,
 )
 from exp_pipeline.report import (
+    IndexEntry,
     ReviewRow,
     decision_log_html,
     index_entry,
@@ -48,12 +50,11 @@ from exp_pipeline.steps.experiments.sealed_readouts import (
     current_snapshot,
     folder_of,
     memo_bytes,
-    parse_readout,
     readout_of,
     texts_of,
 )
+from exp_pipeline.steps.experiments.stored_readouts import stored_readout
 from exp_pipeline.store.files import write_text
-from exp_pipeline.store.marts import Marts
 
 __all__ = [
     "RESULTS",
@@ -186,22 +187,23 @@ def mark_stale(bench: Workbench) -> tuple[Staleness, ...]:
 
 def write_index(bench: Workbench) -> Path:
     """Write the page that lists every experiment with a memo; beside it the decision log and review board."""
-    entries = []
+    entries: list[IndexEntry] = []
+    unreadable: list[str] = []
     stale = {one.experiment for one in stale_readouts(bench)}
     for name in sorted(bench.catalog.briefs):
-        snapshot = Marts(bench.home.marts).current(name)
-        path = folder_of(bench, name, snapshot) / "readout.json" if snapshot else None
-        if path is not None and path.is_file() and (bench.home.readouts / f"{name}.html").is_file():
-            try:
-                readout = parse_readout(path.read_bytes())
-            except ValueError:
-                # Written by a version whose form this one does not read: its memo's page still says so.
-                continue
+        if not (bench.home.readouts / f"{name}.html").is_file():
+            continue
+        try:
+            readout = stored_readout(bench.home, name)
+        except StoreError:
+            unreadable.append(name)
+            continue
+        if readout is not None:
             entries.append(index_entry(readout, f"{name}.html", stale=name in stale))
     path = bench.home.readouts / "index.html"
     weekly: tuple[PageName, ...] = ("weekly",) if (bench.home.readouts / "weekly.html").is_file() else ()
     pages = (*_PAGES, *weekly)
-    write_text(path, index_html(entries, pages))
+    write_text(path, index_html(entries, pages, unreadable=unreadable))
     log = decision_log_html(decisions(bench.home), pages, root=f"{bench.home.readouts.name}/")
     write_text(bench.home.readouts / "decisions.html", log)
     write_text(bench.home.readouts / "reviews.html", review_board_html(_review_rows(bench), pages))

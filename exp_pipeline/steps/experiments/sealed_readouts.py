@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,18 +14,23 @@ from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiments.chain import compute_readout
 from exp_pipeline.steps.experiments.erased import refuse_erased
 from exp_pipeline.steps.experiments.kept import read_kept
+from exp_pipeline.steps.experiments.stored_readouts import (
+    READOUT_FILE,
+    READOUT_GROUP,
+    parse_readout,
+    readout_folder,
+)
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.sealed import read_sealed, restore, seal
 
-READOUT_FILE = "readout.json"
 # The memo in three forms, and the note for teachers in two; each by the end of its file's name.
 MEMO_FORMS = ("html", "md", "json", "teachers.html", "teachers.md")
-READOUT_GROUP, MEMO_GROUP = "readout", "memo"
+MEMO_GROUP = "memo"
 
 
 def folder_of(bench: Workbench, experiment: str, snapshot: str) -> Path:
     """Where the readout of a snapshot lies."""
-    return bench.home.readouts / f"experiment={experiment}" / f"snapshot={snapshot}"
+    return readout_folder(bench.home, experiment, snapshot)
 
 
 def current_snapshot(bench: Workbench, experiment: str) -> str:
@@ -83,28 +87,6 @@ def readout_bytes(bench: Workbench, experiment: str, snapshot: str) -> bytes:
     if found is None:
         raise StoreError(f"{folder / READOUT_FILE} could not be sealed")
     return found
-
-
-def parse_readout(encoded: bytes) -> Readout:
-    """A readout's JSON; one of an earlier schema version is read as today's, whose new fields then have no
-    value. Raises ValidationError where that cannot be."""
-    try:
-        return Readout.model_validate_json(encoded)
-    except ValidationError:
-        plain = _plain(encoded)
-        if "schema_version" not in plain:
-            raise
-        return Readout.model_validate(
-            {**plain, "schema_version": Readout.model_fields["schema_version"].default}
-        )
-
-
-def _plain(encoded: bytes) -> dict[str, object]:
-    try:
-        found = json.loads(encoded)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def parsed_readout(encoded: bytes, experiment: str, snapshot: str) -> Readout:

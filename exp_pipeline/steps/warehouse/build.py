@@ -31,8 +31,8 @@ from exp_pipeline.steps.assignment.exposure import WHOLE, build_units, unit_colu
 from exp_pipeline.steps.behaviour.learner_days import event_measures, session_measures
 from exp_pipeline.steps.context import Workbench, Written
 from exp_pipeline.steps.experiments.blinded import blinded_experiments
-from exp_pipeline.steps.experiments.sealed_readouts import READOUT_FILE, READOUT_GROUP, parse_readout
 from exp_pipeline.steps.experiments.shown_datasets import UNIT_WEEKS, dataset_columns, unit_weeks
+from exp_pipeline.steps.experiments.stored_readouts import READOUT_FILE, READOUT_GROUP, parse_readout
 from exp_pipeline.steps.warehouse.columns import COLUMNS
 from exp_pipeline.steps.warehouse.results import Standing, result_tables
 from exp_pipeline.store.lake import NewFile
