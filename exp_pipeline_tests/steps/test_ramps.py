@@ -13,7 +13,8 @@ import pytest
 from exp_pipeline.analysis.ramps.flagd import flagd_flag
 from exp_pipeline.analysis.ramps.flags import flag_of
 from exp_pipeline.analysis.ramps.growthbook import growthbook_feature
-from exp_pipeline.model.brief import RampStage
+from exp_pipeline.catalog import Catalog
+from exp_pipeline.model.brief import Brief, RampStage
 from exp_pipeline.model.decision_log import LoggedDecision
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.incidents import Finding
@@ -21,6 +22,7 @@ from exp_pipeline.model.layers import Limits
 from exp_pipeline.model.ramps import SCHEDULE, folded
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiments.locking import locked_of
+from exp_pipeline.steps.experiments.planning import check_readiness
 from exp_pipeline.steps.operating import flags, ramps
 from exp_pipeline.steps.operating.incidents import open_incidents, record_findings
 from exp_pipeline.steps.operating.life import life
@@ -194,6 +196,22 @@ def test_an_approval_is_of_one_stage_and_noted_once(good_days: Path, tmp_path: P
         assert not ramps.approve(bench, brief.name, stage=2, **TEAM, now=moment(3, 21))
         ramps.tick(bench, moment(3, 22))
         assert [one.stage for one in entries_of(state_log(bench.home), brief)] == [1, 2]
+
+
+def test_readiness_knows_an_approved_a_a_result_of_its_own_version(catalog: Catalog, tmp_path: Path) -> None:
+    brief = catalog.briefs["hint-ladder"].model_copy(update={"new_logging": True})
+    known = {"metrics": catalog.metrics, "measures": catalog.measures}
+
+    def asked(of: Brief) -> list[str]:
+        with bench_over(tmp_path, [of], **known) as bench:
+            return [gap.remedy for gap in check_readiness(bench, of.name).gaps if gap.field == "new_logging"]
+
+    (remedy,) = asked(brief)
+    assert f"exp ramp approve {brief.name} --aa" in remedy
+    with bench_over(tmp_path, [brief]) as bench:
+        assert ramps.approve(bench, brief.name, stage=0, **TEAM, now=moment(-1))
+    assert asked(brief) == []
+    assert asked(brief.model_copy(update={"version": 2})) == [remedy]
 
 
 def test_a_changed_arm_and_an_earlier_version_that_is_on_hold_it(bench: Workbench, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def logging_gaps(brief: Brief, approved: bool) -> list[Gap]:
     if not brief.new_logging or approved:
         return []
     told = "logging or bucketing is new, and no A/A result was approved"
-    return [Gap("new_logging", told, "let both arms run alike first, read it out, and approve the result")]
+    approve = f"approve its result (`exp ramp approve {brief.name} --aa`)"
+    return [Gap("new_logging", told, f"let both arms run alike first, read that out, and {approve}")]
 
 
 def calendar_gaps(brief: Brief, calendar: SchoolCalendar | None) -> list[Gap]:
