@@ -40,7 +40,7 @@ on conflict (kind, idempotency_key) do nothing
 """
 # Journal and index of one entry need some pages: with less, SQLite speaks of an I/O error.
 _ROOM_TO_WRITE = 1_000_000
-_SELECT = "select entry_id, kind, subject, at, content from entries where kind = :kind"
+_SELECT = "select entry_id, kind, subject, at, content from entries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +119,30 @@ class StateLog:
         """The entries of a kind (and subject), oldest first."""
         return self._select(kind, subject, "order by entry_id")
 
+    def since(self, kinds: Sequence[str], entry_id: int) -> tuple[Entry, ...]:
+        """The entries of some kinds from an entry on, oldest first, as they stood at one moment."""
+        names = {f"kind_{place}": kind for place, kind in enumerate(kinds)}
+        among = ", ".join(f":{name}" for name in names)
+        return self._read(
+            f"{_SELECT} where kind in ({among}) and entry_id >= :first order by entry_id",
+            names | {"first": str(entry_id)},
+        )
+
     def newest(self, kind: str, subject: str | None = None) -> Entry | None:
         """The newest entry of a kind (and subject); None where there is none."""
         found = self._select(kind, subject, "order by entry_id desc limit 1")
         return found[0] if found else None
 
     def _select(self, kind: str, subject: str | None, rest: str) -> tuple[Entry, ...]:
-        if self.url is None and not self.path.is_file():
-            return ()
         values = {"kind": kind} if subject is None else {"kind": kind, "subject": subject}
         which = "" if subject is None else "and subject = :subject"
+        return self._read(f"{_SELECT} where kind = :kind {which} {rest}", values)
+
+    def _read(self, statement: str, values: Mapping[str, str]) -> tuple[Entry, ...]:
+        if self.url is None and not self.path.is_file():
+            return ()
         with self._session() as (session, _):
-            rows = session.rows(f"{_SELECT} {which} {rest}", values)
+            rows = session.rows(statement, values)
         return tuple(Entry(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows)
 
     @contextmanager

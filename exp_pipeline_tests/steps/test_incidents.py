@@ -24,6 +24,7 @@ from exp_pipeline.notify.channels import ChannelError, FileChannel, everything
 from exp_pipeline.steps.operating.delivery import deliver, pending_notifications
 from exp_pipeline.steps.operating.incidents import (
     acknowledge,
+    changes,
     incidents,
     open_incidents,
     record_findings,
@@ -119,8 +120,8 @@ def test_what_is_read_back_is_what_happened(state: StateLog) -> None:
 
 
 def test_days_of_a_batch_act_in_their_order(state: StateLog) -> None:
-    changes = record_findings(state, [finding("pass", day=2), finding(day=1)], NOON)
-    assert [change.change for change in changes] == ["opened", "resolved"]
+    done = record_findings(state, [finding("pass", day=2), finding(day=1)], NOON)
+    assert [change.change for change in done] == ["opened", "resolved"]
 
 
 def test_processes_that_record_at_once_open_one_incident(state: StateLog) -> None:
@@ -147,6 +148,20 @@ def test_what_another_process_recorded_meanwhile_counts_once(
     assert record_findings(state, [finding()], NOON) == ()
     assert open_incidents(state) == ()
     assert len(pending_notifications(state, FILE, NOON)) == 2
+
+
+def test_what_was_read_before_is_read_on_from_there_or_anew(state: StateLog) -> None:
+    record_findings(state, [finding()], NOON)
+    acknowledge(state, "srm", "hint-ladder", who="platform", now=NOON + timedelta(minutes=5))
+    record_findings(state, [finding("pass", day=1)], NOON + timedelta(days=1))
+    copy = StateLog(state.path.with_name("copy.sqlite"))
+    copy.path.write_bytes(state.path.read_bytes())
+    assert changes(copy) == changes(state)
+    assert [change.change for change in changes(state)] == ["opened", "acknowledged", "resolved"]
+    state.path.unlink()
+    assert changes(state) == ()
+    (opened,) = record_findings(state, [finding(day=2)], NOON + timedelta(days=2))
+    assert changes(state) == (opened,)
 
 
 def test_acknowledged_then_worse(state: StateLog) -> None:

@@ -58,3 +58,12 @@ def test_a_database_that_cannot_be_used_is_explained_without_its_password(
     with pytest.raises(StoreError, match=said) as found:
         state_log(Home(tmp_path, url)).append("ramp", "a", key="1", at="now", content={})
     assert "hidden" not in str(found.value)
+
+
+def test_since_gives_kinds_together_from_an_entry_on(log: StateLog) -> None:
+    assert log.since(("ramp", "flags"), 0) == ()
+    for number, kind in enumerate(["ramp", "other", "flags", "ramp"]):
+        log.append(kind, "a", key=str(number), at="2026-03-02T00:00:00+00:00", content={"n": number})
+    found = log.since(("ramp", "flags"), 0)
+    assert [(one.kind, one.content["n"]) for one in found] == [("ramp", 0), ("flags", 2), ("ramp", 3)]
+    assert log.since(("ramp", "flags"), found[1].entry_id) == found[1:]

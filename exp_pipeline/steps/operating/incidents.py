@@ -7,10 +7,11 @@ half done.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from heapq import merge
 
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError
@@ -44,11 +45,12 @@ FINDINGS, ACTIONS = "findings", "incident_action"
 
 @dataclass(slots=True)
 class _History:
-    """The log, folded: tracks by rule and subject, findings that count, every change with its entry."""
+    """The log, folded up to `last`: tracks by rule and subject, findings that count, changes."""
 
     tracks: dict[tuple[str, str], Track] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     changes: list[tuple[int, Transition]] = field(default_factory=list)
+    last: Entry | None = None
 
     def take(self, entry: Entry) -> None:
         """Let one entry of the log act."""
@@ -59,6 +61,7 @@ class _History:
                     self._find(entry.entry_id, key, Finding.model_validate(content), at)
         else:
             self._act(entry, at)
+        self.last = entry
 
     def _find(self, entry_id: int, key: str, finding: Finding, at: datetime) -> None:
         self.seen.add(key)
@@ -94,9 +97,9 @@ def record_findings(state: StateLog, findings: Iterable[Finding], now: datetime)
     zone.
     """
     at = _moment("now", now)
-    known = _folded(state).seen
+    before = _folded(state)
     by_key = {finding.digest(): finding for finding in findings}
-    new = [(key, one) for key, one in by_key.items() if key not in known]
+    new = [(key, one) for key, one in by_key.items() if key not in before.seen]
     if not new:
         return ()
     new.sort(key=lambda pair: pair[1].day)
@@ -104,7 +107,8 @@ def record_findings(state: StateLog, findings: Iterable[Finding], now: datetime)
     content = {"batch": batch, "findings": [[key, one.model_dump(mode="json")] for key, one in new]}
     state.append(FINDINGS, "daily", key=batch, at=at, content=content)
     history = _folded(state)
-    own = {entry.entry_id for entry in state.entries(FINDINGS) if entry.content["batch"] == batch}
+    since = before.last.entry_id if before.last else 0
+    own = {one.entry_id for one in state.since((FINDINGS,), since) if one.content["batch"] == batch}
     return tuple(change for entry_id, change in history.changes if entry_id in own)
 
 
@@ -207,12 +211,28 @@ def silences(state: StateLog, now: datetime) -> dict[tuple[str, str], datetime]:
     return {place: one.quiet_until for place, one in tracks if one.quiet_until and now < one.quiet_until}
 
 
+# The daemon looks twice a minute, all day: what was folded before is kept, and only what came after is read.
+_KEPT: OrderedDict[StateLog, _History] = OrderedDict()
+_MOST_KEPT = 4
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def _folded(state: StateLog) -> _History:
-    history = _History()
-    parts = (state.entries(FINDINGS), state.entries(ACTIONS))
-    for entry in merge(*parts, key=lambda entry: entry.entry_id):
-        history.take(entry)
-    return history
+    with _ONE_AT_A_TIME:
+        history = _KEPT.pop(state, None) or _History()
+        entries = state.since((FINDINGS, ACTIONS), history.last.entry_id if history.last else 0)
+        if history.last is not None and (not entries or entries[0] != history.last):
+            # Another log stands in its place.
+            history = _History()
+            entries = state.since((FINDINGS, ACTIONS), 0)
+        for entry in entries[0 if history.last is None else 1 :]:
+            history.take(entry)
+        _KEPT[state] = history
+        while len(_KEPT) > _MOST_KEPT:
+            _KEPT.popitem(last=False)
+        return replace(
+            history, tracks=dict(history.tracks), seen=set(history.seen), changes=[*history.changes]
+        )
 
 
 def _ongoing(history: _History) -> list[Incident]:
