@@ -221,7 +221,7 @@ def life(name: SomeName = None, home: HomeDir = None, as_json: AsJson = False) -
         show_table(("experiment", "state", "since (UTC)", "next"), rows)
         return
     found = lives[name]
-    say(f"{name} is {found.now.label}" + (f" since {_since(found.now.since)}." if found.now.since else "."))
+    say(f"{name}: {found.now.label}" + (f" (since {_since(found.now.since)})" if found.now.since else ""))
     show_table(
         ("since (UTC)", "state", "because"),
         [(_since(step.since), step.label, step.because) for step in found.steps],

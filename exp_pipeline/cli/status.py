@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from exp_pipeline.cli.runs import open_bench, stored_readout
@@ -29,7 +29,8 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
         read = [day_of(name) for name in bench.lake.partitions("landed")]
         manifests = bench.lake.manifests("events", bench.lake.partitions("events"))
         newest = last_day(bench)
-        experiments = [_experiment(bench, brief, newest) for _, brief in sorted(bench.catalog.briefs.items())]
+        now = datetime.now(UTC)
+        experiments = [_experiment(bench, brief, now) for _, brief in sorted(bench.catalog.briefs.items())]
         quality = _quality(bench)
         problems = [str(problem) for problem in bench.catalog.problems]
     incidents = open_incidents(state_log(place))
@@ -100,8 +101,9 @@ class ExperimentState:
     damaged: str | None = None
 
 
-def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> ExperimentState:
+def _experiment(bench: Workbench, brief: Brief, now: datetime) -> ExperimentState:
     from exp_pipeline.steps.again.staleness import staleness
+    from exp_pipeline.steps.operating.life import life
     from exp_pipeline.store.marts import Marts
 
     against = staleness(bench, brief.name)
@@ -115,7 +117,7 @@ def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> Experime
         failed = [one.name for one in readout.integrity if one.verdict == "fail"]
     return ExperimentState(
         name=brief.name,
-        life=life_of(brief, newest),
+        life="over a unit table" if brief.table is not None else life(bench, brief, now).now.label,
         start=brief.start,
         end=brief.end,
         snapshot=Marts(bench.home.marts).current(brief.name),
@@ -125,15 +127,6 @@ def _experiment(bench: Workbench, brief: Brief, newest: date | None) -> Experime
         stale=against.sentence() if against is not None and against.stale else None,
         damaged=damaged,
     )
-
-
-def life_of(brief: Brief, newest: date | None) -> str:
-    """Where an experiment stands by the data, not by the calendar."""
-    if brief.table is not None:
-        return "over a unit table"
-    if newest is None or newest < brief.start:
-        return "not started"
-    return "horizon reached" if newest + timedelta(days=1) >= brief.end else "running"
 
 
 def _quality(bench: Workbench) -> list[str]:

@@ -36,6 +36,24 @@ _NEXT: dict[LifeState, frozenset[LifeState]] = {
 ALLOWED: Mapping[LifeState, frozenset[LifeState]] = MappingProxyType(_NEXT)
 """What may follow each state; `rolled_back` can only be closed, `closed` is the end."""
 
+_SAID: dict[LifeState, str] = {
+    "draft": "draft",
+    "ready": "ready to start",
+    "locked": "brief locked, not started",
+    "aa": "waiting for an A/A result",
+    "ramping": "letting learners in",
+    "running": "running",
+    "horizon": "planned term is over, decision due",
+    "decided": "decided",
+    "shipping": "rolling out",
+    "monitoring": "rolled out, effects still watched",
+    "paused": "paused",
+    "rolled_back": "rolled back",
+    "closed": "closed",
+}
+LIFE_WORDS: Mapping[LifeState, str] = MappingProxyType(_SAID)
+"""How pages, tables and the terminal say each state to people."""
+
 ComingKind = Literal["start", "stage", "look", "horizon", "durability", "close"]
 # Days after the end on which lasting effects are looked at.
 DURABILITY_DAYS = (14, 28, 56)
@@ -53,8 +71,8 @@ class LifeStep:
     @property
     def label(self) -> str:
         """The state as people read it, with its stage."""
-        name = {"aa": "A/A", "rolled_back": "rolled back"}.get(self.state, self.state)
-        return name if self.stage is None else f"{name} (stage {self.stage})"
+        words = LIFE_WORDS[self.state]
+        return words if self.stage is None else f"{words}, stage {self.stage}"
 
 
 @dataclass(frozen=True, slots=True)

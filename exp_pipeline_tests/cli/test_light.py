@@ -242,7 +242,7 @@ def test_status_of_a_new_home(home: Path) -> None:
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert (found["events"], found["newest_event_day"]) == (0, None)
-    assert [(one["name"], one["life"]) for one in found["experiments"]] == [("my-experiment", "not started")]
+    assert [(one["name"], one["life"]) for one in found["experiments"]] == [("my-experiment", "draft")]
     assert "nothing has landed" in call("status", "--home", home).stdout
 
 

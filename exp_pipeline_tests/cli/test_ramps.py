@@ -109,7 +109,7 @@ def test_a_ramp_from_its_first_tick_to_its_end(ramped: Path) -> None:
         assert word in history
     lines = told("ramp", "history", NAME, home=ramped)
     assert [one["sequence"] for one in lines["transitions"]] == [1, 2, 3, 4, 5]
-    assert f"{NAME} is rolled back since" in run("life", NAME, home=ramped)
+    assert f"{NAME}: rolled back (since" in run("life", NAME, home=ramped)
     assert f"{NAME} is closed" in run("ramp", "close", NAME, *SAY, home=ramped)
     (found,) = told("life", NAME, home=ramped)
     assert [step["state"] for step in found["steps"]] == [

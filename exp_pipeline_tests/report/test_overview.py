@@ -127,7 +127,7 @@ def test_the_index_says_what_somebody_looks_for() -> None:
     ladder = next(row for name, row in by_name.items() if name.endswith("answerhint-ladder"))
     assert ladder[1] == "Ship"
     assert "+10.2 pp" in ladder[2]
-    assert ladder[3:] == ["Learning Science", "medium", "horizon", "2026-03-01"]
+    assert ladder[3:] == ["Learning Science", "medium", "planned term is over, decision due", "2026-03-01"]
     voice = next(row for name, row in by_name.items() if "hint-voice" in name)
     assert "Stale" in voice[0]
     assert (voice[3], voice[4], voice[5]) == ("Tutor Platform", "high", "rolled back")

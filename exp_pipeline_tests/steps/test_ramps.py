@@ -275,7 +275,7 @@ def test_an_arm_is_shipped_by_its_own_stages_after_a_decision(good_days: Path, t
         ramps.ship(bench, brief.name, arm="treatment", **TEAM, now=moment(3, 21))
         with pytest.raises(ExpError, match="ships already"):
             ramps.ship(bench, brief.name, arm="treatment", **TEAM, now=moment(3, 22))
-        assert life(bench, brief, moment(3, 23)).now.label == "shipping (stage 1)"
+        assert life(bench, brief, moment(3, 23)).now.label == "rolling out, stage 1"
         run(bench, 4, 5)
         last = entries_of(state_log(bench.home), brief)[-1]
         assert (last.action, last.phase, last.stage, last.traffic, last.arm) == (

@@ -27,6 +27,7 @@ from exp_pipeline.steps.context import DAY, Workbench
 from exp_pipeline.steps.experiments import sealed_readouts
 from exp_pipeline.steps.experiments.aa import equal_arms_before
 from exp_pipeline.steps.experiments.chain import compute_readout, take_snapshot
+from exp_pipeline.steps.experiments.decision_log import record_decision
 from exp_pipeline.steps.experiments.differences import compare_snapshots, recompute
 from exp_pipeline.steps.experiments.erased import ErasedSnapshotError
 from exp_pipeline.steps.experiments.kept import read_kept
@@ -227,6 +228,11 @@ def test_a_changed_readout_is_told_where_it_is_read(read_out: Workbench, tmp_pat
     assert stored == readout_of(bench, NAME)
     (found,) = equal_arms_before(bench, asking)
     assert (found.units, found.unreadable) == (sum(one.assigned for one in stored.counts), "")
+
+    assert "planned term is over, decision due" in write_index(bench).read_text()
+    lock_if_started(bench, alike, LATER)
+    record_decision(bench, NAME, "iterate", by="maths", reason="Costs rise.", at=LATER + DAY)
+    assert ">decided</td>" in write_index(bench).read_text()
 
     path = folder_of(read_out, NAME, name) / "readout.json"
     path.write_bytes(path.read_bytes().replace(b'"verdict": "fail"', b'"verdict": "pass"') + b" ")

@@ -194,7 +194,7 @@ def _coming(brief: Brief, facts: LifeFacts, state: LifeState) -> tuple[Coming, .
         )
     if state not in ("rolled_back", "monitoring", "shipping", "decided"):
         found += [Coming("look", _midnight(look), f"planned look of {look}") for look in brief.looks]
-        found.append(Coming("horizon", _midnight(brief.end), "the planned horizon"))
+        found.append(Coming("horizon", _midnight(brief.end), "the planned term ends, a decision is due"))
     if state != "rolled_back":
         found += [
             Coming("durability", _midnight(brief.end) + days * _DAY, f"durability after {days // 7} weeks")

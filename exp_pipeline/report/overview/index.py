@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from exp_pipeline.model.base import Noun
+from exp_pipeline.model.life import LIFE_WORDS, LifeState
 from exp_pipeline.model.readout import Outcome, Readout
 from exp_pipeline.report.document import Text, Tone
 from exp_pipeline.report.facts import memo_document
@@ -39,10 +40,12 @@ class IndexEntry(Noun):
     href: Href
     stale: bool = False
     risk_class: Text = ""
-    state: Text = ""
+    state: LifeState = "running"
 
 
-def index_entry(readout: Readout, href: str, *, stale: bool = False, state: str = "") -> IndexEntry:
+def index_entry(
+    readout: Readout, href: str, *, stale: bool = False, state: LifeState | None = None
+) -> IndexEntry:
     """What does the index say of one readout?
 
     `state` is the experiment's own (`running`, `shipping`, ...); without one it is `running` until the
@@ -132,14 +135,14 @@ def _line(entry: IndexEntry) -> Line:
             Part(text=effects[0], under=effects[1:]),
             Part(text=entry.owner),
             Part(text=entry.risk_class),
-            Part(text=said(entry.state)),
+            Part(text=LIFE_WORDS[entry.state]),
             Part(text=entry.as_of.isoformat(), tight=True),
         ),
         filters={
             "outcome": entry.label,
             "owner": entry.owner,
             "risk": entry.risk_class,
-            "state": said(entry.state),
+            "state": LIFE_WORDS[entry.state],
         },
         order={
             "day": entry.as_of.isoformat(),
@@ -151,6 +154,6 @@ def _line(entry: IndexEntry) -> Line:
     )
 
 
-def said(state: str) -> str:
-    """How is a state of an experiment said ("rolled_back" is "rolled back")?"""
-    return state.replace("_", " ")
+def said(name: str) -> str:
+    """How is a name said ("data_privacy" is "data privacy")?"""
+    return name.replace("_", " ")

@@ -54,6 +54,7 @@ from exp_pipeline.steps.experiments.sealed_readouts import (
     texts_of,
 )
 from exp_pipeline.steps.experiments.stored_readouts import stored_readout
+from exp_pipeline.steps.operating.life import life_as_known
 from exp_pipeline.store.files import write_text
 
 __all__ = [
@@ -190,7 +191,7 @@ def write_index(bench: Workbench) -> Path:
     entries: list[IndexEntry] = []
     unreadable: list[str] = []
     stale = {one.experiment for one in stale_readouts(bench)}
-    for name in sorted(bench.catalog.briefs):
+    for name, brief in sorted(bench.catalog.briefs.items()):
         if not (bench.home.readouts / f"{name}.html").is_file():
             continue
         try:
@@ -199,7 +200,10 @@ def write_index(bench: Workbench) -> Path:
             unreadable.append(name)
             continue
         if readout is not None:
-            entries.append(index_entry(readout, f"{name}.html", stale=name in stale))
+            state = life_as_known(bench, brief).now.state
+            # Where a brief was never locked, its data still say how far it is.
+            known = None if state in ("draft", "ready") else state
+            entries.append(index_entry(readout, f"{name}.html", stale=name in stale, state=known))
     path = bench.home.readouts / "index.html"
     weekly: tuple[PageName, ...] = ("weekly",) if (bench.home.readouts / "weekly.html").is_file() else ()
     pages = (*_PAGES, *weekly)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, time
 
 import polars as pl
 
@@ -11,7 +11,7 @@ from exp_pipeline.analysis.ramps.transition import earliest_next
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.life import Life
 from exp_pipeline.model.ramps import RampFacts, folded
-from exp_pipeline.steps.context import DAY, Workbench, event_day
+from exp_pipeline.steps.context import DAY, Workbench, day_of, event_day
 from exp_pipeline.steps.experiments.decision_log import decisions
 from exp_pipeline.steps.experiments.locking import locked_of
 from exp_pipeline.steps.experiments.starting import readiness_log
@@ -45,6 +45,23 @@ def life(bench: Workbench, brief: Brief, now: datetime) -> Life:
         earliest=earliest_next(brief, ramp),
     )
     return life_of(brief, facts)
+
+
+def life_as_known(bench: Workbench, brief: Brief) -> Life:
+    """The life up to the newest thing that is known of it: a day of data, an entry of a log, a decision.
+
+    For pages that are written again when something becomes known, and say the same until then.
+    """
+    log = state_log(bench.home)
+    locked = locked_of(bench.home, brief)
+    moments = [
+        datetime.combine(day_of(name), time(), UTC) + DAY for name in bench.lake.partitions("unit_days")[-1:]
+    ]
+    moments += [entry.at for entry in entries_of(log, brief)]
+    moments += [one.at for one in decisions(bench.home, brief.name)]
+    moments += [at for at, _ in readiness_log(bench.home, brief)]
+    moments += [] if locked is None else [locked.locked_at]
+    return life(bench, brief, max(moments, default=datetime.combine(brief.start, time(), UTC)))
 
 
 def life_markdown(found: Life) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exp_pipeline.analysis.ramps.life import LifeFacts, life_of
-from exp_pipeline.model.life import ALLOWED, LIFE_STATES, LifeState
+from exp_pipeline.model.life import ALLOWED, LIFE_STATES, LIFE_WORDS, LifeState
 from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline_tests.analysis.builders import END, START
 from exp_pipeline_tests.analysis.ramps.ramp_samples import STAGES, at, entry, ramp_brief
@@ -241,3 +243,10 @@ def test_whatever_becomes_known_only_allowed_steps_are_taken_and_history_never_c
     for end in ("closed", "rolled_back"):
         if end in states:
             assert set(states[states.index(end) :]) <= {end, "closed"}
+
+
+def test_the_docs_say_each_state_as_pages_do() -> None:
+    page = Path(__file__).parents[3] / "docs" / "ramps.md"
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert dict(rows[: len(LIFE_WORDS)]) == LIFE_WORDS
+    assert not {word for words in LIFE_WORDS.values() for word in ("horizon", "_") if word in words}
