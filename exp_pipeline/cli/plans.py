@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from exp_pipeline.analysis.planning.baselines import Baseline, NoBaseline
     from exp_pipeline.analysis.planning.duration import DurationPlan
     from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan
+    from exp_pipeline.analysis.planning.ramp_plan import RampPlan
     from exp_pipeline.analysis.planning.readiness import Readiness
     from exp_pipeline.model.brief import Brief
     from exp_pipeline.steps.experiments.planning import History, WholePlan
@@ -51,6 +52,7 @@ def plan_json(whole: WholePlan, brief: Brief) -> dict[str, object]:
         "history": _history_json(whole.history, brief),
         "plan": None if whole.plan is None else asdict(whole.plan),
         "guardrails": [asdict(row) for row in whole.guardrails],
+        "ramp": None if whole.ramp is None else _ramp_json(whole.ramp),
     }
 
 
@@ -61,6 +63,7 @@ def tell(whole: WholePlan, brief: Brief) -> None:
     if whole.plan is not None:
         _say_plan(whole.plan, brief)
     _say_guardrails(whole.guardrails)
+    _say_ramp(whole.ramp)
     _say_readiness(whole.readiness)
 
 
@@ -195,6 +198,44 @@ def _say_guardrails(rows: Sequence[GuardrailPlan]) -> None:
         ],
         right=("margin", "units to pass", "chance to pass"),
     )
+
+
+def _ramp_json(ramp: RampPlan) -> dict[str, object]:
+    """A ramp as it is expected to be climbed; days as ISO dates."""
+    return {
+        **asdict(ramp),
+        "stages": [
+            {**asdict(stage), "first": None if stage.first is None else stage.first.isoformat()}
+            for stage in ramp.stages
+        ],
+        "full_from": None if ramp.full_from is None else ramp.full_from.isoformat(),
+    }
+
+
+def _say_ramp(ramp: RampPlan | None) -> None:
+    from exp_pipeline.analysis.planning.ramp_plan import longer_stages
+
+    if ramp is None:
+        return
+    say("\nThe ramp, if units come as expected, checks are good and approvals come in time:")
+    show_table(
+        ("stage", "traffic", "begins", "days", "dwell", ramp.unit, "minimum"),
+        [
+            (
+                str(stage.stage),
+                f"{100 * stage.traffic:g} %",
+                "never" if stage.first is None else str(stage.first),
+                _count(stage.days),
+                str(stage.dwell_days),
+                "" if stage.units is None else f"{math.floor(stage.units):,}",
+                _count(stage.minimum_units or None),
+            )
+            for stage in ramp.stages
+        ],
+        right=("stage", "traffic", "days", "dwell", ramp.unit, "minimum"),
+    )
+    for line in longer_stages(ramp):
+        say(f"  {line}")
 
 
 def _say_readiness(ready: Readiness) -> None:

@@ -99,6 +99,12 @@ def planned(
             plan_metadata["by_day"] = dg.MetadataValue.table(by_day)
         if guardrails:
             plan_metadata["guardrails"] = dg.MetadataValue.table(guardrails)
+    if whole.ramp is not None:
+        stages = [
+            dg.TableRecord({key: str(value) for key, value in asdict(stage).items()})
+            for stage in whole.ramp.stages
+        ]
+        plan_metadata["ramp"] = dg.MetadataValue.table(stages)
     yield dg.MaterializeResult(asset_key="power_plan", metadata=plan_metadata)
     # A gap found after the start cannot stop it any more: it stays visible as a warning.
     yield dg.AssetCheckResult(

@@ -12,6 +12,10 @@ from exp_pipeline.stats.power.enrolment import EnrolmentCurve
 # A search for the last day of enrolment ends here: nobody runs an experiment for ten years.
 _LONGEST_DAYS = 3650
 WEEK = 7
+# From which day since the start how much more traffic is let in.
+Steps = tuple[tuple[int, float], ...]
+# How many units have enrolled once so many days are over, where traffic is let in by steps.
+Enrolment = Callable[[Steps, int], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,36 +42,49 @@ class Arrivals:
 
 
 def arrivals_of(
-    brief: Brief, units_per_day: float | None, curve: EnrolmentCurve | None, window: int
+    brief: Brief,
+    units_per_day: float | None,
+    curve: EnrolmentCurve | None,
+    window: int,
+    steps: Steps | None = None,
 ) -> Arrivals | None:
     """How many units has the experiment enrolled by each day? None where nobody knows.
 
-    A ramp lets its units in later: those that a stage adds come from its day on, and each stage is taken to
-    last no longer than it must. Whoever comes again counts as one who comes anew, as at the start.
+    steps: when how much traffic is let in; where None, each stage of the ramp lasts no longer than it must.
     """
-    steps = traffic_steps(brief)
+    found = enrolment_of(brief, units_per_day, curve)
+    if found is None:
+        return None
+    let_in = traffic_steps(brief) if steps is None else tuple(steps)
+    length = _LONGEST_DAYS if curve is None else len(curve.cumulative)
+    return Arrivals(lambda days: found(let_in, days), length, window)
+
+
+def enrolment_of(brief: Brief, units_per_day: float | None, curve: EnrolmentCurve | None) -> Enrolment | None:
+    """How many units are in, once so many days are over, where traffic is let in by steps? None: unknown.
+
+    A ramp lets its units in later: those that a step adds come from its day on. Whoever comes again counts
+    as one who comes anew, as at the start. Without a curve, units come at one rate on each day that is no
+    blackout day.
+    """
     if curve is not None:
-        return Arrivals(
-            lambda days: sum(share * curve.units(days - first) for first, share in steps),
-            len(curve.cumulative),
-            window,
-        )
+        return lambda steps, days: sum(share * curve.units(days - first) for first, share in steps)
     rate = brief.expected_units_per_day if units_per_day is None else units_per_day
     if rate is None or rate <= 0.0:
         return None
     shut = sorted((day - brief.start).days for day in set(brief.blackout_days))
 
-    def enrolled(days: int) -> float:
+    def enrolled(steps: Steps, days: int) -> float:
         open_days = (
             share * max(days - first - sum(1 for closed in shut if first <= closed < days), 0)
             for first, share in steps
         )
         return rate * sum(open_days)
 
-    return Arrivals(enrolled, _LONGEST_DAYS, window)
+    return enrolled
 
 
-def traffic_steps(brief: Brief) -> tuple[tuple[int, float], ...]:
+def traffic_steps(brief: Brief) -> Steps:
     """From which day since the start is how much more traffic let in, if every stage lasts its shortest?"""
     if not brief.ramp:
         return ((0, brief.traffic),)

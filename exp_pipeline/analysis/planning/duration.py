@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from exp_pipeline.analysis.effects.stopping import SPENDING, STOPPING_NAMES
-from exp_pipeline.analysis.planning.arrivals import WEEK, Arrivals, arrivals_of
+from exp_pipeline.analysis.planning.arrivals import WEEK, Arrivals, Steps, arrivals_of
 from exp_pipeline.analysis.planning.baselines import Baseline
 from exp_pipeline.analysis.planning.power_achieved import absolute_size
 from exp_pipeline.model.brief import Brief
@@ -128,12 +128,14 @@ def power_plan(
     units_per_day: float | None = None,
     curve: EnrolmentCurve | None = None,
     days_needed: int | None = None,
+    steps: Steps | None = None,
 ) -> DurationPlan:
     """How many units and how many weeks does this brief need?
 
     curve: eligible units that have come by each day since the start, before the brief's traffic share; where
     None, `units_per_day` eligible units enter a day, the brief's own expectation where that is None too.
-    days_needed: days that a unit needs since its assignment, the metric's own where None. Alpha is shared out
+    days_needed: days that a unit needs since its assignment, the metric's own where None. steps: when the
+    ramp is expected to let traffic in; where None, as soon as its shortest stages do. Alpha is shared out
     over the treatment arms. The brief's ICC counts, history's where the brief has none; of the two attritions
     the larger. Raises ValueError where the baseline does not fit the metric or no size would do.
     """
@@ -142,7 +144,7 @@ def power_plan(
         raise ValueError(f"mde must be an effect other than 0, got {brief.mde!r}")
     mde = abs(mde)
     window = max(days_needed or metric.days_needed or 1, 1)
-    arrivals = arrivals_of(brief, units_per_day, curve, window)
+    arrivals = arrivals_of(brief, units_per_day, curve, window, steps)
     length = (brief.end - brief.start).days
     question = question_of(brief, metric, baseline, arrivals)
     plan = _sizes(question, mde, question.icc)
@@ -177,7 +179,7 @@ def power_plan(
         icc=question.icc,
         attrition=question.attrition,
         inflation=question.inflation,
-        notes=_notes(question, curve, units_per_day),
+        notes=_notes(question, curve, units_per_day, steps),
     )
 
 
@@ -370,7 +372,9 @@ def _note(brief: Brief, arrivals: Arrivals | None, end: date | None, curve: Enro
     return f"Needs whole weeks to {end}; the brief ends on {brief.end}."
 
 
-def _notes(question: Question, curve: EnrolmentCurve | None, units_per_day: float | None) -> tuple[str, ...]:
+def _notes(
+    question: Question, curve: EnrolmentCurve | None, units_per_day: float | None, steps: Steps | None
+) -> tuple[str, ...]:
     """What the plan rests on that a reader would not guess."""
     brief, baseline = question.brief, question.baseline
     told = []
@@ -411,8 +415,17 @@ def _notes(question: Question, curve: EnrolmentCurve | None, units_per_day: floa
     elif units_per_day is not None or brief.expected_units_per_day is not None:
         told.append("units are taken to enter at one rate, as no history tells when they come")
     if len(brief.ramp) > 1:
+        told.append(_note_of_ramp(brief, steps))
+    return (*told, *baseline.notes)
+
+
+def _note_of_ramp(brief: Brief, steps: Steps | None) -> str:
+    """When does the ramp let in all of its traffic?"""
+    if steps is None:
         later = sum(stage.dwell_days for stage in brief.ramp[:-1])
-        told.append(
+        return (
             f"the ramp lets all of its traffic in after {later} days, if no stage lasts longer than it must"
         )
-    return (*told, *baseline.notes)
+    if len(steps) < len(brief.ramp):
+        return "the ramp never lets all of its traffic in"
+    return f"the ramp is expected to let all of its traffic in after {steps[-1][0]} days"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from exp_pipeline.analysis.planning.arrivals import arrivals_of
+from exp_pipeline.analysis.planning.arrivals import Steps, arrivals_of
 from exp_pipeline.analysis.planning.baselines import Baseline, NoBaseline
 from exp_pipeline.analysis.planning.duration import Question, design_of, outcome_of, question_of
 from exp_pipeline.model.brief import Brief, Guardrail
@@ -41,8 +41,12 @@ def guardrail_plan(
     units_per_day: float | None = None,
     curve: EnrolmentCurve | None = None,
     days_needed: int | None = None,
+    steps: Steps | None = None,
 ) -> GuardrailPlan:
-    """What does this guardrail ask of the experiment's size? One-sided at the brief's alpha, no true harm."""
+    """What does this guardrail ask of the experiment's size? One-sided at the brief's alpha, no true harm.
+
+    units_per_day, curve, days_needed, steps: as in `power_plan`.
+    """
 
     def told(reason: str) -> GuardrailPlan:
         return GuardrailPlan(
@@ -58,7 +62,8 @@ def guardrail_plan(
         return told("its margin is a share of control's value, which is 0 in the history")
     harm: Harm = "increase" if metric.direction == "decrease" else "decrease"
     try:
-        arrivals = arrivals_of(brief, units_per_day, curve, max(days_needed or metric.days_needed or 1, 1))
+        window = max(days_needed or metric.days_needed or 1, 1)
+        arrivals = arrivals_of(brief, units_per_day, curve, window, steps)
         question = question_of(brief, metric, baseline, None)
         total = max(_total(question, arm, guardrail.margin, harm, relative) for arm in _pairs(brief))
     except ValueError as why:

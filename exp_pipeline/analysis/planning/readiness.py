@@ -17,6 +17,7 @@ from exp_pipeline.analysis.planning.gaps import (
     review_gaps,
 )
 from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan
+from exp_pipeline.analysis.planning.ramp_plan import RampPlan, ramp_gaps, steps_of
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.calendars import SchoolCalendar
 from exp_pipeline.model.metrics import Metric
@@ -49,6 +50,7 @@ def readiness(
     facts_seen: Mapping[str, int] | None = None,
     no_baseline: str = "the primary has no baseline yet",
     guardrails: Sequence[GuardrailPlan] = (),
+    ramp: RampPlan | None = None,
     reviews_waiting: Sequence[str] = (),
     aa_approved: bool = False,
     calendar: SchoolCalendar | None = None,
@@ -57,10 +59,10 @@ def readiness(
 
     units_per_day, curve, days_needed: as in `power_plan`. facts_seen: metric -> units that had a value of it
     in recent history; None where there is no history yet. no_baseline: why `baseline` is None. guardrails:
-    what each of them asks of the size. reviews_waiting: kinds of review that are needed and not given.
-    aa_approved: whether an A/A result was found good. calendar: that of the brief; None also where the brief
-    names one that is not there. What needs history or a baseline and has none is listed as unchecked, never
-    passed over.
+    what each of them asks of the size. ramp: how its stages are expected to go. reviews_waiting: kinds of
+    review that are needed and not given. aa_approved: whether an A/A result was found good. calendar: that of
+    the brief; None also where the brief names one that is not there. What needs history or a baseline and has
+    none is listed as unchecked, never passed over.
     """
     unchecked: list[str] = []
     gaps = _metric_gaps(brief, metrics, facts_seen)
@@ -81,6 +83,7 @@ def readiness(
                 units_per_day=units_per_day,
                 curve=curve,
                 days_needed=days_needed,
+                steps=steps_of(brief, ramp),
             )
         except ValueError as why:
             remedy = "check mde, power and baseline"
@@ -97,6 +100,9 @@ def readiness(
                 "history: the power is reached by the end only if they do"
             )
     gaps += guardrail_gaps(brief, guardrails)
+    gaps += ramp_gaps(brief, ramp)
+    if ramp is not None and not ramp.units_known and any(stage.minimum_units for stage in ramp.stages[:-1]):
+        unchecked.append("whether stages of the ramp get their units in time: nobody knows how many come")
     told = {one.metric: one.reason for one in guardrails if one.power_at_end is None and one.reason}
     unchecked += [
         f"whether guardrail {one.metric!r} would pass where there is no harm: {told[one.metric]}"

@@ -9,9 +9,11 @@ from datetime import date
 import polars as pl
 
 from exp_pipeline.analysis.integrity.checks import equal_arms_check
+from exp_pipeline.analysis.planning.arrivals import enrolment_of
 from exp_pipeline.analysis.planning.baselines import NO_COVARIATE, Baseline, NoBaseline, baseline_of
 from exp_pipeline.analysis.planning.duration import DurationPlan, is_clustered, power_plan
 from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan, guardrail_plan
+from exp_pipeline.analysis.planning.ramp_plan import RampPlan, ramp_plan, steps_of
 from exp_pipeline.analysis.planning.readiness import Gap, Readiness, readiness
 from exp_pipeline.analysis.population import split_population
 from exp_pipeline.analysis.units import frame_of_units, units_of_metric
@@ -167,18 +169,31 @@ class WholePlan:
     plan: DurationPlan | None
     readiness: Readiness
     guardrails: tuple[GuardrailPlan, ...]
+    ramp: RampPlan | None = None
 
 
 def plan_of(bench: Workbench, experiment: str) -> WholePlan:
-    """History, size and duration, readiness, and what each guardrail needs."""
+    """History, size and duration, readiness, what each guardrail needs, and how the ramp is climbed."""
     brief = brief_of(bench, experiment)
     history = history_of(bench, brief)
-    guardrails = _guardrails(bench, brief, history)
-    ready = _ready(bench, brief, history, guardrails)
-    return WholePlan(history, ready.plan, ready, guardrails)
+    ramp = _ramp(bench, brief, history)
+    guardrails = _guardrails(bench, brief, history, ramp)
+    ready = _ready(bench, brief, history, guardrails, ramp)
+    return WholePlan(history, ready.plan, ready, guardrails, ramp)
 
 
-def _guardrails(bench: Workbench, brief: Brief, history: History) -> tuple[GuardrailPlan, ...]:
+def _ramp(bench: Workbench, brief: Brief, history: History) -> RampPlan | None:
+    return ramp_plan(
+        brief,
+        enrolment_of(brief, history.units_per_day, history.curve),
+        cluster_size=None if history.baseline is None else history.baseline.cluster_size,
+        calendar=bench.catalog.calendar_of(brief),
+    )
+
+
+def _guardrails(
+    bench: Workbench, brief: Brief, history: History, ramp: RampPlan | None
+) -> tuple[GuardrailPlan, ...]:
     metrics = bench.catalog.metrics_of(brief)
     return tuple(
         guardrail_plan(
@@ -189,6 +204,7 @@ def _guardrails(bench: Workbench, brief: Brief, history: History) -> tuple[Guard
             units_per_day=history.units_per_day,
             curve=history.curve,
             days_needed=days_needed(bench, brief, metrics[guardrail.metric]),
+            steps=steps_of(brief, ramp),
         )
         for guardrail in brief.guardrails
         if guardrail.metric in history.baselines
@@ -199,11 +215,16 @@ def check_readiness(bench: Workbench, experiment: str) -> Readiness:
     """May this experiment start? Every gap at once, judged on the days before its start."""
     brief = brief_of(bench, experiment)
     history = history_of(bench, brief)
-    return _ready(bench, brief, history, _guardrails(bench, brief, history))
+    ramp = _ramp(bench, brief, history)
+    return _ready(bench, brief, history, _guardrails(bench, brief, history, ramp), ramp)
 
 
 def _ready(
-    bench: Workbench, brief: Brief, history: History, guardrails: Sequence[GuardrailPlan]
+    bench: Workbench,
+    brief: Brief,
+    history: History,
+    guardrails: Sequence[GuardrailPlan],
+    ramp: RampPlan | None,
 ) -> Readiness:
     found = readiness(
         brief,
@@ -215,6 +236,7 @@ def _ready(
         facts_seen=history.facts_seen,
         no_baseline=history.no_baseline,
         guardrails=guardrails,
+        ramp=ramp,
         reviews_waiting=reviews_waiting(bench.home, brief, bench.catalog.reviews),
         aa_approved=aa_approved_at(state_log(bench.home), brief) is not None
         or equal_arms_check(equal_arms_before(bench, brief), brief).verdict in ("pass", "warn"),
@@ -260,6 +282,7 @@ def _planned(bench: Workbench, brief: Brief, history: History) -> DurationPlan |
         units_per_day=history.units_per_day,
         curve=history.curve,
         days_needed=history.days_needed,
+        steps=steps_of(brief, _ramp(bench, brief, history)),
     )
 
 
