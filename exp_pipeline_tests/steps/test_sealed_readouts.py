@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import duckdb
@@ -20,6 +20,7 @@ from exp_pipeline.analysis.integrity.checks import equal_arms_check
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.cli.app import app
 from exp_pipeline.model.errors import ExpError, StoreError
+from exp_pipeline.model.ramps import RampState, folded
 from exp_pipeline.report.differences import difference_headline, difference_markdown, difference_tables
 from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.again.staleness import stale_readouts
@@ -34,6 +35,7 @@ from exp_pipeline.steps.experiments.kept import read_kept
 from exp_pipeline.steps.experiments.readouts import write_index, write_memo
 from exp_pipeline.steps.experiments.sealed_readouts import (
     MEMO_FORMS,
+    drawn_memo,
     folder_of,
     memo_bytes,
     readout_bytes,
@@ -42,8 +44,10 @@ from exp_pipeline.steps.experiments.sealed_readouts import (
 from exp_pipeline.steps.experiments.starting import lock_if_started
 from exp_pipeline.steps.experiments.stored_readouts import parse_readout, stored_readout
 from exp_pipeline.steps.experiments.unblinding import record_unblinding
+from exp_pipeline.steps.operating.ramp_log import Step, append, entries_of
 from exp_pipeline.steps.people.erasure import erase, receipts
 from exp_pipeline.store.marts import Marts
+from exp_pipeline.store.state import state_log
 from exp_pipeline_tests.cli.calling import environment
 from exp_pipeline_tests.steps import late_worlds as late
 from exp_pipeline_tests.steps.conftest import CATALOG, with_catalog
@@ -210,6 +214,34 @@ def test_a_changed_or_lost_file_is_put_back_by_the_same_code_alone(read_out: Wor
     page.write_text("<p>Ship it.</p>")
     with pytest.raises(StoreError, match="changed after it was sealed"):
         memo_bytes(read_out, NAME, name, "html")
+
+
+def test_a_sealed_memo_shows_the_ramp_of_its_day_and_leads_back_to_the_index(read_out: Workbench) -> None:
+    brief = read_out.catalog.briefs[NAME]
+    first = current(read_out)
+    assert "Reached" not in memo_bytes(read_out, NAME, first, "html").decode()
+    log = state_log(read_out.home)
+    entered = datetime.combine(brief.start, time(9), UTC)
+    step = Step("advance", "ramp", 1, 3, 0.25, "schedule", ("it is ready",))
+    assert append(log, brief, RampState(), step, entered) is not None
+    taken = take_snapshot(read_out, NAME)
+    assert taken.made_now
+    write_memo(read_out, NAME)
+    then = memo_bytes(read_out, NAME, taken.snapshot, "html").decode()
+    assert f"reached {brief.start}" in then
+    assert '<a href="../../index.html">All experiments</a>' in then
+    beside = (read_out.home.readouts / f"{NAME}.html").read_text()
+    assert '<a href="index.html">All experiments</a>' in beside
+    assert beside.replace('href="index.html"', 'href="../../index.html"') == then
+
+    # What people do afterwards is another memo's: this one is drawn again to the byte.
+    state = folded(entries_of(log, brief))
+    late = Step("pause", "ramp", 1, 3, 0.0, "maths", ("costs rise",))
+    assert append(log, brief, state, late, datetime.combine(brief.end, time(9), UTC)) is not None
+    assert take_snapshot(read_out, NAME).snapshot == taken.snapshot
+    drawn = drawn_memo(read_out, NAME, taken.snapshot)
+    assert drawn["html"].decode() == then
+    assert drawn == {form: memo_bytes(read_out, NAME, taken.snapshot, form) for form in MEMO_FORMS}
 
 
 def test_a_changed_readout_is_told_where_it_is_read(read_out: Workbench, tmp_path: Path) -> None:

@@ -28,7 +28,12 @@ from exp_pipeline.steps.experiments.dataset import (
     fill_snapshot,
     pre_days,
 )
-from exp_pipeline.steps.experiments.evidence import inputs_of_assignment, read_evidence, write_evidence
+from exp_pipeline.steps.experiments.evidence import (
+    inputs_of_assignment,
+    read_evidence,
+    transitions_until,
+    write_evidence,
+)
 from exp_pipeline.steps.experiments.input_changes import CORRECTED, changes_between, corrected_now
 from exp_pipeline.steps.experiments.kept import Kept, Predecessor, read_kept, write_kept
 from exp_pipeline.steps.experiments.unblinding import unblindings_of
@@ -144,6 +149,7 @@ def _kept(bench: Workbench, brief: Brief, record: Mapping[str, object]) -> Kept:
         lock=lock_of(bench, brief),
         unblindings=unblindings_of(bench.home, brief),
         equal_arms=equal_arms_before(bench, brief),
+        ramp=transitions_until(bench, brief, date.fromisoformat(str(record["as_of"]))),
         before=Predecessor(
             snapshot=name, as_of=date.fromisoformat(str(last["as_of"])), inputs=changes_between(last, record)
         )

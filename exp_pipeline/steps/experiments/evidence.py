@@ -11,6 +11,7 @@ import polars as pl
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.evidence import Exposures, Fidelity, StrayDay
+from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.steps.assignment.exposure import build_units
 from exp_pipeline.steps.assignment.fidelity import assigned_units, fidelity_of
 from exp_pipeline.steps.context import DAY, Window, Workbench
@@ -48,9 +49,14 @@ def inputs_of_assignment(bench: Workbench, brief: Brief, newest: date) -> dict[s
         for name, one in (("layer", limits.layer), ("holdout", limits.holdout))
         if one is not None
     }
-    entries = entries_of(state_log(bench.home), brief)
-    ramp = [entry.digest() for entry in entries if entry.at.astimezone(UTC).date() <= newest]
+    ramp = [entry.digest() for entry in transitions_until(bench, brief, newest)]
     return found | ({"ramp": digest_of(ramp)} if ramp else {})
+
+
+def transitions_until(bench: Workbench, brief: Brief, newest: date) -> tuple[RampEntry, ...]:
+    """The ramp's transitions up to the end of a day, in their order."""
+    entries = entries_of(state_log(bench.home), brief)
+    return tuple(entry for entry in entries if entry.at.astimezone(UTC).date() <= newest)
 
 
 def write_evidence(bench: Workbench, brief: Brief, newest: date, folder: Path) -> None:

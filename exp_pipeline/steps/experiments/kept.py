@@ -13,6 +13,7 @@ from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import ExpError, StoreError
 from exp_pipeline.model.evidence import EqualArms
 from exp_pipeline.model.metrics import Measure, Metric
+from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.model.readout import InputChange, LockState, Unblinding
 
 KEPT = "kept.json"
@@ -30,7 +31,8 @@ class Kept(Noun):
     """Definitions and standing of one experiment at the moment of a snapshot.
 
     `brief_digest` is the digest that the brief had then: a later version of the program, whose briefs have
-    more fields, computes another one. `before` is None for an experiment's first snapshot.
+    more fields, computes another one. `ramp` are the transitions up to the end of its newest day, which its
+    memo shows. `before` is None for an experiment's first snapshot.
     """
 
     brief: Brief
@@ -40,6 +42,7 @@ class Kept(Noun):
     lock: LockState
     unblindings: tuple[Unblinding, ...] = ()
     equal_arms: tuple[EqualArms, ...] = ()
+    ramp: tuple[RampEntry, ...] = ()
     before: Predecessor | None = None
 
 
@@ -52,6 +55,11 @@ def write_kept(kept: Kept, folder: Path) -> None:
             key: one.model_dump(mode="json", exclude_unset=True) for key, one in getattr(kept, name).items()
         }
     (folder / KEPT).write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+def ramp_of(folder: Path) -> tuple[RampEntry, ...]:
+    """The ramp's transitions that a snapshot keeps; none where an earlier version made it."""
+    return read_kept(folder).ramp if (folder / KEPT).is_file() else ()
 
 
 def read_kept(folder: Path) -> Kept:

@@ -48,10 +48,11 @@ from exp_pipeline.steps.experiments.drafting import intake_rows
 from exp_pipeline.steps.experiments.sealed_readouts import (
     MEMO_FORMS,
     current_snapshot,
+    drawn_memo,
     folder_of,
     memo_bytes,
+    published,
     readout_of,
-    texts_of,
 )
 from exp_pipeline.steps.experiments.stored_readouts import stored_readout
 from exp_pipeline.steps.operating.life import life_as_known
@@ -157,12 +158,13 @@ def write_memo(bench: Workbench, experiment: str, *, decided_at: datetime | None
     if decided_at is not None:
         record_recommendation(bench, readout, decided_at)
     snapshot = readout.provenance.snapshot
-    texts = {suffix: memo_bytes(bench, experiment, snapshot, suffix, readout) for suffix in MEMO_FORMS}
+    sealed = {form: memo_bytes(bench, experiment, snapshot, form, readout) for form in MEMO_FORMS}
     against = staleness(bench, experiment)
     stale = against.sentence() if against is not None and against.stale else ""
     if stale:
-        texts |= texts_of(readout.model_copy(update={"limits": (stale, *readout.limits)}))
-    for suffix, text in texts.items():
+        marked = readout.model_copy(update={"limits": (stale, *readout.limits)})
+        sealed = drawn_memo(bench, experiment, snapshot, marked)
+    for suffix, text in published(sealed).items():
         write_text(bench.home.readouts / f"{experiment}.{suffix}", text.decode())
     write_index(bench)
     return MemoFiles(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from exp_pipeline.analysis.deciding.movement import movements
 from exp_pipeline.model.errors import ExpError, StoreError
+from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.model.readout import Readout, SinceLast
 from exp_pipeline.report import educator_note, render_memo
 from exp_pipeline.steps.context import Workbench
 from exp_pipeline.steps.experiments.chain import compute_readout
 from exp_pipeline.steps.experiments.erased import refuse_erased
-from exp_pipeline.steps.experiments.kept import read_kept
+from exp_pipeline.steps.experiments.kept import ramp_of, read_kept
 from exp_pipeline.steps.experiments.stored_readouts import (
     READOUT_FILE,
     READOUT_GROUP,
@@ -26,6 +28,8 @@ from exp_pipeline.store.sealed import read_sealed, restore, seal
 # The memo in three forms, and the note for teachers in two; each by the end of its file's name.
 MEMO_FORMS = ("html", "md", "json", "teachers.html", "teachers.md")
 MEMO_GROUP = "memo"
+# From the folder of a sealed memo to the page of all experiments.
+_INDEX = "../../index.html"
 
 
 def folder_of(bench: Workbench, experiment: str, snapshot: str) -> Path:
@@ -143,7 +147,7 @@ def memo_bytes(
     folder, name = folder_of(bench, experiment, snapshot), f"memo.{form}"
     found = read_sealed(folder, MEMO_GROUP, name)
     if found is None:
-        drawn = texts_of(readout or readout_of(bench, experiment, snapshot))
+        drawn = drawn_memo(bench, experiment, snapshot, readout)
         seal(folder, MEMO_GROUP, {f"memo.{suffix}": text for suffix, text in drawn.items()})
         found = read_sealed(folder, MEMO_GROUP, name)
     if found is None:
@@ -151,8 +155,29 @@ def memo_bytes(
     return found
 
 
-def texts_of(readout: Readout) -> dict[str, bytes]:
-    """A readout's memo and its note for teachers, drawn now, by form."""
-    memo, note = render_memo(readout), educator_note(readout)
+def drawn_memo(
+    bench: Workbench, experiment: str, snapshot: str, readout: Readout | None = None
+) -> dict[str, bytes]:
+    """A snapshot's memo and its note for teachers, drawn now from the readout and what the snapshot keeps."""
+    shown = readout or readout_of(bench, experiment, snapshot)
+    transitions = ramp_of(Marts(bench.home.marts).folder(experiment, snapshot))
+    return texts_of(shown, transitions, index=_INDEX)
+
+
+def published(texts: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The forms of a sealed memo as they lie beside the index: its page leads there from another folder."""
+    here = Path(_INDEX).name
+    return {
+        form: text.replace(f'href="{_INDEX}"'.encode(), f'href="{here}"'.encode()) if form == "html" else text
+        for form, text in texts.items()
+    }
+
+
+def texts_of(readout: Readout, transitions: Sequence[RampEntry] = (), index: str = "") -> dict[str, bytes]:
+    """A readout's memo and its note for teachers, drawn now, by form.
+
+    transitions: of the ramp, up to the readout's day. index: where the page of all experiments lies.
+    """
+    memo, note = render_memo(readout, transitions, index), educator_note(readout)
     texts = (memo.html, memo.markdown, memo.json, note.html, note.markdown)
     return {form: text.encode() for form, text in zip(MEMO_FORMS, texts, strict=True)}
