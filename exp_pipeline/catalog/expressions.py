@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from exp_pipeline.catalog.contents import Catalog
@@ -13,6 +14,7 @@ from exp_pipeline.model.metrics import Measure, Metric
 
 if TYPE_CHECKING:
     from sqlglot import exp
+    from sqlglot.schema import MappingSchema
 
 MAX_CHARACTERS: Final = 2_000
 MAX_DEPTH: Final = 60
@@ -211,15 +213,23 @@ def _type_of(text: str, columns: Mapping[str, str]) -> str | None:
     from sqlglot import exp
     from sqlglot.optimizer.annotate_types import annotate_types
 
-    known = {name: kind for name, kind in columns.items() if kind.upper() in TYPES}
     query = exp.select(sqlglot.parse_one(text, dialect="duckdb")).from_("t")
     for column in query.find_all(exp.Column):
         column.set("table", exp.to_identifier("t"))
-    typed: Any = annotate_types(query, schema={"t": known}, dialect="duckdb")
+    typed: Any = annotate_types(query, schema=_schema(tuple(columns.items())), dialect="duckdb")
     found = typed.expressions[0].type
     if found is None or found.this in (exp.DType.UNKNOWN, exp.DType.NULL, exp.DType.USERDEFINED):
         return None
     return _duckdb_name(found)
+
+
+@lru_cache(maxsize=8)
+def _schema(columns: tuple[tuple[str, str], ...]) -> MappingSchema:
+    """Table `t` of these columns, as far as their types are told apart: many expressions are read over it."""
+    from sqlglot.schema import MappingSchema
+
+    known = {name: kind for name, kind in columns if kind.upper() in TYPES}
+    return MappingSchema({"t": known}, dialect="duckdb")
 
 
 def _measure_problems(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 from zoneinfo import available_timezones
 
@@ -140,8 +141,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """The time zones that a source may name: looked up in the file system once."""
+    return frozenset(available_timezones() | {"UTC"})
+
+
 def _zone_problems(source: Source, document: Document, fields: EventFields) -> Iterator[Problem]:
-    zones = available_timezones() | {"UTC"}
+    zones = _zones()
     written: list[tuple[Place, str]] = [(("time_zone",), source.time_zone)]
     written += [(("time_zones", name), zone) for name, zone in source.time_zones.items()]
     for place, zone in written:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from sqlglot import exp
@@ -80,15 +80,11 @@ def _unbound(source: Source) -> Iterator[tuple[_Place, str, str]]:
     times = [name for name, kind in event_fields().types.items() if kind == "TIMESTAMP"]
     texts = dict(source.expressions())
     with duckdb.connect(":memory:") as connection:
-
-        def types_of(places: list[_Place]) -> list[str]:
-            shown = exp.select(*(expression(texts[place], source).as_("x") for place in places))
-            query = "describe " + query_text(shown.from_(nothing.subquery("raw")))
-            return [str(row[1]) for row in connection.execute(query).fetchall()]
-
-        for place in texts:
+        raw = f"with raw as ({query_text(nothing)})"
+        for place, text in texts.items():
+            shown = exp.select(expression(text, source).as_("x"), copy=False).from_("raw", copy=False)
             try:
-                (kind,) = types_of([place])
+                kind = str(connection.execute(f"describe {raw} {query_text(shown)}").fetchall()[0][1])
             except duckdb.Error as trouble:
                 # "Binder Error: …" and the candidates that follow say nothing to an author.
                 said = str(trouble).splitlines()[0].partition(": ")[2].partition(". ")[0]
@@ -125,7 +121,8 @@ def _broken_rules(source: Source) -> Iterator[tuple[_Place, str, str]]:
         for place, name, filled in made:
             known = filled.union(*(fields.reduced[text] for text in fields.reduced if text in filled))
             for rule in event_spec(name, event_majors(name)[-1]).rules:
-                asked = [one for one in types if one in _words(rule.expression)]
+                words = _words(rule.expression)
+                asked = [one for one in types if one in words]
                 if not asked or any(one in known or one == "occurred_at" for one in asked):
                     continue
                 nothing = ", ".join(f"null::{types[one]} as {quote(one)}" for one in asked)
@@ -138,10 +135,11 @@ def _broken_rules(source: Source) -> Iterator[tuple[_Place, str, str]]:
                     )
 
 
-def _words(text: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def _words(text: str) -> frozenset[str]:
     import sqlglot
 
-    return {column.name for column in sqlglot.parse_one(text, dialect="duckdb").find_all(exp.Column)}
+    return frozenset(column.name for column in sqlglot.parse_one(text, dialect="duckdb").find_all(exp.Column))
 
 
 def read_source(path: Path) -> Source:
