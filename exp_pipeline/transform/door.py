@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
@@ -77,12 +78,14 @@ def narrowed(shape: DoorShape, filled: Sequence[str]) -> DoorShape:
     )
 
 
+@lru_cache(maxsize=1024)
 def is_scalar(kind: str) -> bool:
     """Whether a column of this type holds one value, not a list or an object."""
     parsed = exp.DataType.build(kind, dialect="duckdb")
     return not parsed.is_type("json", "struct", "map", "array", "list", "variant")
 
 
+@lru_cache(maxsize=1024)
 def is_text(kind: str) -> bool:
     """Whether a column of this type holds text."""
     return exp.DataType.build(kind, dialect="duckdb").is_type(*exp.DataType.TEXT_TYPES)

@@ -7,6 +7,7 @@ says and is read again with care.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from sqlglot import exp
 
@@ -45,8 +46,12 @@ def plain_kinds(source: Source, shape: DoorShape) -> dict[str, str]:
 
 def all_carried(source: Source, shape: DoorShape) -> bool:
     """Whether every column of a source comes out of an Arrow table as it went in."""
-    kinds = {exp.DataType.build(kind, dialect="duckdb") for kind in plain_kinds(source, shape).values()}
-    return all(kind.is_type(*_CARRIED) for kind in kinds)
+    return all(map(_carried, plain_kinds(source, shape).values()))
+
+
+@lru_cache(maxsize=1024)
+def _carried(kind: str) -> bool:
+    return exp.DataType.build(kind, dialect="duckdb").is_type(*_CARRIED)
 
 
 def plain_values(source: Source, shape: DoorShape, present: Sequence[str]) -> list[exp.Expr]:
