@@ -9,6 +9,7 @@ only the sum is counted: where that agrees nobody asks for the weights of its li
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ BATCH_BYTES = 128 << 20
 BATCH_ODD = 200_000
 # Room in a place for the number of the file beside the number of the row in it.
 FILE_SHIFT = 40
+# Raw lines, with ids and texts: they must not outlive who wrote them.
+_SCRATCH = "lines-{}.ndjson"
 # What fits a core's own memory beside the masks over it.
 _PIECE = 1 << 17
 _READ_AGAIN = 4 << 20
@@ -208,13 +211,41 @@ class _Gathering:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[tuple[int, Path]]:
+    """A file for raw lines, held by a lock; those of processes that were killed are removed first."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix="lines-", suffix=".ndjson", dir=folder)
+    for left in folder.glob(_SCRATCH.format("*")):
+        _remove_unheld(left)
+    handle, path = _held(folder)
     try:
-        yield handle, Path(name)
+        yield handle, path
     finally:
         os.close(handle)
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def _held(folder: Path) -> tuple[int, Path]:
+    before, after = _SCRATCH.split("{}")
+    while True:
+        handle, name = tempfile.mkstemp(prefix=before, suffix=after, dir=folder)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Before it was held another process may have taken it for one that was left.
+        if Path(name).exists():
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _remove_unheld(path: Path) -> None:
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(handle)
 
 
 def line_batches(files: Sequence[LandingFile], limit: int, scratch: Path) -> Iterator[LineBatch]:
