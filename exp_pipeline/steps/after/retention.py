@@ -156,8 +156,13 @@ def keep_to_policy(bench: Workbench, now: datetime, *, dry_run: bool = False) ->
 
 
 def _finish(bench: Workbench) -> None:
-    """Remove the files of partitions whose manifest went before: readers have had their time."""
+    """Remove files of partitions whose manifest went before, and what a killed run left of a snapshot."""
     gone = retired(bench.home)
+    marts = Marts(bench.home.marts)
+    for experiment, _, name in (one.partition("/") for table, one in sorted(gone) if table == "snapshots"):
+        # One that was made again since has its record, and stays.
+        if marts.record(experiment, name) is None:
+            marts.remove(experiment, name)
     for table in {table for table, _ in gone if table != "snapshots"}:
         for partition in bench.lake.emptied(table):
             if (table, partition) in gone:
