@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
+from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import Problem
 
 MAX_BYTES: Final = 1_000_000
@@ -149,6 +151,24 @@ def _bytes_of(path: Path, file: str) -> bytes | Problem:
     if len(raw) > MAX_BYTES:
         return Problem(file, None, "(file)", "", "is too large", f"at most {MAX_BYTES:,} bytes")
     return raw
+
+
+def state_of(root: Path) -> str:
+    """Which files lie in the folders of a catalog, since when, and what they hold, as one digest.
+
+    Equal where nothing has changed. Times alone would miss an edit within one tick of a coarse clock; what
+    they hold alone, an edit while the catalog is being read that is taken back after.
+    """
+    marks: list[list[object]] = [[root.is_dir()]]
+    for path in sorted(root.glob("*/[!.]*")):
+        try:
+            since = path.lstat().st_mtime_ns
+        except FileNotFoundError:
+            continue
+        raw = _bytes_of(path, path.name)
+        held = raw.message if isinstance(raw, Problem) else hashlib.sha256(raw).hexdigest()
+        marks.append([path.relative_to(root).as_posix(), since, held])
+    return digest_of(marks)
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:

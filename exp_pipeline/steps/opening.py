@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exp_pipeline.catalog import Catalog, check_expressions, load_catalog, without
+from exp_pipeline.catalog.documents import state_of
 from exp_pipeline.contracts.events import event_names
 from exp_pipeline.contracts.fields import sql_types
 from exp_pipeline.contracts.table_columns import table_columns
@@ -69,8 +70,14 @@ def key_from(environment: Mapping[str, str]) -> IdentityKey | None:
 def open_catalog(root: Path, *, strict: bool = False) -> Catalog:
     """The catalog with expressions checked; what is broken is left out and listed, or raised where strict.
 
-    Strict raises SpecError with every problem of every file. Broken policies always raise.
+    Strict raises SpecError with every problem of every file. Broken policies always raise. Read anew only
+    where a file has changed since: every step of a run asks for it.
     """
+    return _read_catalog(root, strict, state_of(root))
+
+
+@lru_cache(maxsize=8)
+def _read_catalog(root: Path, strict: bool, state: str) -> Catalog:
     from exp_pipeline.model.errors import SpecError
 
     catalog = load_catalog(root, strict=False, event_names=event_names())
