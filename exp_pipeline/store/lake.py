@@ -74,7 +74,8 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     write_text(folder / MANIFEST, json.dumps(asdict(manifest), sort_keys=True, indent=1) + "\n")
 
 
-def _parsed(encoded: bytes) -> Manifest:
+def parsed_manifest(encoded: bytes) -> Manifest:
+    """The manifest that stands in these bytes. Raises ValueError, TypeError or KeyError where it is damaged."""
     raw = json.loads(encoded.decode())
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")
@@ -119,7 +120,7 @@ class Lake:
         except FileNotFoundError:
             return None
         try:
-            manifest = _parsed(encoded)
+            manifest = parsed_manifest(encoded)
             if (manifest.table, manifest.partition) != (table, partition):
                 raise ValueError(f"it speaks of {manifest.table}/{manifest.partition}")
         except (ValueError, TypeError, KeyError) as trouble:
