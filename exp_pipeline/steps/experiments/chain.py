@@ -39,6 +39,9 @@ from exp_pipeline.steps.experiments.kept import Kept, Predecessor, read_kept, wr
 from exp_pipeline.steps.experiments.unblinding import unblindings_of
 from exp_pipeline.store.marts import Marts
 
+# A run that writes the days of an experiment is over before so many snapshots of it were begun.
+_ROUNDS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -87,9 +90,24 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
     Its name is the digest of everything it is made from, so the same inputs give the same name and the same
     bytes, and a snapshot is never written twice. The brief, its lock and the recorded reasons for showing
     effects early are among its inputs, and it keeps them, with its metrics: its readout needs nothing else.
-    Raises ExpError where no day of facts is there yet, and where days were made before a measure was added
-    or defined anew: it names them.
+    Raises ExpError where no day of facts is there yet, where days were made before a measure was added or
+    defined anew (it names them), and where days are written anew each time it reads them.
     """
+    for _ in range(_ROUNDS):
+        taken = _taken(bench, experiment)
+        if taken is not None:
+            return taken
+    raise ExpError(
+        f"days that {experiment} rests on are being written: materialize `mad` again once that run is done"
+    )
+
+
+class _MovedError(Exception):
+    """Inputs of a snapshot were replaced while it was being made: it would not hold what its name says."""
+
+
+def _taken(bench: Workbench, experiment: str) -> Snapshot | None:
+    """The snapshot of what is there now; None where another process wrote days of it meanwhile."""
     started = time.monotonic()
     brief = brief_of(bench, experiment)
     newest = last_day(bench)
@@ -120,8 +138,13 @@ def take_snapshot(bench: Workbench, experiment: str) -> Snapshot:
         fill_snapshot(bench, brief, days_of(brief, newest), newest, folder)
         write_evidence(bench, brief, newest, folder)
         write_kept(_kept(bench, brief, record), folder)
+        if input_digests(bench, brief, newest) != inputs:
+            raise _MovedError
 
-    made = marts.add(experiment, snapshot, record, fill)
+    try:
+        made = marts.add(experiment, snapshot, record, fill)
+    except _MovedError:
+        return None
     marts.point(experiment, snapshot)
     folder = marts.folder(experiment, snapshot)
     rows = pl.scan_parquet(folder / "mad.parquet").select(pl.len()).collect().item()

@@ -56,7 +56,7 @@ from exp_pipeline.steps.experiments.sealed_readouts import (
 )
 from exp_pipeline.steps.experiments.stored_readouts import stored_readout
 from exp_pipeline.steps.operating.life import life_as_known
-from exp_pipeline.store.files import write_text
+from exp_pipeline.store.files import replace_file, temporary_beside, write_text
 
 __all__ = [
     "RESULTS",
@@ -140,9 +140,13 @@ def write_results(bench: Workbench, experiment: str, names: Sequence[str]) -> di
     for name in names:
         frame = result_frame(getattr(readout, name), RESULTS[name])
         path = folder / f"{name}.parquet"
-        temporary = folder / f".{name}.tmp"
-        frame.write_parquet(temporary, compression="zstd")
-        temporary.replace(path)
+        # A name of its own: another run may write the same table at the same time.
+        temporary = temporary_beside(path)
+        try:
+            frame.write_parquet(temporary, compression="zstd")
+            replace_file(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
         frames[name] = frame
     return frames
 
