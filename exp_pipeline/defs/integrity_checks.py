@@ -88,14 +88,18 @@ def _result(readout: Readout, name: str, found: list[IntegrityCheck]) -> dg.Asse
 
 
 def _numbers(found: list[IntegrityCheck]) -> dict[str, dg.RawMetadataValue]:
-    """The numbers of one check as they are; of several, each under the last word of its check's name."""
+    """The numbers of one check as they are; of several, each under the last word of its check's name.
+
+    A check of many groups gives the p-value of its worst one, corrected for how many there are.
+    """
     several = len(found) > 1
-    numbers: dict[str, dg.RawMetadataValue] = {
-        (f"{name}_{check.name.rpartition('_')[2]}" if several else name): _rounded(value)
-        for check in found
-        for name, value in check.numbers.items()
-        if not several or name == "p_value"
-    }
+    numbers: dict[str, dg.RawMetadataValue] = {}
+    for check in found:
+        for name, value in check.numbers.items():
+            if not several:
+                numbers[name] = _rounded(value)
+            elif name in ("p_value", "worst_p_adjusted"):
+                numbers[f"p_value_{check.name.rpartition('_')[2]}"] = _rounded(value)
     p_values = [value for name, value in numbers.items() if name.startswith("p_value")]
     smallest = min((value for value in p_values if isinstance(value, float)), default=None)
     return numbers | ({"smallest_p_value": smallest} if smallest is not None else {})

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from exp_pipeline.defs.images import INLINE_CHARACTERS, glance
-from exp_pipeline.defs.integrity_checks import verdict
+from exp_pipeline.defs.integrity_checks import results, verdict
 from exp_pipeline.defs.result_tables import causes_table, effects_table, rows_table, shortened, verdicts_table
 from exp_pipeline.model.readout import Cause, IntegrityCheck, Verdict
 from exp_pipeline_tests.report.sample_full import full
@@ -33,6 +33,27 @@ def test_a_cause_of_several_checks_is_one_row_and_failures_come_first() -> None:
         ("version 8", "", "Receipt"),
     ]
     assert causes_table([check("assigned", "pass")]) is None
+
+
+def test_the_smallest_p_value_of_the_sample_ratio_knows_the_groups() -> None:
+    readout = full()
+    ratios: dict[str, dict[str, float | int | str]] = {
+        "sample_ratio_assigned": {"p_value": 0.4},
+        "sample_ratio_exposed": {"p_value": 0.3},
+        "sample_ratio_groups": {
+            "worst_p_adjusted": 0.000123456,
+            "groups": 9,
+            "worst_group": "day 2026-03-02",
+        },
+    }
+    told = tuple(
+        IntegrityCheck(name=name, title=name, verdict="pass", evidence="seen", numbers=numbers)
+        for name, numbers in ratios.items()
+    )
+    found = {one.check_name: one for one in results(readout.model_copy(update={"integrity": told}))}
+    values = {name: one.value for name, one in found["srm"].metadata.items()}
+    assert values["smallest_p_value"] == values["p_value_groups"] == 0.0001235
+    assert values["p_value_assigned"] == 0.4
 
 
 def test_evidence_is_cut_between_words() -> None:
