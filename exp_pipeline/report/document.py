@@ -16,6 +16,7 @@ from pydantic import AfterValidator, field_validator
 
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.readout import GuardrailStatus, Outcome, Role
+from exp_pipeline.report.numbers import MINUS
 
 Tone = Literal["good", "warn", "bad", "calm"]
 
@@ -24,6 +25,8 @@ _UNSEEN = re.compile(
     r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 _SPACE = re.compile(r"\s+")
+# A hyphen that can only be a sign: behind it a number, before it neither a word, a number nor another sign.
+_NEGATIVE = re.compile(r"(?<![\w.:/=+\-\N{MINUS SIGN}])-(?=\d)")
 
 
 def clean(text: str) -> str:
@@ -31,7 +34,12 @@ def clean(text: str) -> str:
     return _SPACE.sub(" ", _UNSEEN.sub("", text)).strip()
 
 
-Text = Annotated[str, AfterValidator(clean)]
+def printed(text: str) -> str:
+    """How does a text stand on a page: clean, with a real minus sign before a negative number?"""
+    return _NEGATIVE.sub(MINUS, clean(text))
+
+
+Text = Annotated[str, AfterValidator(printed)]
 
 
 class Cell(Noun):

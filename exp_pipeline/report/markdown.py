@@ -8,7 +8,7 @@ from itertools import groupby
 
 from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.model.readout import Readout
-from exp_pipeline.report.document import Glance, MemoDocument, Table, clean
+from exp_pipeline.report.document import Glance, MemoDocument, Table, printed
 from exp_pipeline.report.facts import memo_document
 
 SUMMARY_LIMIT = 900
@@ -25,7 +25,7 @@ def escaped(text: str) -> str:
 
 def inline(text: str) -> str:
     """A foreign text as Markdown within a line that reads as it was written: no table bars, tags or links."""
-    text = _SPECIAL.sub(r"\\\1", clean(text))
+    text = _SPECIAL.sub(r"\\\1", printed(text))
     # A bare address would become a link to wherever a brief's author likes.
     return text.replace("://", ":\u200b//").replace("www.", "www\u200b.").replace("@", "@\u200b")
 
@@ -187,7 +187,7 @@ def _list(items: Iterable[str]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    text = clean(text)
+    text = printed(text)
     if len(text) <= limit:
         return escaped(text)
     whole, space, _ = text[: limit - 1].rpartition(" ")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
-from exp_pipeline.report.document import clean
+from exp_pipeline.report.document import printed
 from exp_pipeline.report.palette import paint
 
 FONT = 13.0
@@ -59,7 +59,7 @@ def domain(values: Iterable[float | None], padding: float = 0.06) -> tuple[float
 
 def fit(text: str, width: float, size: float = FONT) -> str:
     """The text, cut with an ellipsis where it is likely to be wider than `width` pixels."""
-    text = clean(text)
+    text = printed(text)
     room = max(int(width / (size * 0.56)), 2)
     return text if len(text) <= room else text[: room - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -162,7 +162,7 @@ class Drawing:
         weight = ' font-weight="600"' if bold else ""
         self.parts.append(
             f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(size)}" text-anchor="{anchor}"{weight} '
-            f'style="fill:{paint(role)}">{escape(clean(words))}</text>'
+            f'style="fill:{paint(role)}">{escape(printed(words))}</text>'
         )
 
     def svg(self) -> str:
@@ -174,8 +174,8 @@ class Drawing:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{_n(self.width)}" '
             f'height="{_n(self.height)}" role="img" aria-labelledby={quoteattr(f"{title} {description}")} '
             'font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif">'
-            f"<title id={quoteattr(title)}>{escape(clean(self.title))}</title>"
-            f"<desc id={quoteattr(description)}>{escape(clean(self.description))}</desc>"
+            f"<title id={quoteattr(title)}>{escape(printed(self.title))}</title>"
+            f"<desc id={quoteattr(description)}>{escape(printed(self.description))}</desc>"
             f"{ground}{''.join(self.parts)}</svg>"
         )
 

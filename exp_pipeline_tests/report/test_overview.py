@@ -112,6 +112,16 @@ def test_a_page_is_sound_and_runs_only_its_own_script(name: str) -> None:
     assert [tag for tag, _ in page.tags].count("main") == 1
 
 
+def test_negative_numbers_have_a_real_minus_sign_and_names_keep_their_hyphens() -> None:
+    because = "Waiting moves by -12.5 ms (-14.1 to -3 ms), p = 3e-05, on 2026-03-01 in mad-7-a --by-1."
+    text = decision_log_html([logged(because=because, title="Model gpt-4 against -4 turns")])
+    for kept in ("2026-03-01", "mad-7-a", "--by-1", "gpt-4", "3e-05"):
+        assert kept in text
+    for sign in ("by \N{MINUS SIGN}12.5 ms", "(\N{MINUS SIGN}14.1 to \N{MINUS SIGN}3 ms)"):
+        assert sign in text
+    assert "against \N{MINUS SIGN}4 turns" in text
+
+
 def test_pages_lead_only_where_they_are_told_to() -> None:
     alone = Page(index_html(entries(), linked=("index",)))
     assert "nav" not in {tag for tag, _ in alone.tags}

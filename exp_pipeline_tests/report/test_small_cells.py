@@ -269,7 +269,7 @@ def test_rules_do_not_tell_the_effect_of_a_withheld_segment() -> None:
     assert small_segments()[3].segment_value == "sign language"
     assert "22.77" not in written
     assert "accommodation sign language (withheld)" in written
-    assert "accommodation none (-1.20 pp)" in written
+    assert "accommodation none (\N{MINUS SIGN}1.20 pp)" in written
 
 
 def test_a_count_without_few_units_does_not_tell_how_few_they_are() -> None:

@@ -11,10 +11,10 @@
   var none = document.getElementById("none");
   var filters = Array.prototype.slice.call(controls.querySelectorAll("select[data-filter]"));
   var words = rows.map(function (row) {
-    return (row.textContent + " " + (row.getAttribute("data-more") || "")).toLowerCase();
+    return (row.textContent + " " + (row.getAttribute("data-more") || "")).toLowerCase().replace(/\u2212/g, "-");
   });
   function narrow() {
-    var wanted = find.value.toLowerCase().split(/\s+/);
+    var wanted = find.value.toLowerCase().replace(/\u2212/g, "-").split(/\s+/);
     var seen = 0;
     rows.forEach(function (row, place) {
       var fits = wanted.every(function (word) { return words[place].indexOf(word) >= 0; }) &&
