@@ -36,7 +36,7 @@ def send_flags(bench: Workbench, now: datetime, environment: Mapping[str, str]) 
     published = publish(bench, now)
     log = state_log(bench.home)
     name, delivery = _deliver(log, now, environment)
-    channels = channels_from(environment, bench.home.state / "notifications.jsonl")
+    channels = channels_from(environment, bench.home.notifications)
     told = tell(log, channels, bench.catalog.policies.incidents, now)
     return Sent(published, delivery, name, told["sent"])
 
