@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from exp_pipeline.defs import after, automation, due, expiry, late_data, ramp, watching
+from exp_pipeline.defs import after, automation, due, expiry, late_data, mirroring, ramp, watching
 from exp_pipeline.defs.graph import ASSETS
 from exp_pipeline.defs.resources import resources
 
@@ -16,6 +16,7 @@ defs = dg.Definitions(
         automation.warehouse_refresh,
         expiry.debug_envelope_expiry,
         expiry.retention,
+        mirroring.mirror,
         watching.planning,
         ramp.ramps_and_flags,
         after.drift_watch,
@@ -30,7 +31,14 @@ defs = dg.Definitions(
         after.drift_daily,
         after.weekly_on_mondays,
     ],
-    sensors=[automation.briefs, late_data.late_data, due.due_readouts, due.due_durability, *watching.SENSORS],
+    sensors=[
+        automation.briefs,
+        late_data.late_data,
+        due.due_readouts,
+        due.due_durability,
+        mirroring.mirror_behind,
+        *watching.SENSORS,
+    ],
     resources=resources(),
     executor=dg.in_process_executor,
 )

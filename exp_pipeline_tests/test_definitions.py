@@ -162,6 +162,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "drift_watch",
         "experiment_durability",
         "experiment_readout",
+        "mirror",
         "planning",
         "ramps_and_flags",
         "retention",
@@ -179,6 +180,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
     assert {one.name: one.minimum_interval_seconds for one in repository.sensor_defs} == {
         "briefs": 60,
         "late_data": 60,
+        "mirror_behind": 60,
         "landing": 30,
         "verdicts": 30,
         "freshness": 300,

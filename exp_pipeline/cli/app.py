@@ -17,6 +17,7 @@ from exp_pipeline.cli import (
     homes,
     incidents,
     metrics,
+    mirror,
     new,
     plans,
     privacy,
@@ -61,6 +62,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "life": "tell where an experiment is in its life",
         "incidents": "list what is broken, explain it, take it on",
         "warehouse": "build the warehouse file for analysts now",
+        "mirror": "copy the lake to an object store; restore from it",
     },
     "Read and decide": {
         "readout": "print the decision memo of an experiment",
@@ -175,6 +177,7 @@ app.add_typer(privacy.keys)
 app.add_typer(privacy.debug)
 app.add_typer(sources.app, name="source")
 app.add_typer(metrics.app, name="metrics")
+app.add_typer(mirror.app, name="mirror")
 
 
 def main() -> None:

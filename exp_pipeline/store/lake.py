@@ -75,7 +75,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def parsed_manifest(encoded: bytes) -> Manifest:
-    """The manifest that stands in these bytes. Raises ValueError, TypeError or KeyError where it is damaged."""
+    """The manifest in these bytes. Raises ValueError, TypeError or KeyError where it is damaged."""
     raw = json.loads(encoded.decode())
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")

@@ -33,8 +33,8 @@ _REFUSED = (
 _STATUS = re.compile(r"status code: (\d{3})")
 
 
-def open_bucket(scheme: str, bucket: str, prefix: str, patience: Patience) -> Bucket:
-    """The bucket, which is not asked yet. Raises StoreError where obstore is not installed."""
+def open_bucket(scheme: str, name: str, patience: Patience) -> Bucket:
+    """The bucket of a plain URL, which is not asked yet. Raises StoreError where obstore is not installed."""
     try:
         from obstore.store import from_url
     except ModuleNotFoundError:
@@ -42,7 +42,6 @@ def open_bucket(scheme: str, bucket: str, prefix: str, patience: Patience) -> Bu
             f"{scheme}:// needs the library obstore: pip install 'exp-pipeline[{EXTRA}]'"
         ) from None
     _checked_endpoint(scheme, os.environ)
-    name = f"{scheme}://{bucket}/{prefix}".rstrip("/")
     with _told(name, "opened", patience):
         store = from_url(
             name,

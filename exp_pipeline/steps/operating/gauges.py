@@ -13,9 +13,13 @@ from exp_pipeline.report.prometheus import Gauge, Sample, prometheus_text
 from exp_pipeline.steps.context import Workbench, day_of, event_day
 from exp_pipeline.steps.operating.delivery import channel_health
 from exp_pipeline.steps.operating.incidents import open_incidents
+from exp_pipeline.steps.operating.mirror import VARIABLE as MIRROR
+from exp_pipeline.steps.operating.mirror import standing
 from exp_pipeline.steps.operating.ramp_log import entries_of
 from exp_pipeline.store.files import write_text
+from exp_pipeline.store.home import Home
 from exp_pipeline.store.marts import Marts
+from exp_pipeline.store.mirror_places import place_of
 from exp_pipeline.store.state import state_log
 
 FILE = "exp_pipeline.prom"
@@ -25,8 +29,13 @@ TABLES = ("landed", "events", "sessions", "unit_days", "data_quality")
 STATUSES: tuple[Status, ...] = ("not_started", "on", "paused", "rolled_back", "closed")
 
 
-def gauges(bench: Workbench, channels: Sequence[Channel], now: datetime) -> tuple[Gauge, ...]:
-    """Every gauge at a moment. Raises ValueError where `now` has no time zone."""
+def gauges(
+    bench: Workbench, channels: Sequence[Channel], now: datetime, environment: Mapping[str, str] | None = None
+) -> tuple[Gauge, ...]:
+    """Every gauge at a moment; those of a mirror where the environment names one.
+
+    Raises ValueError where `now` has no time zone.
+    """
     if now.tzinfo is None:
         raise ValueError(f"now must carry a time zone, got {now.isoformat()}")
     log = state_log(bench.home)
@@ -65,6 +74,7 @@ def gauges(bench: Workbench, channels: Sequence[Channel], now: datetime) -> tupl
         ),
         *_ramps(bench),
     ]
+    found += _mirror(bench.home, environment, now)
     cost = _cost_per_session(bench, newest["sessions"])
     if cost is not None:
         found.append(
@@ -83,7 +93,7 @@ def write_gauges(
     """Write the gauges' file whole, into the folder that EXP_METRICS_DIR names or below the home's state."""
     folder = Path(environment[VARIABLE]) if environment.get(VARIABLE) else bench.home.state
     path = folder / FILE
-    write_text(path, prometheus_text(gauges(bench, channels, now)))
+    write_text(path, prometheus_text(gauges(bench, channels, now, environment)))
     return path
 
 
@@ -130,6 +140,27 @@ def _ramps(bench: Workbench) -> list[Gauge]:
         Gauge("exp_ramp_stage", "The stage of an experiment's ramp, the first being 1.", stages),
         Gauge("exp_ramp_traffic", "The share of traffic that a ramp lets in.", traffic),
         Gauge("exp_ramp_status", f"How a ramp stands: {', '.join(STATUSES)} as 0, 1, ...", statuses),
+    ]
+
+
+def _mirror(home: Home, environment: Mapping[str, str] | None, now: datetime) -> list[Gauge]:
+    """How far a mirror is behind, by what lies here alone: no network."""
+    url = (environment or {}).get(MIRROR, "").strip()
+    if not url:
+        return []
+    try:
+        mirror = place_of(url).name
+    except ValueError:
+        # The sensor of the mirror tells of it; the other numbers must not wait for that.
+        return []
+    stand = standing(home, mirror, now)
+    return [
+        Gauge(
+            "exp_mirror_lag_seconds",
+            "Seconds since the oldest change that the mirror does not hold; 0 where it holds all.",
+            [Sample(stand.lag_seconds)],
+        ),
+        Gauge("exp_mirror_waiting", "Changes that the mirror does not hold.", [Sample(stand.waiting)]),
     ]
 
 

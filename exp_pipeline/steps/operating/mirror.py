@@ -63,6 +63,17 @@ def apart(home: Home, objects: Objects) -> None:
         )
 
 
+def owner_of(objects: Objects, home: Home) -> tuple[str | None, str | None]:
+    """Which home a mirror belongs to (None: there is none yet), and the name of this one (None: no name yet).
+
+    Raises StoreError where the place cannot be reached, or lies in the data folder.
+    """
+    apart(home, objects)
+    found = objects.read(layout.MARK)
+    owner = layout.parsed_mark(found[0], objects.name).home if found is not None else None
+    return owner, layout.identity_of(home)
+
+
 def standing(home: Home, mirror: str, now: datetime) -> Standing:
     """How the home stands to its mirror, by names, sizes and times of change here alone."""
     record = layout.read_record(home, mirror)
