@@ -66,18 +66,34 @@ class Catalog:
         return {name: self.measures[name] for name in (*names, *brief.variance_reduction.covariates)}
 
     def kept_measures(self) -> dict[str, Measure]:
-        """The measures that every day is summed up with: those kept always, and those a brief asks for."""
+        """The measures that every day is summed up with: kept always, or asked for by brief or holdout."""
         asked = {name for brief in self.briefs.values() for name in self.measures_of(brief)}
+        asked |= {
+            name for one in self.holdouts() for its in self.holdout_metrics(one) for name in its.measures()
+        }
         return {name: one for name, one in self.measures.items() if one.keep == "always" or name in asked}
 
     def limits_of(self, brief: Brief) -> Limits:
         """What bounds a brief's units: its layer, and the holdout of its kind of unit unless it is exempt."""
-        held = [one for one in self.layers.values() if one.kind == "holdout"]
-        mine = [one for one in held if one.unit == brief.randomisation_unit and brief.holdout == "respect"]
+        mine = [
+            one
+            for one in self.holdouts()
+            if one.unit == brief.randomisation_unit and brief.holdout == "respect"
+        ]
         return Limits(
             layer=None if brief.layer is None else self.layers.get(brief.layer),
             holdout=mine[0] if mine else None,
         )
+
+    def holdouts(self) -> tuple[Layer, ...]:
+        """The layers that hold units out of every experiment, by name."""
+        return tuple(one for _, one in sorted(self.layers.items()) if one.kind == "holdout")
+
+    def holdout_metrics(self, layer: Layer) -> tuple[Metric, ...]:
+        """The metrics that a holdout is measured by: those that it names, else the north stars."""
+        if layer.metrics:
+            return tuple(self.metrics[name] for name in layer.metrics if name in self.metrics)
+        return tuple(one for _, one in sorted(self.metrics.items()) if one.kind == "north-star")
 
     def calendar_of(self, brief: Brief) -> SchoolCalendar | None:
         """The school calendar that a brief's ramp keeps to; None where it names none."""

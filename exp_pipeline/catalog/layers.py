@@ -8,6 +8,7 @@ from exp_pipeline.catalog.documents import Document, Place, choices
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.errors import Problem
 from exp_pipeline.model.layers import Layer
+from exp_pipeline.model.metrics import Metric
 
 Read = tuple[Layer, Document]
 Briefs = Mapping[str, tuple[Brief, Document]]
@@ -80,6 +81,35 @@ def _second_holdouts(layers: Sequence[Read]) -> Iterator[Problem]:
                 value=layer.unit,
             )
         known.setdefault(layer.unit, layer.name)
+
+
+def holdout_metric_problems(
+    layer: Layer, document: Document, metrics: Mapping[str, Metric], declared: Collection[str]
+) -> Iterator[Problem]:
+    """Metrics that a holdout cannot be measured by. declared: names of all metrics, also of broken ones."""
+    for position, name in enumerate(layer.metrics):
+        place: Place = ("metrics", position)
+        if name not in declared:
+            hint, allowed = choices(name, declared)
+            yield document.problem(place, f"unknown metric{hint}", allowed=allowed)
+        elif name in metrics and (not metrics[name].adds_up or metrics[name].type == "retention"):
+            kind = metrics[name].type.replace("_", " ")
+            yield document.problem(
+                place,
+                f"a {kind} is told since assignment, and nobody is assigned to a holdout",
+                allowed="a mean, proportion, ratio, count rate or cost per outcome",
+            )
+
+
+def broken_holdout(brief: Brief, layers: Mapping[str, Document], broken: Collection[str]) -> str | None:
+    """Which holdout of those that a brief keeps to has problems? Without it, its units would be let in.
+
+    layers: every layer's file by name; broken: names of those with problems.
+    """
+    if brief.table is not None or brief.holdout != "respect":
+        return None
+    held = (name for name in sorted(broken) if name in layers and layers[name].at(("kind",)) == "holdout")
+    return next(held, None)
 
 
 def brief_layer_problems(

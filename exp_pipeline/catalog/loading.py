@@ -9,7 +9,12 @@ from exp_pipeline.catalog.brief_rules import STAND_INS, review_problems
 from exp_pipeline.catalog.calendars import calendar_problems, ramp_problems
 from exp_pipeline.catalog.contents import Catalog, Kind, Origin
 from exp_pipeline.catalog.documents import Document, Place, choices, read_document
-from exp_pipeline.catalog.layers import brief_layer_problems, layer_problems
+from exp_pipeline.catalog.layers import (
+    brief_layer_problems,
+    broken_holdout,
+    holdout_metric_problems,
+    layer_problems,
+)
 from exp_pipeline.catalog.metric_rules import metric_company, metric_references, metric_sense
 from exp_pipeline.catalog.quality_references import quality_references
 from exp_pipeline.catalog.references import (
@@ -279,6 +284,11 @@ class _Reader:
         names = {document.file: layer.name for layer, document in layers}
         for problem in found:
             self._report(("layer", names[problem.file]), [problem])
+        for layer, document in layers:
+            unfit = holdout_metric_problems(layer, document, self.metrics, self._names("metric"))
+            self._report(("layer", layer.name), list(unfit))
+        files = {name: one.document for (kind, name), one in self.origins.items() if kind == "layer"}
+        bad = [name for name in files if ("layer", name) in self.broken]
         for brief, document in read:
             problems = list(
                 brief_layer_problems(brief, document, [one for one, _ in layers], self._names("layer"))
@@ -287,6 +297,11 @@ class _Reader:
             if not problems and broken is not None and not self.strict:
                 message = f"left out: layer {brief.layer} has problems, see {_where(broken)}"
                 problems = [document.problem(("layer",), message)]
+            held = broken_holdout(brief, files, bad)
+            if not problems and held is not None and not self.strict:
+                where = _where(self.broken["layer", held])
+                message = f"left out: holdout {held}, which it keeps to, has problems, see {where}"
+                problems = [document.problem(("name",), message)]
             self._report(("brief", brief.name), problems)
 
     def _leans_on_broken(self, brief: Brief, document: Document) -> list[Problem]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from exp_pipeline.model.base import Noun
-from exp_pipeline.model.names import Slug
+from exp_pipeline.model.digests import digest_of
+from exp_pipeline.model.names import Identifier, Slug
 
 LAYER_BUCKETS = 10_000
+_MEASURED_BY = {"metrics", "since", "until"}
 
 
 class LayerPlace(Noun):
@@ -41,6 +44,9 @@ class Layer(Noun):
     same time are disjoint, so a unit is in at most one of them. `holdout`: the first `share` of the buckets
     belongs to no experiment at all. Changing the salt draws everybody anew. `hash_scheme` is the hash that
     the product draws the layer with.
+
+    How a holdout is measured: `metrics` by name (none named: the north star), from the day `since` on (None:
+    from its first day of data) until before the day `until` (None: for as long as data come).
     """
 
     name: Slug
@@ -52,6 +58,9 @@ class Layer(Noun):
     hash_scheme: Literal["sha256-v1", "flagd", "flagd-v2", "flagd-v1", "growthbook"] = "sha256-v1"
     share: float | None = Field(default=None, gt=0, lt=1)
     experiments: tuple[LayerPlace, ...] = ()
+    metrics: tuple[Identifier, ...] = ()
+    since: date | None = None
+    until: date | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -64,6 +73,12 @@ class Layer(Noun):
                 raise ValueError("experiments must be empty where kind is holdout: no experiment is in it")
         elif self.share is not None:
             raise ValueError("share belongs to kind: holdout; an exclusive layer has buckets instead")
+        elif self.metrics or self.since is not None or self.until is not None:
+            raise ValueError("metrics, since and until belong to kind: holdout; no other layer is measured")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics must be named once each: {', '.join(self.metrics)}")
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise ValueError(f"until must come after since: {self.since} to {self.until}")
         names = [place.experiment for place in self.experiments]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -77,6 +92,10 @@ class Layer(Noun):
     def held_out(self) -> int:
         """How many of the first buckets are held out; 0 for an exclusive layer."""
         return round((self.share or 0.0) * LAYER_BUCKETS) if self.kind == "holdout" else 0
+
+    def digest(self) -> str:
+        """SHA-256 of what decides where units belong; how a holdout is measured changes no experiment."""
+        return digest_of(self.model_dump(mode="json", exclude=_MEASURED_BY))
 
     def draw(self) -> str:
         """What the layer's draw depends on, as one text: its hash and its salt."""

@@ -116,11 +116,31 @@ def test_ranges_are_free_again_once_an_experiment_is_over(tmp_path: Path) -> Non
             "layers/everybody.yaml:1: share: share is required where kind is holdout: the share of "
             "units held out",
         ),
+        (
+            {"layers__everybody": HOLDOUT + "metrics: [accurcy]\n"},
+            "layers/everybody.yaml:4: metrics[0]: unknown metric; did you mean `accuracy`? (value: accurcy); "
+            "allowed: accuracy, minutes, waiting",
+        ),
+        (
+            {"layers__everybody": HOLDOUT + "metrics: [waiting]\n"},
+            "layers/everybody.yaml:4: metrics[0]: a quantile is told since assignment, and nobody is "
+            "assigned to a holdout (value: waiting); allowed: a mean, proportion, ratio, count rate or "
+            "cost per outcome",
+        ),
+        (
+            {"layers__everybody": HOLDOUT + "since: 2026-04-01\nuntil: 2026-04-01\n"},
+            "layers/everybody.yaml:5: until: until must come after since: 2026-04-01 to 2026-04-01 (value: "
+            "2026-04-01)",
+        ),
+        (
+            {"layers__hints": LAYER + "metrics: [accuracy]\n"},
+            "metrics, since and until belong to kind: holdout; no other layer is measured",
+        ),
     ],
 )  # fmt: skip
 def test_disagreements_are_named(tmp_path: Path, changes: dict[str, str], said: str) -> None:
     slow = changes.pop("experiments__slow-hints", SLOW + IN)
-    assert said in lines_of(catalog_of(tmp_path, slow, **changes))
+    assert any(line.endswith(said) for line in lines_of(catalog_of(tmp_path, slow, **changes)))
 
 
 def test_a_broken_layer_takes_its_experiments_along_and_no_others(tmp_path: Path) -> None:
@@ -133,6 +153,45 @@ def test_a_broken_layer_takes_its_experiments_along_and_no_others(tmp_path: Path
     told = [str(problem) for problem in catalog.problems if problem.field == "layer"]
     assert len(told) == 2
     assert all("left out: layer hints has problems, see" in line for line in told)
+
+
+def test_without_its_holdout_no_experiment_runs(tmp_path: Path) -> None:
+    """A slip in a holdout's file must not let the units in that it keeps out."""
+    exempt = BRIEF.replace("quick-hints", "free") + "holdout: exempt\n"
+    for broken in (HOLDOUT + "metrics: [accurcy]\n", HOLDOUT.replace("0.02", "2")):
+        root = catalog_of(tmp_path, layers__everybody=broken, **{"experiments__free": exempt})
+        catalog = load_catalog(root, strict=False, event_names=EVENT_NAMES)
+        assert (set(catalog.briefs), set(catalog.layers)) == ({"free"}, {"hints"})
+        told = [str(problem) for problem in catalog.problems if problem.field == "name"]
+        assert len(told) == 2
+        assert all(
+            "left out: holdout everybody, which it keeps to, has problems, see" in line for line in told
+        )
+
+
+HINTS = """\
+measures:
+  - {name: hints, description: Answers looked at., events: [answer_attempted], keep: asked}
+metrics:
+  - {name: hinted, title: Hinted, owner: tutor, definition: Answers looked at., type: mean, numerator: hints,
+     direction: increase, kind: output}
+"""
+
+
+def test_how_a_holdout_is_measured_keeps_its_measures_and_changes_no_experiment(tmp_path: Path) -> None:
+    named = HOLDOUT + "metrics: [hinted]\nsince: 2026-03-02\n"
+    plain, told = (
+        load_catalog(
+            catalog_of(tmp_path / name, layers__everybody=text, metrics__hints=HINTS), event_names=EVENT_NAMES
+        )
+        for name, text in (("plain", HOLDOUT), ("told", named))
+    )
+    (before,), (after,) = plain.holdouts(), told.holdouts()
+    assert before.digest() == after.digest()
+    assert before.model_copy(update={"salt": "new"}).digest() != before.digest()
+    assert [[one.name for one in own.holdout_metrics(before)] for own in (plain, told)] == [[], []]
+    assert [one.name for one in told.holdout_metrics(after)] == ["hinted"]
+    assert set(told.kept_measures()) - set(plain.kept_measures()) == {"hints"}
 
 
 def test_the_guides_examples_are_layers() -> None:
