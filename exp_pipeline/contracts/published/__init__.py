@@ -9,6 +9,7 @@ _TABLES = (
     ingest.EVENTS,
     ingest.QUARANTINE,
     ingest.EXCLUSIONS,
+    ingest.HOLDOUT_UNITS,
     behaviour.LEARNER_DAYS,
     behaviour.SESSIONS,
     behaviour.TURNS,

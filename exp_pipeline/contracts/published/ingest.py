@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from exp_pipeline.contracts.fields import DERIVED, FIELDS, sql_types
 from exp_pipeline.contracts.published.base import (
     Column,
@@ -102,4 +104,23 @@ EXCLUSIONS = PublishedTable(
         text("reason", "Why it does not count."),
     ),
     key=("file", "row_number", "part"),
+)
+
+HOLDOUT_UNITS = PublishedTable(
+    name="holdout_units",
+    grain="One unit that landed on a received day, with the bucket that a holdout drew it into.",
+    columns=(
+        text("layer", "Holdout, a layer of the catalog."),
+        text("draw", "Hash and salt that drew the bucket, as `hash:salt`."),
+        text("unit_type", "What is held out.", isin=("learner", "class")),
+        text("unit_id", "Learner or class, by pseudonym."),
+        Column(
+            "bucket",
+            "BIGINT",
+            "Bucket (0 to 9,999); the first of them, by the holdout's share, are held out.",
+            checks=MappingProxyType({"ge": 0, "le": 9_999}),
+        ),
+        day("received_date", "Day of the landing folder that the unit was met in."),
+    ),
+    key=("layer", "unit_id", "received_date"),
 )

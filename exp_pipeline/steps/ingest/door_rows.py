@@ -8,6 +8,7 @@ from functools import cache
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench, door_shape
+from exp_pipeline.steps.ingest.holdout_units import HoldoutUnits
 from exp_pipeline.steps.ingest.landed_slices import LandedSlices
 from exp_pipeline.steps.ingest.raw_batches import RawBatch, forget_parsed
 from exp_pipeline.steps.ingest.unit_buckets import UNITS_AT_THE_DOOR, unit_buckets
@@ -92,6 +93,7 @@ def through_the_door(
     batch: RawBatch,
     slices: LandedSlices,
     samples: Samples,
+    held: HoldoutUnits,
 ) -> None:
     """A batch through mapping, typing and pseudonyms into table `landed_rows`, all of it or nothing."""
     key, engine = bench.key, bench.engine
@@ -102,6 +104,7 @@ def through_the_door(
     names = offer_typed(bench, source, batch, keep=keep)
     identities, landed = _landed_texts(source.canonical_json(), names)
     name_people(bench, files, identities)
+    held.take()
     engine.offer_frame("buckets", unit_buckets(bench.catalog, engine.frame(UNITS_AT_THE_DOOR)))
     parameters = {
         **key.pads(),

@@ -15,6 +15,7 @@ from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.sources import Source
 from exp_pipeline.steps.context import Workbench, Written, received_day
 from exp_pipeline.steps.ingest.door_rows import through_the_door
+from exp_pipeline.steps.ingest.holdout_units import HoldoutUnits
 from exp_pipeline.steps.ingest.landed_slices import LandedSlices
 from exp_pipeline.steps.ingest.raw_batches import RawBatch
 from exp_pipeline.steps.ingest.raw_batches import raw_batches as read
@@ -50,18 +51,20 @@ def _land(bench: Workbench, received: date, here: Sequence[LandingFile], earlier
     inputs = landed_inputs(bench, [file.digest for file in files], [source for source, _ in claimed])
     bench = replace(bench, origins={("landed", received_day(received)): inputs})
     slices, samples = LandedSlices(bench, received), Samples(bench, received)
+    held = HoldoutUnits(bench, received)
     raw_rows = len(unclaimed)
     unreadable: dict[str, str] = {}
     try:
         for source, own in claimed:
             with closing(read(bench, source, own, typed=True)) as batches:
-                for batch in _through(bench, own, source, batches, slices, samples):
+                for batch in _through(bench, own, source, batches, slices, samples, held):
                     raw_rows += batch.rows
                     unreadable |= batch.unreadable
                     slices.flush_if_full()
         for file in unclaimed:
             _refuse_file(file, slices)
         slices.flush()
+        units = held.commit(started)
         written = bench.commit(
             "landed",
             received_day(received),
@@ -74,6 +77,7 @@ def _land(bench: Workbench, received: date, here: Sequence[LandingFile], earlier
                 "files_without_source": [file.relative for file in unclaimed],
                 "files_unreadable": unreadable,
                 "files_landed_before": [file.relative for file in here if file.digest in known],
+                **({} if units is None else {"holdout_units": units}),
             },
         )
         samples.commit()
@@ -81,6 +85,7 @@ def _land(bench: Workbench, received: date, here: Sequence[LandingFile], earlier
     finally:
         slices.close()
         samples.close()
+        held.close()
 
 
 def _through(
@@ -90,12 +95,13 @@ def _through(
     batches: Generator[RawBatch],
     slices: LandedSlices,
     samples: Samples,
+    held: HoldoutUnits,
 ) -> Iterator[RawBatch]:
     """Take batches through the door; gives each when it is through."""
     batch = next(batches, None)
     while batch is not None:
         try:
-            through_the_door(bench, files, source, batch, slices, samples)
+            through_the_door(bench, files, source, batch, slices, samples, held)
         except duckdb.Error as trouble:
             # What is read only on its way through the door may turn out to be damaged there.
             batch = batches.throw(trouble)

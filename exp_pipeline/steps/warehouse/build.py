@@ -53,7 +53,7 @@ from exp_pipeline.transform import measures as measure_sql
 
 LAKE_VIEWS = (
     "events", "quarantine", "exclusions", "learner_days", "sessions", "turns",
-    "roster", "roster_quarantine", "enrollments", "content",
+    "roster", "roster_quarantine", "enrollments", "content", "holdout_units",
     "assignments", "exposures", "units", "unit_days", "srm_daily", "guardrails_daily", "data_quality",
 )  # fmt: skip
 VIEWS = (*LAKE_VIEWS, UNIT_WEEKS)
