@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from exp_pipeline.model.base import Noun
-from exp_pipeline.model.readout import Verdict
+from exp_pipeline.model.metrics import Display
+from exp_pipeline.model.readout import Outcome, Verdict
 
 DriftKind = Literal["number", "share", "version"]
 Against = Literal["control", "holdout"]
+HoldoutWindow = Literal["four_weeks", "since_start"]
+HoldoutSays = Literal["better", "worse", "no_clear_difference", "cannot_tell"]
 
 
 class DriftLimits(Noun):
@@ -131,3 +134,115 @@ class DurabilityRow(Noun):
     decayed: bool = False
     reason: str = ""
     note: str = ""
+
+
+class HoldoutReading(Noun):
+    """What did everything that was shipped do together to one metric, over one stretch of days?
+
+    first is included, end is not. n_*: learners; clusters_*: classes where they are held out. effect: served
+    less held out, in the metric's own unit, with an interval at `level`. harm_p_value: one-sided, that
+    shipping did no harm; alpha: what this metric, stretch and week may spend of a year's 0.05. alarm: the
+    first is below the second. reason: why it cannot be told.
+    """
+
+    metric: str
+    title: str
+    direction: Literal["increase", "decrease"]
+    display: Display
+    window: HoldoutWindow
+    first: date
+    end: date
+    n_held_out: int = 0
+    n_served: int = 0
+    clusters_held_out: int | None = None
+    clusters_served: int | None = None
+    held_out: float | None = None
+    served: float | None = None
+    effect: float | None = None
+    ci_lower: float | None = None
+    ci_upper: float | None = None
+    relative: float | None = None
+    relative_ci_lower: float | None = None
+    relative_ci_upper: float | None = None
+    level: float = 0.95
+    harm_p_value: float | None = None
+    alpha: float
+    says: HoldoutSays = "cannot_tell"
+    alarm: bool = False
+    method: str = ""
+    reason: str = ""
+    note: str = ""
+
+
+class HoldoutShare(Noun):
+    """Are as many units held out as declared? Units are classes where classes are held out.
+
+    p_value may be looked at every week (Dirichlet-multinomial). unplaced: units met without a bucket of this
+    draw; they count on neither side.
+    """
+
+    declared: float
+    held_out: int = Field(ge=0)
+    served: int = Field(ge=0)
+    unplaced: int = Field(default=0, ge=0)
+    p_value: float | None = None
+    verdict: Verdict
+
+    @property
+    def found(self) -> float | None:
+        """The share that is held out; None while nobody was met."""
+        both = self.held_out + self.served
+        return self.held_out / both if both else None
+
+
+class HoldoutMet(Noun):
+    """How many held-out learners met one experiment. exempt: its brief says that it takes them on purpose."""
+
+    experiment: str
+    learners: int = Field(ge=1)
+    exempt: bool = False
+
+
+class ShippedTogether(Noun):
+    """One experiment that was decided to ship while units were held out; `undone` by a later decision.
+
+    exempt: it reached held-out units too, so its effect is not in the difference.
+    """
+
+    experiment: str
+    at: AwareDatetime
+    outcome: Outcome
+    arm: str = ""
+    by: str
+    exempt: bool = False
+    undone: AwareDatetime | None = None
+
+
+class HoldoutMeasurement(Noun):
+    """One holdout at the end of one ISO week: who is held out, what shipped, what that did together.
+
+    since is the first day that counts, end the first that does not. without_class: learners of no class,
+    where classes are held out: they count on neither side. contaminated: held-out learners who met
+    any experiment, `met` by experiment; they count as held out. reason: why nothing could be measured.
+    """
+
+    layer: str
+    title: str
+    owner: str
+    unit: Literal["learner", "class"]
+    draw: str
+    week: str
+    since: date
+    since_declared: bool
+    end: date
+    share: HoldoutShare | None = None
+    without_class: int = Field(default=0, ge=0)
+    contaminated: int = Field(default=0, ge=0)
+    met: tuple[HoldoutMet, ...] = ()
+    shipped: tuple[ShippedTogether, ...] = ()
+    readings: tuple[HoldoutReading, ...] = ()
+    reason: str = ""
+
+    def alarms(self) -> tuple[HoldoutReading, ...]:
+        """The readings that say that shipping did harm, by more than a year of looking makes likely."""
+        return tuple(one for one in self.readings if one.alarm)

@@ -14,7 +14,7 @@ from exp_pipeline.model.readout import Verdict
 
 RuleName = Literal[
     "srm", "guardrail", "conservation", "contract", "data_quality", "freshness", "run_failed", "ramp",
-    "drift", "decay",
+    "drift", "decay", "holdout",
 ]  # fmt: skip
 Severity = Literal["warn", "page"]
 Status = Literal["open", "acknowledged", "resolved"]
@@ -109,6 +109,12 @@ RULES: Mapping[RuleName, Rule] = MappingProxyType(
                 "effect does not last",
                 hurt="all who count on the gain",
                 first_action="read the durability rows, tell the owner",
+            ),
+            _rule(
+                "holdout",
+                "shipping together did harm",
+                hurt="learners who are served what was shipped",
+                first_action="read `exp holdout`, see what shipped last",
             ),
         )
     }

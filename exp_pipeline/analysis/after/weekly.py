@@ -17,7 +17,7 @@ from exp_pipeline.stats.results import Effect
 KINDS: tuple[WeekKind, ...] = ("north-star", "output", "input", "guardrail")
 LEAST_UNITS = 10
 LEVEL = 0.95
-_WEEK = timedelta(days=7)
+WEEK = timedelta(days=7)
 _ADDED = ("count", "sum")
 
 
@@ -135,7 +135,7 @@ def week_quality(verdicts: Sequence[tuple[date, str, str]], first: date) -> tupl
     counts: dict[str, dict[str, int]] = {}
     for day, rule, verdict in verdicts:
         end = "" if day >= first else "_before"
-        if verdict == "cannot_tell" or not first - _WEEK <= day < first + _WEEK:
+        if verdict == "cannot_tell" or not first - WEEK <= day < first + WEEK:
             continue
         own = counts.setdefault(rule, {})
         own[f"told{end}"] = own.get(f"told{end}", 0) + 1
