@@ -41,6 +41,12 @@ def load(name: str) -> exp.Expr:
     return _parsed(name).copy()
 
 
+@cache
+def text_of(name: str) -> str:
+    """An SQL file as DuckDB SQL, as it stands."""
+    return query_text(_parsed(name))
+
+
 def with_columns(query: exp.Expr, columns: Iterable[exp.Expr]) -> exp.Expr:
     """The query with columns appended to its outermost select."""
     if not isinstance(query, exp.Select):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import date
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -48,12 +49,11 @@ def _daily(bench: Workbench, table: str, event: str, window: Window) -> list[Wri
     import polars as pl
 
     bench = recording(bench, (table,), window)
-    query = queries.load(table)
-    columns = sorted({column.name for column in query.find_all(exp.Column) if column.table == "e"})
+    columns = _read_of_events(table)
 
     def collect(bench: Workbench, window: Window) -> list[Written]:
         offer_roster(bench)
-        text = queries.query_text(query)
+        text = queries.text_of(table)
         written: list[Written] = []
         waiting: dict[date, pl.DataFrame] = {}
         started = time.monotonic()
@@ -78,6 +78,13 @@ def _daily(bench: Workbench, table: str, event: str, window: Window) -> list[Wri
     return side_by_side(collect, bench, window, piece_days=len(window.days()))
 
 
+@cache
+def _read_of_events(query: str) -> tuple[str, ...]:
+    """The columns of an event (`e`) that a query reads."""
+    read = queries.load(query).find_all(exp.Column)
+    return tuple(sorted({column.name for column in read if column.table == "e"}))
+
+
 def _events(bench: Workbench, manifest: Manifest, event: str, columns: Sequence[str]) -> pl.DataFrame:
     """A day's events of a name; their ids only where an id decides which of several came first."""
     import polars as pl
@@ -100,9 +107,9 @@ def build_enrollments(bench: Workbench) -> list[Written]:
     offer_roster(bench)
     bench = recording_whole(bench, "enrollments")
     bench.read("sessions", "sessions", bench.lake.manifests("sessions", bench.lake.partitions("sessions")))
-    bench.engine.build("stays", queries.query_text(queries.load("enrollments")))
+    bench.engine.build("stays", queries.text_of("enrollments"))
     path = bench.lake.staging("enrollments", WHOLE)
-    rows = bench.engine.write(queries.query_text(queries.load("roster_stays")), path)
+    rows = bench.engine.write(queries.text_of("roster_stays"), path)
     bench.engine.drop("stays")
     return [bench.commit("enrollments", WHOLE, [NewFile(path, "all", rows)], started)]
 
@@ -118,7 +125,7 @@ def _whole(bench: Workbench, table: str, source_table: str, name: str) -> list[W
     manifests = bench.lake.manifests(source_table, bench.lake.partitions(source_table))
     bench.read(name, source_table, manifests)
     path = bench.lake.staging(table, WHOLE)
-    rows = bench.engine.write(queries.query_text(queries.load(table)), path)
+    rows = bench.engine.write(queries.text_of(table), path)
     return [bench.commit(table, WHOLE, [NewFile(path, "all", rows)], started)]
 
 
@@ -166,7 +173,7 @@ def build_units(bench: Workbench, names: Sequence[str] | None = None, *, until: 
     ]
     bench.read("assignments", "assignments", lake.manifests("assignments", wanted))
     bench.read("enrollments", "enrollments", lake.manifests("enrollments", [WHOLE]))
-    bench.engine.build("units", queries.query_text(queries.load("units")))
+    bench.engine.build("units", queries.text_of("units"))
 
 
 def unit_columns() -> str:

@@ -68,7 +68,7 @@ def assigned_units(bench: Workbench, brief: Brief, *, until: date | None = None)
     end = brief.end if until is None else max(min(until, brief.end), brief.start + DAY)
     bench.read_days("assignments", "assignments", Window(brief.start, end))
     first = bench.engine.frame(
-        queries.query_text(queries.load("first_assignments")),
+        queries.text_of("first_assignments"),
         {
             "experiment": brief.name,
             "version": brief.version,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from itertools import pairwise
 
 from sqlglot import exp
@@ -49,7 +50,7 @@ def build_unit_days(bench: Workbench, window: Window) -> list[Written]:
 
 
 def _unit_days_of(bench: Workbench, window: Window) -> list[Written]:
-    texts = _texts(bench)
+    texts = _texts(event_measures(bench), session_measures(bench))
     written: list[Written] = []
     for chunk in chunks(bench, window):
         days = [day for day in (day_of(one.partition) for one in chunk) if _known(bench, day)]
@@ -64,16 +65,15 @@ def _known(bench: Workbench, day: date) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """The queries of one day, parsed and extended once for a whole window."""
+    """The queries of one day, parsed and extended once for the same measures."""
 
     cut_stretches: str
     rests: str
     unit_days: str
-    version: str
 
 
-def _texts(bench: Workbench) -> _Texts:
-    over_events, over_sessions = event_measures(bench), session_measures(bench)
+@lru_cache(maxsize=16)
+def _texts(over_events: tuple[Measure, ...], over_sessions: tuple[Measure, ...]) -> _Texts:
     codes = measure_sql.event_codes(over_events)
     rests = queries.with_slots(
         queries.with_codes(queries.load("rests"), codes),
@@ -95,10 +95,9 @@ def _texts(bench: Workbench) -> _Texts:
         },
     )
     return _Texts(
-        cut_stretches=queries.query_text(queries.load("cut_stretches")),
+        cut_stretches=queries.text_of("cut_stretches"),
         rests=queries.query_text(rests),
         unit_days=queries.query_text(unit_days),
-        version=measure_version(bench, "unit_days", everything),
     )
 
 
@@ -124,7 +123,7 @@ def _write_days(bench: Workbench, days: Sequence[date], texts: _Texts) -> list[W
         days,
         started,
         more=measure_sql.column_types(everything),
-        schema_version=texts.version,
+        schema_version=measure_version(bench, "unit_days", everything),
         facts=facts,
     )
     engine.drop("built_unit_days")
@@ -177,14 +176,21 @@ def offer_learner_days(bench: Workbench, window: Window) -> None:
     """Keep in the engine, as `learner_day_sums` and `session_days`, every measure by learner and day."""
     engine = bench.engine
     days = {"first_day": window.first, "end_day": window.end}
-    over_events, over_sessions = event_measures(bench), session_measures(bench)
+    over_events = event_measures(bench)
+    sums, session_days = _day_texts(over_events, session_measures(bench))
     bench.read_days("learner_days", "learner_days", window, more=measure_sql.column_types(over_events))
+    engine.build("learner_day_sums", sums, days)
+    bench.read_days("sessions", "sessions", window)
+    engine.build("session_days", session_days, days)
+
+
+@lru_cache(maxsize=16)
+def _day_texts(over_events: tuple[Measure, ...], over_sessions: tuple[Measure, ...]) -> tuple[str, str]:
+    """The queries of `learner_day_sums` and `session_days`."""
     sums = queries.with_columns(
         queries.load("learner_day_sums"), [measure_sql.added_up(measure, "s") for measure in over_events]
     )
-    engine.build("learner_day_sums", queries.query_text(sums), days)
-    bench.read_days("sessions", "sessions", window)
     session_days = queries.with_columns(
         queries.load("session_days"), [measure_sql.over_rows(measure) for measure in over_sessions]
     )
-    engine.build("session_days", queries.query_text(session_days), days)
+    return queries.query_text(sums), queries.query_text(session_days)

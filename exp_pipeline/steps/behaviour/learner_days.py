@@ -102,7 +102,7 @@ def _turns_of(bench: Workbench, window: Window) -> list[Written]:
     started = time.monotonic()
     # A day on either side: a turn that began before the window is told from one that begins in it.
     bench.read_days("events", "events", window.widened(1, 1))
-    text = queries.query_text(queries.load("turns"))
+    text = queries.text_of("turns")
     parameters: dict[str, object] = {
         "turn_gap_microseconds": TURN_GAP // _US,
         "window_start": midnight(window.first),

@@ -83,7 +83,7 @@ def fill_snapshot(bench: Workbench, brief: Brief, window: Window | None, newest:
     )
     bench.read_days("events", "events", shown)
     for name in ("receipts", "completeness", COMPLETENESS_DAYS):
-        engine.write(queries.query_text(queries.load(name)), folder / f"{name}.parquet")
+        engine.write(queries.text_of(name), folder / f"{name}.parquet")
     for name in ("units", "unit_days", "exposures", "pre_days", "weeks"):
         engine.drop(name)
     files: tuple[File, ...] = ("mad", WEEKS, "days")

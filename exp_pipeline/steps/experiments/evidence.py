@@ -77,7 +77,7 @@ def write_evidence(bench: Workbench, brief: Brief, newest: date, folder: Path) -
         {"experiment": brief.name, "version": brief.version},
     )
     for name in (EXPOSED, DOSE):
-        engine.write(queries.query_text(queries.load(name)), folder / f"{name}.parquet")
+        engine.write(queries.text_of(name), folder / f"{name}.parquet")
     for name in ("units", "exposures"):
         engine.drop(name)
 

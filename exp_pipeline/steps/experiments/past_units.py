@@ -93,10 +93,10 @@ def past_units(bench: Workbench, brief: Brief, window: Window, first: date | Non
     bench.read_days("learner_days", "learner_days", window)
     bench.read_days("sessions", "sessions", window)
     bounds = {"first_day": window.first, "end_day": window.end}
-    activity = engine.frame(queries.query_text(queries.load("history_activity")), bounds)
+    activity = engine.frame(queries.text_of("history_activity"), bounds)
     engine.build(
         "units",
-        queries.query_text(queries.load("history_units")),
+        queries.text_of("history_units"),
         {
             "first_day": first,
             "end_day": window.end,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 
 import polars as pl
 from sqlglot import exp
 
-from exp_pipeline.contracts.deprecations import deprecations
+from exp_pipeline.contracts.deprecations import Deprecation, deprecations
 from exp_pipeline.contracts.fields import FIELDS
 from exp_pipeline.model.errors import StoreError
 from exp_pipeline.model.quality import QualityPolicy
@@ -47,24 +48,22 @@ def count_days(bench: Workbench, days: Sequence[date]) -> DayCounts:
     _check_policy(policy)
     past = sorted({day - timedelta(weeks=back) for day in days for back in range(policy.weeks + 1)})
     before = sorted({*days, *(day - DAY for day in days)})
-    volumes = _over(bench, "events", past, "quality_volumes")
-    receipts = _over(
-        bench, "events", past, "quality_receipts", slots={"receipt": _columns(policy.receipt_fields)}
-    )
-    events = _over(bench, "events", days, "quality_events", slots={"empty": _empties(policy)})
+    volumes = _over(bench, "events", past, queries.text_of("quality_volumes"))
+    receipts = _over(bench, "events", past, _receipts_text(tuple(policy.receipt_fields)))
+    events = _over(bench, "events", days, _events_text(_critical(policy), deprecations()))
     tokens = pl.DataFrame()
     if policy.gateway is not None:
         named: dict[str, object] = {"events": list(policy.gateway.events)}
-        tokens = _over(bench, "events", days, "quality_tokens", parameters=named)
+        tokens = _over(bench, "events", days, queries.text_of("quality_tokens"), named)
     totals, trouble = _gateway(bench, policy)
     landed = bench.lake.partitions("landed")
     return DayCounts(
         volumes=volumes,
         events=events,
         receipts=receipts,
-        refusals=_over(bench, "quarantine", days, "quality_refusals"),
-        turns=_over(bench, "turns", before, "quality_turns"),
-        sessions=_over(bench, "sessions", past, "quality_sessions"),
+        refusals=_over(bench, "quarantine", days, queries.text_of("quality_refusals")),
+        turns=_over(bench, "turns", before, queries.text_of("quality_turns")),
+        sessions=_over(bench, "sessions", past, queries.text_of("quality_sessions")),
         feedback=_unknown_turns(
             bench, days, volumes, "feedback_given", _TURN_EVENTS, policy.turn_lookback_days
         ),
@@ -95,32 +94,34 @@ def _over(
     bench: Workbench,
     table: str,
     days: Sequence[date],
-    query: str,
-    *,
-    slots: Mapping[str, Iterable[exp.Expr]] | None = None,
+    text: str,
     parameters: Mapping[str, object] | None = None,
 ) -> pl.DataFrame:
     bench.read(table, table, bench.lake.manifests(table, [event_day(day) for day in days]))
-    tree = queries.load(query)
-    if slots is not None:
-        tree = queries.with_slots(tree, slots)
-    return bench.engine.frame(queries.query_text(tree), parameters)
+    return bench.engine.frame(text, parameters)
 
 
-def _columns(names: Iterable[str]) -> list[exp.Expr]:
-    return [exp.column(name, quoted=True) for name in names]
+@lru_cache(maxsize=16)
+def _receipts_text(fields: tuple[str, ...]) -> str:
+    columns = [exp.column(name, quoted=True) for name in fields]
+    return queries.query_text(queries.with_slots(queries.load("quality_receipts"), {"receipt": columns}))
 
 
-def _empties(policy: QualityPolicy) -> list[exp.Expr]:
+@lru_cache(maxsize=16)
+def _events_text(critical: tuple[str, ...], ending: tuple[Deprecation, ...]) -> str:
     """For each critical field how many rows lack it, for what is deprecated how many use it."""
-    wanted = dict.fromkeys(field for fields in policy.critical.values() for field in fields)
-    return [
+    counts = [
         *(
             _count_where(exp.column(name, quoted=True).is_(exp.null())).as_(f"empty_{name}")
-            for name in wanted
+            for name in critical
         ),
-        *(_count_where(one.used()).as_(f"uses_{place}") for place, one in enumerate(deprecations())),
+        *(_count_where(one.used()).as_(f"uses_{place}") for place, one in enumerate(ending)),
     ]
+    return queries.query_text(queries.with_slots(queries.load("quality_events"), {"empty": counts}))
+
+
+def _critical(policy: QualityPolicy) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(field for fields in policy.critical.values() for field in fields))
 
 
 def _count_where(condition: exp.Expr) -> exp.Expr:
@@ -142,7 +143,7 @@ def _unknown_turns(
     around = sorted({day - DAY * back for day in wanted for back in range(lookback_days + 1)})
     bench.read("events", "events", bench.lake.manifests("events", [event_day(day) for day in around]))
     frame = bench.engine.frame(
-        queries.query_text(queries.load("quality_unknown_turns")),
+        queries.text_of("quality_unknown_turns"),
         {"asks": asks, "answers": answers, "lookback_days": lookback_days, "first_day": wanted[0]},
     )
     return frame.filter(pl.col("event_date").is_in(wanted))
@@ -169,7 +170,7 @@ def _exposures(bench: Workbench, days: Sequence[date], volumes: pl.DataFrame) ->
         return pl.DataFrame()
     known = [name for name in bench.lake.partitions("assignments") if name <= event_day(wanted[-1])]
     bench.read("assignments", "assignments", bench.lake.manifests("assignments", known))
-    return _over(bench, "events", wanted, "quality_exposures")
+    return _over(bench, "events", wanted, queries.text_of("quality_exposures"))
 
 
 def _days_with(volumes: pl.DataFrame, event: str, days: Sequence[date]) -> list[date]:
