@@ -21,6 +21,7 @@ defs = dg.Definitions(
         ramp.ramps_and_flags,
         after.drift_watch,
         after.experiment_durability,
+        after.holdout_measurement,
         after.week_in_review,
     ],
     schedules=[
@@ -29,6 +30,7 @@ defs = dg.Definitions(
         expiry.retention_daily,
         ramp.ramp_tick,
         after.drift_daily,
+        after.holdout_on_mondays,
         after.weekly_on_mondays,
     ],
     sensors=[

@@ -47,6 +47,7 @@ ASSETS = {
     "memo": ("analysis", "experiment"),
     "drift": ("after", ""),
     "durability": ("after", "experiment"),
+    "holdout": ("after", ""),
     "weekly_review": ("after", ""),
     "warehouse": ("after", ""),
     "incidents": ("integrity", ""),
@@ -162,6 +163,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
         "drift_watch",
         "experiment_durability",
         "experiment_readout",
+        "holdout_measurement",
         "mirror",
         "planning",
         "ramps_and_flags",
@@ -171,6 +173,7 @@ def test_jobs_schedules_and_sensors(defs: dg.Definitions) -> None:
     ]
     assert {one.name: (one.cron_schedule, one.job_name) for one in repository.schedule_defs} == {
         "drift_daily": ("30 5 * * *", "drift_watch"),
+        "holdout_on_mondays": ("40 5 * * 1", "holdout_measurement"),
         "every_day": ("30 2 * * *", "daily_facts"),
         "expire_texts_daily": ("10 0 * * *", "debug_envelope_expiry"),
         "ramp_tick": ("5 * * * *", "ramps_and_flags"),
@@ -205,6 +208,7 @@ def test_jobs_hold_every_asset_once(defs: dg.Definitions) -> None:
             "ramps_and_flags",
             "drift_watch",
             "experiment_durability",
+            "holdout_measurement",
             "week_in_review",
         )
         for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys

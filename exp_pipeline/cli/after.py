@@ -87,6 +87,7 @@ def drift(
     as_json: AsJson = False,
 ) -> None:
     """Judge whether versions, speed, cost, safety and answers of a day stray from their own weeks."""
+    from exp_pipeline.report.after import DRIFT
     from exp_pipeline.steps.after.drift import judge
 
     with open_bench(home_of(home)) as bench:
@@ -99,8 +100,8 @@ def drift(
         return
     say(f"{done.day}\n")
     show_table(
-        ("verdict", "what", "seen"),
-        [(one.verdict.replace("_", " "), one.subject, one.evidence) for one in done.findings],
+        ("says", "what", "seen"),
+        [(DRIFT[one.verdict][0], one.title, one.evidence or one.reason) for one in done.findings],
     )
 
 
@@ -110,26 +111,71 @@ def durability(
     as_json: AsJson = False,
 ) -> None:
     """Measure an ended experiment's effect again, 2, 4 and 8 weeks after its end, as far as data reach."""
+    from exp_pipeline.report.after import durability_figure
     from exp_pipeline.steps.after.durability import measure
 
     with open_bench(home_of(home)) as bench:
         done = measure(bench, name, datetime.now(UTC))
+        brief = bench.catalog.briefs[name]
+        figure = durability_figure(done.rows, bench.catalog.metrics_of(brief)[brief.primary].display)
     if as_json:
         print_json([one.model_dump(mode="json") for one in done.rows])
         return
     if not done.rows:
         say("No look is due yet, or there is no readout to compare with.")
         return
-    rows = []
-    for one in done.rows:
-        if one.estimable:
-            said = f"{one.gain:.4g} then, {one.later:.4g} now; change {one.change:.4g} "
-            said += f"({one.ci_lower:.4g} to {one.ci_upper:.4g})"
-        else:
-            said = one.reason
-        says = "decays" if one.decayed else "lasts, as far as can be told" if one.estimable else "cannot tell"
-        rows.append((str(one.due), one.arm, one.against, said + (f"; {one.note}" if one.note else ""), says))
-    show_table(("due", "arm", "against", f"effect on {done.rows[0].title}", "says"), rows)
+    table = figure.table
+    show_table(
+        [column.title.lower() for column in table.columns],
+        [[row[column.key].text for column in table.columns] for row in table.rows],
+        right=[column.title.lower() for column in table.columns if column.numeric],
+    )
+
+
+def holdout(
+    layer: Annotated[
+        str | None, typer.Argument(metavar="[LAYER]", help="The holdout's layer. Default: every holdout.")
+    ] = None,
+    week: Annotated[
+        str | None,
+        typer.Option("--week", metavar="WEEK", help="ISO week, such as 2026-W12. Default: the newest whole."),
+    ] = None,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what everything that was shipped did together: held-out units against all others."""
+    from exp_pipeline.report.holdout import holdout_facts, holdout_line
+    from exp_pipeline.steps.after.holdout import measure
+
+    with open_bench(home_of(home)) as bench:
+        done = measure(bench, datetime.now(UTC), layer=layer, week=week)
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in done.measured])
+        return
+    for place, one in enumerate(done.measured):
+        say(f"{chr(10) if place else ''}{one.title}, {one.week}\n")
+        lines = [holdout_line(row) for row in one.readings]
+        if lines:
+            show_table(
+                ("metric", "days", "held out", "served", "effect", "95 % interval", "learners", "says"),
+                [
+                    (
+                        line.title,
+                        line.days,
+                        line.held_out,
+                        line.served,
+                        line.effect,
+                        line.interval,
+                        line.learners,
+                        f"{line.label}: {line.reason}" if line.reason else line.label,
+                    )
+                    for line in lines
+                ],
+                right=("held out", "served", "effect", "95 % interval"),
+            )
+            say("")
+        for fact in holdout_facts(one):
+            say(f"  {fact}")
 
 
 def retention(

@@ -1,6 +1,7 @@
-"""After the analyses: the warehouse file, drift of what is served, lasting effects, the week in review."""
+"""After the analyses: warehouse, drift, lasting effects, what was shipped together, the week in review."""
 
 import os
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -8,16 +9,23 @@ from dagster_duckdb import DuckDBResource
 
 from exp_pipeline.analysis.after.weekly import last_whole_week, monday_of
 from exp_pipeline.defs import partitions as parts
+from exp_pipeline.defs.images import svg_image
 from exp_pipeline.defs.resources import PipelineResource
+from exp_pipeline.defs.result_tables import report_table
 from exp_pipeline.defs.specs import metadata_of, result_columns, spec
-from exp_pipeline.model.after import DriftFinding, DurabilityRow
-from exp_pipeline.steps.after import drift, durability, weekly
+from exp_pipeline.model.after import DriftFinding, DurabilityRow, HoldoutReading
+from exp_pipeline.report.after import DRIFT, drift_figure, drift_plot, durability_figure, durability_plot
+from exp_pipeline.report.holdout import holdout_table
+from exp_pipeline.steps.after import drift, durability, holdout, weekly
 from exp_pipeline.steps.context import day_of
 from exp_pipeline.steps.opening import home_from
 from exp_pipeline.steps.warehouse import build_warehouse
 from exp_pipeline.store.lake import MANIFEST
 
 _ALL = dg.AllPartitionMapping()
+_WIDE = 800
+# A tick reads no YAML.
+_HOLDOUT = re.compile(r"^kind:\s*[\"']?holdout\b", re.MULTILINE)
 
 
 @dg.multi_asset(
@@ -63,7 +71,8 @@ def drift_judged(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
     with pipeline.open(context) as bench:
         done = drift.judge(bench, datetime.now(UTC))
     rows = [one for one in done.findings if one.verdict in ("fail", "warn")]
-    listed = "\n".join(f"- {one.verdict}: {one.evidence}" for one in rows)
+    listed = "\n".join(f"- {DRIFT[one.verdict][0]}: {one.title}: {one.evidence}" for one in rows)
+    figure = drift_figure(done.findings)
     return dg.MaterializeResult(
         asset_key="drift",
         metadata={
@@ -72,6 +81,8 @@ def drift_judged(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
             "days_counted": done.counted,
             "incidents_changed": done.opened,
             "strays": dg.MetadataValue.md(listed or "Nothing strays."),
+            "findings": report_table(figure.table),
+            "changes_against_their_lines": svg_image(figure.title, drift_plot(figure, _WIDE)),
         },
     )
 
@@ -97,11 +108,16 @@ def durability_measured(
 ) -> dg.MaterializeResult[None]:
     with pipeline.open(context) as bench:
         done = durability.measure(bench, context.partition_key, datetime.now(UTC))
+        brief = bench.catalog.briefs[context.partition_key]
+        display = bench.catalog.metrics_of(brief)[brief.primary].display
+    figure = durability_figure(done.rows, display)
     return dg.MaterializeResult(
         asset_key="durability",
         metadata={
             "dagster/row_count": len(done.rows),
             "decayed": sum(one.decayed for one in done.rows),
+            "looks": report_table(figure.table),
+            "change_since_the_end": svg_image(figure.title, durability_plot(figure, display, _WIDE)),
             "not_estimable": dg.MetadataValue.md(
                 "\n".join(f"- {one.due} {one.arm}: {one.reason}" for one in done.rows if one.reason)
                 or "None."
@@ -109,6 +125,54 @@ def durability_measured(
             "incidents_changed": done.changed,
         },
     )
+
+
+@dg.multi_asset(
+    specs=[
+        spec(
+            "holdout",
+            group="after",
+            description="Units that are held out of everything against all others, over the newest four "
+            "weeks and since the holdout began: what all that was shipped did together. Harm, or another "
+            "share than the declared one, opens an incident.",
+            kinds=("duckdb", "json"),
+            deps=[
+                *(
+                    dg.AssetDep(name, partition_mapping=_ALL)
+                    for name in ("landed_events", "learner_days", "sessions", "exposures")
+                ),
+                dg.AssetDep("decision", partition_mapping=_ALL),
+            ],
+            grain="One metric and stretch of days of one holdout, at the end of one week.",
+            columns=result_columns(HoldoutReading),
+        )
+    ],
+    name="measure_holdout",
+)
+def holdout_measured(
+    context: dg.AssetExecutionContext, pipeline: PipelineResource
+) -> dg.MaterializeResult[None]:
+    with pipeline.open(context) as bench:
+        if not bench.catalog.holdouts():
+            return dg.MaterializeResult(
+                asset_key="holdout",
+                metadata={"dagster/row_count": 0, "readings": dg.MetadataValue.md("There is no holdout.")},
+            )
+        done = holdout.measure(bench, datetime.now(UTC))
+    rows = [row for one in done.measured for row in one.readings]
+    metadata: dict[str, dg.MetadataValue | int | float | str | None] = {
+        "dagster/row_count": len(rows),
+        "week": ", ".join(sorted({one.week for one in done.measured})),
+        "alarms": sum(len(one.alarms()) for one in done.measured),
+        "contaminated_learners": sum(one.contaminated for one in done.measured),
+        "incidents_changed": done.changed,
+        "readings": dg.MetadataValue.md(holdout_table(done.measured)),
+    }
+    first = next((row for row in rows if row.effect is not None), None)
+    if first is not None:
+        metadata |= {"effect": first.effect, "ci_lower": first.ci_lower, "ci_upper": first.ci_upper}
+        metadata["effect_of"] = f"{first.title}, {first.first} to {first.end - timedelta(days=1)}"
+    return dg.MaterializeResult(asset_key="holdout", metadata=metadata)
 
 
 @dg.multi_asset(
@@ -161,6 +225,11 @@ experiment_durability = dg.define_asset_job(
     selection=dg.AssetSelection.assets("durability"),
     description="An ended experiment's effect, measured again some weeks later.",
 )
+holdout_measurement = dg.define_asset_job(
+    "holdout_measurement",
+    selection=dg.AssetSelection.assets("holdout"),
+    description="What all that was shipped did together, at the end of the newest whole week.",
+)
 week_in_review = dg.define_asset_job(
     "week_in_review",
     selection=dg.AssetSelection.assets("weekly_review"),
@@ -179,6 +248,26 @@ def drift_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Ski
     if not _days_of("turns"):
         return dg.SkipReason("No day has been made yet.")
     return dg.RunRequest(run_key=f"drift-{context.scheduled_execution_time.date()}")
+
+
+@dg.schedule(
+    job=holdout_measurement,
+    cron_schedule="40 5 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def holdout_on_mondays(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Every Monday before the review, where the catalog has a holdout and a week is whole."""
+    layers = sorted((home_from(os.environ).catalog / "layers").glob("*.y*ml"))
+    if not any(_HOLDOUT.search(path.read_text(encoding="utf-8", errors="replace")) for path in layers):
+        return dg.SkipReason("The catalog has no holdout.")
+    days = _days_of("learner_days")
+    if not days:
+        return dg.SkipReason("No day has been made yet.")
+    week = last_whole_week(days[-1])
+    if not any(day < monday_of(week) + timedelta(days=7) for day in days):
+        return dg.SkipReason("No week is whole yet.")
+    return dg.RunRequest(run_key=f"holdout-{context.scheduled_execution_time.date()}-{week}")
 
 
 @dg.schedule(

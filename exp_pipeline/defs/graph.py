@@ -25,6 +25,7 @@ ASSETS = [
     analysis.decided,
     after.drift_judged,
     after.durability_measured,
+    after.holdout_measured,
     after.week_reviewed,
     after.warehouse,
 ]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime
 
+from exp_pipeline.model.after import HoldoutMeasurement
 from exp_pipeline.model.base import Noun
 from exp_pipeline.model.metrics import Display
 from exp_pipeline.model.readout import Outcome
@@ -96,7 +97,10 @@ class WeekExperiment(Noun):
 
 
 class WeekReview(Noun):
-    """One ISO week (Monday to Sunday, UTC); `days` and `days_before` count days with data."""
+    """One ISO week (Monday to Sunday, UTC); `days` and `days_before` count days with data.
+
+    holdouts: what was measured of held-out units at the week's end.
+    """
 
     week: str
     first: date
@@ -110,6 +114,7 @@ class WeekReview(Noun):
     decisions: tuple[WeekDecision, ...]
     changes: tuple[WeekChange, ...]
     experiments: tuple[WeekExperiment, ...]
+    holdouts: tuple[HoldoutMeasurement, ...] = ()
 
     def moved(self) -> tuple[WeekMetric, ...]:
         """The metrics whose change is more than chance between learners."""

@@ -9,6 +9,7 @@ from exp_pipeline.model.base import Noun
 from exp_pipeline.model.weekly import WeekIncident, WeekMetric, WeekReview
 from exp_pipeline.report import numbers
 from exp_pipeline.report.document import Text, Tone
+from exp_pipeline.report.holdout import holdout_facts, holdout_line
 from exp_pipeline.report.overview.listing import PAGES, PageName
 from exp_pipeline.report.pages import render
 from exp_pipeline.report.wording import OUTCOMES, listed
@@ -77,6 +78,9 @@ def weekly_html(review: WeekReview, weeks: Sequence[str] = (), *, root: str = ""
         untold=[(row.title, row.reason) for row in review.metrics if row.value is None],
         summary=_summary(review),
         tone=_tone(review),
+        holdouts=[
+            (one, holdout_facts(one), [holdout_line(row) for row in one.readings]) for one in review.holdouts
+        ],
         moved=listed([row.title for row in moved]),
         moved_count=len(moved),
         compared=sum(row.change is not None for row in review.metrics),

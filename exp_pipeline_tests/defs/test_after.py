@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from exp_pipeline.defs.after import drift_daily, weekly_on_mondays
+from exp_pipeline.defs.after import drift_daily, holdout_on_mondays, weekly_on_mondays
 from exp_pipeline_tests.defs.worlds import environment_of
 
 MONDAY = datetime(2026, 3, 16, 6, tzinfo=UTC)
@@ -52,3 +52,20 @@ def test_a_week_is_reviewed_once_it_is_whole(home: Path) -> None:
         asked = weekly_on_mondays(tick)
         assert isinstance(asked, dg.RunRequest)
         assert asked.run_key == "week-2026-03-16-2026-W11"
+
+
+def test_a_holdout_is_measured_where_there_is_one_and_a_week_is_whole(home: Path) -> None:
+    with environment_of(home), dg.instance_for_test() as instance:
+        tick = dg.build_schedule_context(instance, MONDAY)
+        layers = home / "catalog" / "layers"
+        layers.mkdir()
+        (layers / "hints.yaml").write_text("name: hints\n# not a kind: holdout\n")
+        assert "no holdout" in skipped(holdout_on_mondays(tick))
+        (layers / "held.yaml").write_text("name: held\nkind: holdout\nshare: 0.02\n")
+        assert "No day" in skipped(holdout_on_mondays(tick))
+        made(home, "learner_days", date(2026, 3, 11))
+        assert "No week is whole" in skipped(holdout_on_mondays(tick))
+        made(home, "learner_days", date(2026, 3, 15))
+        asked = holdout_on_mondays(tick)
+        assert isinstance(asked, dg.RunRequest)
+        assert asked.run_key == "holdout-2026-03-16-2026-W11"

@@ -17,7 +17,7 @@ from exp_pipeline_tests.test_definitions import ASSETS
 # Dagster's own: it asks itself for the run by a name that it has given up.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")
 # These come by the clock or from a sensor, not from what a run of days or experiments asks for.
-BY_THEMSELVES = {"incidents", "ramp_state", "flags", "drift", "durability", "weekly_review"}
+BY_THEMSELVES = {"incidents", "ramp_state", "flags", "drift", "durability", "holdout", "weekly_review"}
 # Documents and plans that live in Dagster alone: there is no file to weigh.
 # The small world has no roster.
 NO_FILE = {"brief", "readiness", "power_plan", "roster", "roster_quarantine"}

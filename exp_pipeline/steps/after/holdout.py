@@ -21,6 +21,7 @@ from exp_pipeline.model.incidents import Finding
 from exp_pipeline.model.layers import Layer
 from exp_pipeline.model.metrics import Measure, Metric, definitions
 from exp_pipeline.report import numbers
+from exp_pipeline.report.holdout import reading_told
 from exp_pipeline.steps.behaviour.learner_days import event_measures, session_measures
 from exp_pipeline.steps.context import DAY, Window, Workbench, day_of, event_day
 from exp_pipeline.steps.experiments.decision_log import decisions
@@ -323,7 +324,7 @@ def _of_reading(measured: HoldoutMeasurement, row: HoldoutReading) -> Finding:
         day=measured.end - DAY,
         verdict="fail" if row.alarm else "cannot_tell" if unsure else "pass",
         severity="warn",
-        evidence=told(row),
+        evidence=reading_told(row),
         number=row.harm_p_value,
         threshold=row.alpha,
         badness=_powers(row.harm_p_value, row.alpha),
@@ -336,15 +337,3 @@ def _powers(p_value: float | None, threshold: float) -> float:
     if p_value is None or p_value >= threshold:
         return 0.0
     return math.log10(threshold / max(p_value, 1e-300))
-
-
-def told(row: HoldoutReading) -> str:
-    """One reading in words: what learners who were served did more or less than those held out."""
-    days = f"{row.first} to {row.end - DAY}"
-    if row.effect is None or row.ci_lower is None or row.ci_upper is None:
-        return f"{days}: {row.title} cannot be told: {row.reason}"
-    decimals = numbers.decimals_for(row.display, row.ci_upper - row.ci_lower, row.held_out, row.served)
-    change = numbers.change(row.effect, row.display, decimals)
-    interval = numbers.interval(row.ci_lower, row.ci_upper, row.display, decimals)
-    says = {"better": "to the better", "worse": "to the worse"}.get(row.says, "which may be chance")
-    return f"{days}: {row.title} {change} ({interval}) against learners held out, {says}"

@@ -25,6 +25,7 @@ from exp_pipeline.model.weekly import (
     WeekReview,
 )
 from exp_pipeline.report.weekly import weekly_html
+from exp_pipeline.steps.after.holdout import holdouts_of_week
 from exp_pipeline.steps.behaviour.facts import offer_learner_days
 from exp_pipeline.steps.behaviour.learner_days import event_measures, session_measures
 from exp_pipeline.steps.context import DAY, Window, Workbench, day_of, event_day
@@ -80,6 +81,7 @@ def weekly_review(bench: Workbench, now: datetime, week: str | None = None) -> W
         decisions=_decisions(bench, first),
         changes=_changes(bench, first),
         experiments=_experiments(bench, now),
+        holdouts=holdouts_of_week(bench.home, (one.name for one in bench.catalog.holdouts()), wanted),
     )
 
 
