@@ -66,6 +66,8 @@ def rehearse(
 
     place = home_of(home)
     catalog = open_catalog(place.catalog)
+    brief = catalog.briefs.get(name)
+    timeline = _Timeline("classes" if brief is not None and brief.randomisation_unit == "class" else "units")
     with _scratch(keep) as folder, _quiet():
         if not as_json:
             say(f"Rehearsing {name}, scenario {scenario}. Each day is told by the morning after it.\n")
@@ -80,7 +82,7 @@ def rehearse(
             incident_day=incident.date() if incident is not None else None,
             approvals=approve,
             seed=seed,
-            on=(lambda day: None) if as_json else _tell_day,
+            on=(lambda day: None) if as_json else timeline.tell,
         )
     if as_json:
         kept = {} if keep is not None else {"home": None, "memo": None}
@@ -110,34 +112,53 @@ def _quiet() -> Iterator[None]:
         log.disabled = before
 
 
-def _tell_day(day: RehearsedDay) -> None:
-    arms = ", ".join(f"{arm} {count:,}" for arm, count in day.units.items())
-    ramp = f"{day.status.replace('_', ' ')}, stage {day.stage}, {100 * day.traffic:g} % of units"
-    say(f"{day.day:%a %Y-%m-%d}  then {ramp}, flags version {day.flag_version}")
-    say(f"  units     {arms}" + ("" if day.srm_p_value is None else f"  (SRM p {day.srm_p_value:.2g})"))
-    for verdict in day.verdicts:
-        say(f"  verdict   {verdict}")
-    for message in day.messages:
-        say(f"  message   {message.text}")
-    for note in day.notes:
-        say(f"  people    {note}")
-    told = "; ".join(day.reasons)
-    say(f"  ramp      {day.verb.replace('_', ' ')}: {told}")
-    if day.look:
-        say(f"  readout   {day.look}")
+class _Timeline:
+    """The days as they are lived; one on which nothing is new takes a single line."""
+
+    def __init__(self, units: str) -> None:
+        self._units = units
+        self._before: RehearsedDay | None = None
+
+    def tell(self, day: RehearsedDay) -> None:
+        before, self._before = self._before, day
+        arms = ", ".join(f"{arm} {count:,}" for arm, count in day.units.items())
+        arms += "" if day.srm_p_value is None else f"  (SRM p {day.srm_p_value:.2g})"
+        if before is not None and _quiet_day(before, day):
+            say(f"{day.day:%a %Y-%m-%d}  nothing new; {self._units}: {arms}")
+            return
+        ramp = f"{day.status.replace('_', ' ')}, stage {day.stage}, {100 * day.traffic:g} % of units"
+        say(f"{day.day:%a %Y-%m-%d}  then {ramp}, flags version {day.flag_version}")
+        say(f"  {self._units:<9} {arms}")
+        for verdict in day.verdicts:
+            say(f"  verdict   {verdict}")
+        for message in day.messages:
+            say(f"  message   {message.text}")
+        for note in day.notes:
+            say(f"  people    {note}")
+        say(f"  ramp      {day.verb.replace('_', ' ')}: {'; '.join(day.reasons)}")
+        if day.look:
+            say(f"  readout   {day.look}")
+
+
+def _quiet_day(before: RehearsedDay, day: RehearsedDay) -> bool:
+    """Whether a day brought nothing but units."""
+    new = day.messages or day.notes or day.look or day.verb != "hold"
+    same = ("status", "stage", "traffic", "flag_version", "verdicts", "reasons")
+    return not new and all(getattr(before, name) == getattr(day, name) for name in same)
 
 
 def _tell(found: Rehearsal, keep: Path | None) -> None:
     say(f"\nPlanted: {found.planted}.")
     say(f"Decision: {found.outcome.replace('_', ' ')}. {found.summary}")
     for arm in found.arms:
-        say(f"  {arm.arm}: {arm.outcome.replace('_', ' ')}. {arm.because} (Planted: {arm.planted}.)")
+        because = "" if arm.because == found.summary else f" {arm.because}"
+        say(f"  {arm.arm}: {arm.outcome.replace('_', ' ')}.{because} (Planted: {arm.planted}.)")
     met = "as it should be" if found.as_planted else "NOT as it should be"
     say(f"Against the truth: {met}: {found.against}.")
     say(f"Pages: {found.pages}.")
     for title, lines in (
         (f"What the brief lacks for {found.learners:,} such learners (let pass here):", found.gaps),
-        ("What the brief's own numbers say of its ramp:", found.findings),
+        ("What the units a day that the brief expects mean for its ramp:", found.findings),
         ("Where the rehearsal is not the brief as it stands:", found.changes),
     ):
         if lines:

@@ -6,7 +6,6 @@ landing, daily facts and verdicts, incidents and messages, the ramp's tick, flag
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from exp_pipeline.notify.channels import FileChannel
 from exp_pipeline.simulate.events import simulate_day
 from exp_pipeline.simulate.plan import SimulationPlan
 from exp_pipeline.steps.again.catch_up import TOGETHER, runner
-from exp_pipeline.steps.context import DAY, Window, Workbench, event_day
+from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.experiments.chain import brief_of, take_snapshot
 from exp_pipeline.steps.experiments.planning import check_readiness
 from exp_pipeline.steps.experiments.readouts import write_memo
@@ -36,15 +35,16 @@ from exp_pipeline.steps.operating import ramps
 from exp_pipeline.steps.operating.incidents import acknowledge, open_incidents
 from exp_pipeline.steps.operating.ramp_log import entries_of
 from exp_pipeline.steps.operating.ramp_round import send_flags
+from exp_pipeline.steps.operating.rehearsal_seen import messages_after, units_so_far, verdicts_of
 from exp_pipeline.steps.operating.rehearsal_told import (
     Approvals,
     ArmTold,
-    Page,
     Rehearsal,
     RehearsedDay,
     against_truth,
     is_page,
     planted_in,
+    planted_in_all,
 )
 from exp_pipeline.steps.operating.rehearsal_world import (
     Fitted,
@@ -153,7 +153,7 @@ def rehearse(
         for day in Window(walk.brief.start, walk.brief.end).days():
             lived.append(_live(walk, day))
             on(lived[-1])
-    return _told(walk, fits, scenario, gaps, tuple(lived), ramp_findings(brief), began)
+    return _told(walk, fits, scenario, gaps, tuple(lived), ramp_findings(brief, catalog), began)
 
 
 def _rehearsable(catalog: Catalog, experiment: str) -> Brief:
@@ -236,7 +236,9 @@ def _morning(walk: _Walk, day: date) -> RehearsedDay:
     sent = send_flags(bench, now, {})
     _taken(walk, now)
     state = judged.state
-    units, p_value = _units(bench, brief, day)
+    units, p_value = units_so_far(bench, brief, day)
+    messages = messages_after(bench, walk.told)
+    walk.told += len(messages)
     return RehearsedDay(
         day=day,
         status=state.status,
@@ -244,8 +246,8 @@ def _morning(walk: _Walk, day: date) -> RehearsedDay:
         traffic=state.traffic,
         units=units,
         srm_p_value=p_value,
-        verdicts=_verdicts(bench, day),
-        messages=_messages(walk),
+        verdicts=verdicts_of(bench, brief, day, p_value),
+        messages=messages,
         verb=judged.decision.verb,
         reasons=judged.decision.reasons,
         notes=tuple(notes),
@@ -314,47 +316,6 @@ def _granted(walk: _Walk, now: datetime, notes: list[str]) -> ramps.Judged:
     return judged
 
 
-def _units(bench: Workbench, brief: Brief, day: date) -> tuple[dict[str, int], float | None]:
-    rows = _rows(bench, "srm_daily", day).filter(pl.col("experiment") == brief.name)
-    units = dict(rows.select("arm", "units").iter_rows())
-    p_value = rows["sequential_p_value"][0] if rows.height else None
-    return {arm.name: int(units.get(arm.name, 0)) for arm in brief.arms}, p_value
-
-
-def _verdicts(bench: Workbench, day: date) -> tuple[str, ...]:
-    """Guardrails that fail or kill, and data quality that fails, on a day."""
-    guarded = _rows(bench, "guardrails_daily", day).filter(
-        (pl.col("status") == "fail") | pl.col("kill_triggered")
-    )
-    quality = _rows(bench, "data_quality", day).filter(pl.col("verdict") == "fail")
-    return (
-        *(
-            f"{row['metric']} in {row['arm']}: {row['status']}"
-            + (", kill rule acts" if row["kill_triggered"] else "")
-            for row in guarded.sort("metric", "arm").iter_rows(named=True)
-        ),
-        *(f"{rule} fails on {subject}" for rule, subject in quality.sort("rule", "subject")
-          .select("rule", "subject").iter_rows()),
-    )  # fmt: skip
-
-
-def _rows(bench: Workbench, table: str, day: date) -> pl.DataFrame:
-    manifest = bench.lake.manifest(table, event_day(day))
-    bench.read("rehearsed_rows", table, [] if manifest is None else [manifest])
-    return bench.engine.frame("select * from rehearsed_rows order by all")
-
-
-def _messages(walk: _Walk) -> tuple[Page, ...]:
-    """What has been told since the last call."""
-    path = walk.bench.home.notifications
-    lines = path.read_text().splitlines() if path.is_file() else []
-    new, walk.told = lines[walk.told :], len(lines)
-    return tuple(
-        Page.model_validate({name: one[name] for name in Page.model_fields})
-        for one in (json.loads(line) for line in new)
-    )
-
-
 def _look(walk: _Walk, morning: date) -> str:
     """Read the experiment out on a planned look and at its end; gives what the readout says."""
     bench, brief = walk.bench, walk.brief
@@ -396,7 +357,15 @@ def _told(
         )
         for one in readout.decision.arms
     )
-    as_planted, against = against_truth(scenario, walk.incident, lived, arms, readout.decision.outcome)
+    as_planted, against = against_truth(
+        scenario,
+        walk.incident,
+        lived,
+        arms,
+        readout.decision.outcome,
+        last_stage=len(stages_of(brief)),
+        whole_classes=brief.randomisation_unit == "class",
+    )
     pages = sum(is_page(one) for day in lived for one in day.messages)
     return Rehearsal(
         experiment=brief.name,
@@ -407,7 +376,7 @@ def _told(
         start=brief.start,
         end=brief.end,
         approvals=walk.approvals,
-        planted=walk.incident.planted if walk.incident is not None else "nothing goes wrong",
+        planted=planted_in_all(scenario, walk.incident),
         changes=fits.changes,
         gaps=gaps,
         findings=findings,

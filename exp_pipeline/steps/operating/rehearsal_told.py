@@ -25,8 +25,9 @@ class Page(Noun):
 class RehearsedDay(Noun):
     """One day and the morning after it: what it brought, what was judged and told, and what the ramp did.
 
-    units: in the experiment so far, by arm. traffic: in force after the morning. verdicts: those that do not
-    pass. verb, reasons: of the ramp's last tick of the day; a transition is never overwritten by a hold.
+    units: in the experiment so far, by arm (classes where classes are randomised). traffic: in force after
+    the morning. verdicts: those that do not pass. verb, reasons: of the ramp's last tick of the day; a
+    transition is never overwritten by a hold.
     """
 
     day: date
@@ -95,16 +96,27 @@ def planted_in(mastery: float, harmed: bool) -> str:
     return f"{helped}, and the harm" if harmed else helped
 
 
+def planted_in_all(scenario: Scenario, incident: Incident | None) -> str:
+    """What was planted in the rehearsed term, in a sentence."""
+    effect = "no arm has an effect" if scenario == "nothing" else "every arm helps"
+    return f"{effect}; {'nothing goes wrong' if incident is None else incident.planted}"
+
+
 def against_truth(
     scenario: Scenario,
     incident: Incident | None,
     lived: tuple[RehearsedDay, ...],
     arms: tuple[ArmTold, ...],
     outcome: Outcome,
+    *,
+    last_stage: int,
+    whole_classes: bool,
 ) -> tuple[bool, str]:
     """Did the loop do what the truth asks of it, and how is that seen?
 
-    A page before anything went wrong is a failure in every scenario.
+    A page before anything went wrong is a failure in every scenario. Where whole classes are randomised the
+    sample ratio counts classes, none of which is lost with some of its learners: a mismatch is for the
+    readout to find.
     """
     opened = [(day.day, one) for day in lived for one in day.messages if one.change == "opened"]
     pages = [(day.day, one) for day in lived for one in day.messages if is_page(one)]
@@ -114,10 +126,12 @@ def against_truth(
         return False, f"pages before anything went wrong: {', '.join(false)}"
     shipped = [one.arm for one in arms if one.outcome in ("ship", "ship_scoped")]
     if scenario == "well":
-        told = "a planted effect was not found: more units or a longer term"
         if shipped:
-            told = f"every arm was planted better, and the readout ships {', '.join(shipped)}"
-        return bool(shipped), told
+            return True, f"every arm was planted better, and the readout ships {', '.join(shipped)}"
+        if all(day.stage < last_stage for day in lived):
+            told = f"the ramp stood at stage {lived[-1].stage} of {last_stage} at the end"
+            return False, f"{told}, so that too few units came"
+        return False, "a planted effect was not found: more units or a longer term"
     if scenario == "nothing":
         return not shipped, "no arm was planted better, and " + (
             f"{', '.join(shipped)} would ship: a false discovery" if shipped else "none is shipped"
@@ -135,9 +149,12 @@ def against_truth(
         )
     rule = "srm" if scenario == "mismatch" else "data_quality"
     found = next((day for day, one in opened if one.rule == rule), None)
+    said = f"the readout says {outcome.replace('_', ' ')}"
+    if found is None and scenario == "mismatch" and whole_classes:
+        return outcome == "investigate", f"no class was lost, so that none is missing; {said}"
     if found is None:
         return False, f"no incident of rule {rule} was opened"
     told = f"rule {rule} opened an incident on day {(found - since).days + 1} of it"
     if scenario == "mismatch":
-        return outcome == "investigate", f"{told}, and the readout says {outcome.replace('_', ' ')}"
+        return outcome == "investigate", f"{told}, and {said}"
     return True, told

@@ -14,6 +14,8 @@ from typing import Literal
 import polars as pl
 import yaml
 
+from exp_pipeline.analysis.planning.arrivals import enrolment_of
+from exp_pipeline.analysis.planning.ramp_plan import longer_stages, ramp_gaps, ramp_plan
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief, Guardrail, RampStage
 from exp_pipeline.model.errors import ExpError
@@ -36,7 +38,7 @@ OUTAGE_DAYS = 2
 # An event that every product of this kind sends all day, so that its absence is plain.
 LOST_EVENT = "answer_attempted"
 # On the logit scale of single answers; large enough to be found by a design with power.
-_MASTERY, _ACCURACY = 0.95, 0.3
+_MASTERY, _ACCURACY = 0.95, 0.75
 _PROMPT = "tutor-7"
 # The platform of most simulated learners.
 _PLATFORM = "chromebook"
@@ -89,10 +91,7 @@ def learners_for(brief: Brief, asked: int | None) -> int:
             raise ValueError(f"learners must lie in {FEWEST_LEARNERS}..{MOST_LEARNERS}, got {asked}")
         return asked
     expected = brief.expected_units_per_day
-    per_unit = CLASS_SIZE if brief.randomisation_unit == "class" else 1
-    wanted = (
-        MOST_LEARNERS if expected is None else math.ceil(expected * (brief.end - brief.start).days * per_unit)
-    )
+    wanted = MOST_LEARNERS if expected is None else math.ceil(expected * (brief.end - brief.start).days)
     return max(min(wanted, MOST_LEARNERS), FEWEST_LEARNERS)
 
 
@@ -130,10 +129,14 @@ def fitted(brief: Brief, *, days: int | None, learners: int | None) -> Fitted:
     for place, stage in enumerate(brief.ramp, start=1):
         dwell = stage.dwell_days if ratio >= 1 else min(stage.dwell_days, math.ceil(stage.dwell_days * ratio))
         reach = _within_reach(brief, stage, dwell, learners_for(brief, learners))
+        if place == len(brief.ramp):
+            # Nothing follows that would wait for them.
+            reach = stage.minimum_units
         if stage.minimum_units > reach:
+            units = "classes" if brief.randomisation_unit == "class" else "units"
             changes.append(
-                f"stage {place} asks for {reach:,} units, the brief for {stage.minimum_units:,}: the "
-                "simulated schools have no more"
+                f"stage {place} asks for {reach:,} {units}, the brief for {stage.minimum_units:,}: the "
+                f"simulated schools bring no more for certain while it lasts ({dwell} days)"
             )
         stages.append(
             stage.model_copy(update={"dwell_days": dwell, "minimum_units": min(stage.minimum_units, reach)})
@@ -153,27 +156,18 @@ def _within_reach(brief: Brief, stage: RampStage, dwell: int, learners: int) -> 
     return max(math.floor(0.5 * units * stage.traffic * come), 1)
 
 
-def ramp_findings(brief: Brief) -> tuple[str, ...]:
-    """Where would the brief's own numbers make its ramp longer than its dwell days, or than its term?"""
-    expected = brief.expected_units_per_day
-    own = (brief.end - brief.start).days
-    found, day, units = [], 0.0, 0.0
-    for place, stage in enumerate(brief.ramp[:-1], start=1):
-        stay = float(stage.dwell_days)
-        if expected is not None:
-            needed = (stage.minimum_units - units) / (expected * stage.traffic)
-            if needed > stay:
-                found.append(
-                    f"stage {place} lets in {100 * stage.traffic:g} %: at {expected:g} units a day its "
-                    f"{stage.minimum_units:,} units take about {math.ceil(needed)} days, not "
-                    f"{stage.dwell_days}"
-                )
-                stay = needed
-            units += expected * stage.traffic * stay
-        day += stay
-    if brief.ramp and day >= own:
-        found.append(f"the last stage would begin on day {math.ceil(day) + 1} of a term of {own} days")
-    return tuple(found)
+def ramp_findings(brief: Brief, catalog: Catalog) -> tuple[str, ...]:
+    """Where would the brief's own `expected_units_per_day` make its ramp longer than its stages say?"""
+    plan = ramp_plan(
+        brief,
+        enrolment_of(brief, None, None),
+        cluster_size=CLASS_SIZE if brief.randomisation_unit == "class" else None,
+        calendar=catalog.calendar_of(brief),
+    )
+    if plan is None:
+        return ()
+    gaps = tuple(f"{gap.problem}; {gap.remedy}" for gap in ramp_gaps(brief, plan))
+    return gaps or longer_stages(plan)
 
 
 def plan_for(
