@@ -193,18 +193,21 @@ def _guardrails(
         frame = _of_day(bench, "guardrails_daily", day)
         own = None if frame is None else _own(frame, brief).sort("metric", "arm")
         if own is not None and own.height:
-            return day, tuple(_guardrail(row) for row in own.iter_rows(named=True))
+            plain = {one.metric for one in brief.guardrails if one.basis == "point"}
+            return day, tuple(_guardrail(row, row["metric"] in plain) for row in own.iter_rows(named=True))
     # A brief without guardrails has none that could be broken on a day that was judged.
     return (judged[-1], ()) if judged and not brief.guardrails else (None, ())
 
 
-def _guardrail(row: dict[str, object]) -> GuardrailFact:
+def _guardrail(row: dict[str, object], by_estimate: bool) -> GuardrailFact:
     harm, bound, margin = row["harm"], row["harm_bound"], row["margin"]
     if not isinstance(harm, float) or not isinstance(margin, float):
         told = "harm cannot be told"
     else:
         upto = f", up to {bound:.4g}" if isinstance(bound, float) else ""
         told = f"harm {harm:.4g}{upto}, margin {margin:.4g} on {row['event_date']}"
+        # Such a budget may be broken by one event: it holds a ramp, and never stops one.
+        told += ", by the estimate alone" if by_estimate and not row["kill_triggered"] else ""
     return GuardrailFact(
         metric=str(row["metric"]),
         arm=str(row["arm"]),
