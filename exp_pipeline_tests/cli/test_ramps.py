@@ -12,51 +12,25 @@ from typer.testing import CliRunner
 
 from exp_pipeline.cli.app import app
 from exp_pipeline.steps.opening import open_catalog
+from exp_pipeline_tests.cli.briefs import NAME, only_brief, quick_hints
 from exp_pipeline_tests.steps.ramp_worlds import bench_over, judge_days, make_ready
 
 DAY = timedelta(days=1)
 # Ramps live by the real clock here: the experiment began two days ago.
 TODAY = datetime.now(UTC).date()
-NAME = "quick-hints"
-BRIEF = f"""\
-name: {NAME}
-title: Quick hints
-hypothesis:
-  change: shorten hints
-  population: students
-  context: practice
-  moves: mastery rises
-  because: less is read over
-  without_harming: waiting time
-owner: learning
-on_call: tutor
-hash_scheme: flagd
-arms:
-  - {{name: control, share: 0.5}}
-  - {{name: short, share: 0.5}}
-control: control
-traffic: 0.5
-start: {TODAY - 2 * DAY}
-end: {TODAY + 20 * DAY}
-primary: mastery_loop_completion
-guardrails:
-  - {{metric: p95_latency_ms, margin: 0.1, margin_kind: relative, kill: {{action: pause}}}}
-mde: {{absolute: 0.05}}
-expected_units_per_day: 900
-variance_reduction: {{method: none}}
-ramp:
-  - {{traffic: 0.01, dwell_days: 0, minimum_units: 10}}
-  - {{traffic: 0.5, dwell_days: 1, approval: true}}
-"""
+BRIEF = quick_hints(
+    TODAY - 2 * DAY,
+    TODAY + 20 * DAY,
+    ("traffic: 0.01, dwell_days: 0, minimum_units: 10", "traffic: 0.5, dwell_days: 1, approval: true"),
+    traffic=0.5,
+)
 SAY = ("--by", "tutor-platform", "--reason", "seen on the board")
 
 
 @pytest.fixture
 def ramped(home: Path) -> Path:
     """A home whose one experiment is ready, with good days up to yesterday."""
-    experiments = home / "catalog" / "experiments"
-    (experiments / "my-experiment.yaml").unlink()
-    (experiments / f"{NAME}.yaml").write_text(BRIEF)
+    only_brief(home, BRIEF)
     brief = open_catalog(home / "catalog", strict=True).briefs[NAME]
     with bench_over(home, [brief]) as bench:
         judge_days(bench, [brief], TODAY - 2 * DAY, TODAY - DAY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +12,20 @@ import pytest
 from typer.testing import CliRunner
 
 from exp_pipeline.cli.app import app
+from exp_pipeline_tests.cli.briefs import NAME, quick_hints, written_home
 
-NAME = "quick-hints"
-BRIEF = f"""\
-name: {NAME}
-title: Quick hints
-hypothesis:
-  change: shorten hints
-  population: students
-  context: practice
-  moves: mastery rises
-  because: less is read over
-  without_harming: waiting time
-owner: learning
-on_call: tutor
-hash_scheme: flagd
-arms:
-  - {{name: control, share: 0.5}}
-  - {{name: short, share: 0.5}}
-control: control
-start: 2026-03-09
-end: 2026-04-06
-primary: mastery_loop_completion
-guardrails:
-  - {{metric: p95_latency_ms, margin: 0.5, margin_kind: relative, kill: {{action: pause}}}}
-mde: {{absolute: 0.05}}
-expected_units_per_day: 900
-variance_reduction: {{method: none}}
-ramp:
-  - {{traffic: 0.5, dwell_days: 1, minimum_units: 5000}}
-  - {{traffic: 1.0, dwell_days: 1, approval: true}}
-"""
+START, END = date(2026, 3, 9), date(2026, 4, 6)
+BRIEF = quick_hints(
+    START,
+    END,
+    ("traffic: 0.5, dwell_days: 1, minimum_units: 5000", "traffic: 1.0, dwell_days: 21, approval: true"),
+    margin=0.5,
+)
 
 
-@pytest.fixture
-def written(home: Path) -> Path:
-    """A home with that one brief, and nothing that the pipeline wrote."""
-    experiments = home / "catalog" / "experiments"
-    (experiments / "my-experiment.yaml").unlink()
-    (experiments / f"{NAME}.yaml").write_text(BRIEF)
-    return home
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written_home(tmp_path_factory.mktemp("rehearsed") / "home", BRIEF)
 
 
 def marks(root: Path) -> dict[str, tuple[str, int]]:
@@ -79,6 +54,7 @@ def test_harm_pages_and_pauses_and_the_real_home_is_untouched(written: Path, tmp
     )  # fmt: skip
     assert marks(written) == before
     assert told["as_planted"], told["against"]
+    assert told["planted"].startswith("every arm helps; from 2026-03-09 on, in short, answers come 3 times")
     assert told["pages"] >= 1
     days = told["days"]
     assert [day["day"] for day in days][::5] == ["2026-03-08", "2026-03-13"]
@@ -99,23 +75,10 @@ def test_harm_pages_and_pauses_and_the_real_home_is_untouched(written: Path, tmp
     assert flags["metadata"]["version"] == days[-1]["flag_version"]
     assert days[-1]["look"].startswith("end: ")
     assert Path(told["memo"]).is_file()
-    # The brief asks for more units than these schools have, and for power that it cannot have.
+    # The brief asks for more units than these schools have, and than its own traffic brings in time.
     assert any("stage 1 asks for" in one for one in told["changes"])
-    assert any(one.startswith("stage 1 lets in 50 %: at 900 units a day") for one in told["findings"])
-    assert told["gaps"]
-
-
-def test_where_nothing_is_wrong_nobody_is_woken_and_nothing_ships(written: Path) -> None:
-    told = rehearsed(
-        written, "--scenario", "nothing", "--days", "5", "--learners", "120", "--approve", "none"
-    )
-    assert told["pages"] == 0
-    assert told["as_planted"], told["against"]
-    assert told["outcome"] != "ship"
-    assert (told["home"], told["memo"]) == (None, None)
-    # Nobody approves: the ramp waits at its first stage, and says for what.
-    assert {day["stage"] for day in told["days"]} == {1}
-    assert told["days"][-2]["reasons"] == ["stage 2 needs a person's approval"]
+    assert any("has its 5,000 units after about 12 days, not 1" in one for one in told["findings"])
+    assert any(gap.startswith("ramp: stage 2 (100 %) ") for gap in told["gaps"])
 
 
 @pytest.mark.parametrize(

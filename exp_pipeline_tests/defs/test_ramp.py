@@ -16,7 +16,8 @@ from exp_pipeline.steps.opening import open_catalog
 from exp_pipeline.steps.operating.ramp_log import all_entries
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.state import state_log
-from exp_pipeline_tests.cli.test_ramps import BRIEF, DAY, NAME, TODAY
+from exp_pipeline_tests.cli.briefs import NAME
+from exp_pipeline_tests.cli.test_ramps import BRIEF, DAY, TODAY
 from exp_pipeline_tests.steps.ramp_worlds import bench_over, judge_days, make_ready
 
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")
@@ -52,7 +53,7 @@ def test_a_run_moves_the_ramp_publishes_and_shows_it(home: Home) -> None:
     shown: Any = state.metadata["ramps"]
     (row,) = shown.records
     assert row.data["experiment"] == NAME
-    assert row.data["state"] == "ramping (stage 1)"
+    assert row.data["state"] == "letting learners in, stage 1"
     assert row.data["next_tick"] == "advance"
     assert row.data["traffic"] == "1 %"
     assert state.metadata["transitions"].value == NAME
