@@ -17,6 +17,7 @@ from exp_pipeline.cli import production
 from exp_pipeline.cli.findings import Finding, Verdict
 from exp_pipeline.cli.terminal import AsJson, HomeDir, print_json, say
 from exp_pipeline.model.errors import ExpError
+from exp_pipeline.store.home import Home
 
 # Dagster's packages belong together: the library number is the core's plus 16.
 PINNED = {"dagster": "1.13.27", "dagster-webserver": "1.13.27", "dagster-duckdb": "0.29.27"}
@@ -69,6 +70,7 @@ def examine(root: Path) -> list[Finding]:
         ("landing", lambda: _landing(root)),
         ("disk", lambda: _disk(root)),
         *production.CHECKS,
+        ("EXP_LAKE_MIRROR", lambda: production.mirror(Home(root, os.environ.get("EXP_STATE_URL") or None))),
         (f"port {PORT}", _port),
     ]
     found: list[Finding] = []

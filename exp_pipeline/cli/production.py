@@ -10,6 +10,7 @@ from pathlib import Path
 
 from exp_pipeline.cli.findings import Finding
 from exp_pipeline.model.errors import ExpError
+from exp_pipeline.store.home import Home
 from exp_pipeline.store.mirror_objects import Patience
 
 DATABASES = ("DAGSTER_POSTGRES_URL", "EXP_STATE_URL")
@@ -116,35 +117,33 @@ def _metrics() -> Iterator[Finding]:
         yield Finding("EXP_METRICS_DIR", "ok", str(folder))
 
 
-def _mirror() -> Iterator[Finding]:
+def mirror(home: Home) -> Iterator[Finding]:
     """Whether the mirror that is named is this home's and can be reached, and what waits; writes nothing."""
-    from exp_pipeline.steps.opening import home_from
     from exp_pipeline.steps.operating.mirror import VARIABLE, mirror_from, owner_of, standing
 
     if not os.environ.get(VARIABLE, "").strip():
         return
-    home = home_from(os.environ)
     try:
-        mirror = mirror_from(os.environ, _MIRROR_PATIENCE)
-        if mirror is None:
+        there = mirror_from(os.environ, _MIRROR_PATIENCE)
+        if there is None:
             return
-        owner, own = owner_of(mirror, home)
+        owner, own = owner_of(there, home)
     except (ExpError, ValueError) as trouble:
         yield Finding(VARIABLE, "error", str(trouble), "See docs/deployment.md, Object storage.")
         return
     if owner is None:
-        yield Finding(VARIABLE, "warning", f"{mirror.name} is empty", "Push once: exp mirror push")
+        yield Finding(VARIABLE, "warning", f"{there.name} is empty", "Push once: exp mirror push")
     elif owner != own:
         yield Finding(
             VARIABLE,
             "error",
-            f"{mirror.name} is the mirror of another data folder",
+            f"{there.name} is the mirror of another data folder",
             "Name another prefix, or take it over: exp mirror push --adopt",
         )
     else:
-        now = standing(home, mirror.name, datetime.now(UTC))
+        now = standing(home, there.name, datetime.now(UTC))
         late = now.lag_seconds > _LAG_SECONDS
-        seen = f"{mirror.name}; {now.waiting} changes wait" + (
+        seen = f"{there.name}; {now.waiting} changes wait" + (
             f", the oldest for {now.lag_seconds / 3600:.1f} h" if now.waiting else ""
         )
         remedy = (
@@ -158,5 +157,4 @@ CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("channels", _channels),
     ("EXP_FLAG_WEBHOOK_URL", _webhook),
     ("EXP_METRICS_DIR", _metrics),
-    ("EXP_LAKE_MIRROR", _mirror),
 )

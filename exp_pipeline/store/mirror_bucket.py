@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 EXTRA = "objects"
-_PART = 16 << 20
+PART = 16 << 20
 _NO_BUCKET = "there is no such bucket"
 _REFUSED = (
     "the store refuses the credentials of the environment; are key and secret right, and may they list, "
@@ -148,7 +148,7 @@ class Bucket:
         import obstore
 
         with self._told("written", key):
-            done = obstore.put(self.store, key, path, chunk_size=_PART, max_concurrency=4)
+            done = obstore.put(self.store, key, path, chunk_size=PART, max_concurrency=4)
         return Version(done["e_tag"], done["version"])
 
     def download(self, key: str, size: int, path: Path | None) -> str:
@@ -157,8 +157,8 @@ class Bucket:
 
         hasher = hashlib.sha256()
         with self._told("read", key), _sink(path) as write:
-            for start in range(0, size, _PART):
-                part = obstore.get_range(self.store, key, start=start, end=min(start + _PART, size))
+            for start in range(0, size, PART):
+                part = obstore.get_range(self.store, key, start=start, end=min(start + PART, size))
                 hasher.update(part)
                 write(memoryview(part))
         return hasher.hexdigest()
