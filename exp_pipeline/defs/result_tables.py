@@ -11,6 +11,7 @@ from exp_pipeline.defs.specs import plain_schema
 from exp_pipeline.model.metrics import Display
 from exp_pipeline.model.readout import Cause, Decision, IntegrityCheck, Readout
 from exp_pipeline.report import numbers
+from exp_pipeline.report.document import Table
 from exp_pipeline.steps.experiments.dictionary import ColumnNote
 
 _ROWS_SHOWN = 50
@@ -43,6 +44,18 @@ def dictionary_schema(notes: Sequence[ColumnNote]) -> dg.TableSchema:
         text = f"{note.definition} Unit: {note.unit}."
         columns.append(dg.TableColumn(note.name, type=note.type, description=text, tags=made_from))
     return dg.TableSchema(columns=columns)
+
+
+def report_table(table: Table) -> dg.TableMetadataValue:
+    """A table of the report's as it stands, under its own headings."""
+    heads = [column.title.lower() for column in table.columns]
+    rows = [
+        dg.TableRecord(
+            {head: shortened(row[column.key].text) for head, column in zip(heads, table.columns, strict=True)}
+        )
+        for row in table.rows
+    ]
+    return dg.MetadataValue.table(rows, schema=plain_schema(heads))
 
 
 def verdicts_table(checks: Sequence[IntegrityCheck]) -> dg.TableMetadataValue:

@@ -11,6 +11,7 @@ import pytest
 
 from exp_pipeline.steps.after import drift
 from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.operating.gauges import gauges
 from exp_pipeline.steps.operating.incidents import open_incidents
 from exp_pipeline.store.state import state_log
 from exp_pipeline_tests.steps.benches import bench_in, commit_rows
@@ -70,6 +71,13 @@ def test_drift_from_days_to_an_incident_and_back(bench: Workbench) -> None:
     assert cost.value == pytest.approx(0.01)
     assert {one.subject for one in open_incidents(state_log(bench.home))} == {"latency_p50", "latency_p95"}
     assert drift.findings(bench.home) == first.findings
+    (counts,) = (one.samples for one in gauges(bench, (), NOW) if one.name == "exp_drift_findings")
+    told = {one.labels["verdict"]: one.value for one in counts}
+    assert told == {
+        verdict: sum(one.verdict == verdict for one in first.findings)
+        for verdict in ("fail", "warn", "pass", "cannot_tell")
+    }
+    assert told["fail"] == 2
 
     again = drift.judge(bench, NOW + timedelta(hours=1))
     assert (again.counted, again.opened) == (0, 0)

@@ -11,6 +11,7 @@ import pytest
 from exp_pipeline.model.layers import Layer
 from exp_pipeline.model.life import DURABILITY_DAYS
 from exp_pipeline.model.ramps import RampState
+from exp_pipeline.report.prometheus import prometheus_text
 from exp_pipeline.steps.after import durability
 from exp_pipeline.steps.assignment.exposure import build_assignments, build_enrollments, build_exposures
 from exp_pipeline.steps.behaviour.facts import build_unit_days
@@ -20,6 +21,7 @@ from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.experiments.chain import take_snapshot
 from exp_pipeline.steps.experiments.sealed_readouts import readout_of
 from exp_pipeline.steps.experiments.starting import lock_if_started
+from exp_pipeline.steps.operating.gauges import gauges
 from exp_pipeline.steps.operating.incidents import open_incidents
 from exp_pipeline.steps.operating.ramp_log import Step, append
 from exp_pipeline.store.state import state_log
@@ -103,6 +105,11 @@ def test_a_fading_effect_is_found_and_told_once(bench: Workbench) -> None:
         "fading:new:control"
     ]
     assert durability.durability_rows(own.home, BRIEF.name) == found.rows
+    assert row.gain
+    assert row.later is not None
+    text = prometheus_text([one for one in gauges(own, (), NOW) if "durability" in one.name])
+    left = f'{{arm="new",experiment="fading",weeks="{(DUE - END).days // 7}"}} {row.later / row.gain!r}'
+    assert f"exp_durability_effect_kept{left}" in text
     assert durability.measure(own, BRIEF.name, NOW).changed == 0
 
     # Once everybody is served alike, nothing is left to compare; a look that was measured stays.

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from exp_pipeline.model.ramps import Status, folded
 from exp_pipeline.notify.channels import Channel
+from exp_pipeline.report.after import DRIFT, kept_share
 from exp_pipeline.report.prometheus import Gauge, Sample, prometheus_text
+from exp_pipeline.steps.after.drift import findings
+from exp_pipeline.steps.after.durability import durability_rows
 from exp_pipeline.steps.context import Workbench, day_of, event_day
 from exp_pipeline.steps.operating.delivery import channel_health
 from exp_pipeline.steps.operating.incidents import open_incidents
@@ -74,6 +77,7 @@ def gauges(
         ),
         *_ramps(bench),
     ]
+    found += _after(bench)
     found += _mirror(bench.home, environment, now)
     cost = _cost_per_session(bench, newest["sessions"])
     if cost is not None:
@@ -140,6 +144,31 @@ def _ramps(bench: Workbench) -> list[Gauge]:
         Gauge("exp_ramp_stage", "The stage of an experiment's ramp, the first being 1.", stages),
         Gauge("exp_ramp_traffic", "The share of traffic that a ramp lets in.", traffic),
         Gauge("exp_ramp_status", f"How a ramp stands: {', '.join(STATUSES)} as 0, 1, ...", statuses),
+    ]
+
+
+def _after(bench: Workbench) -> list[Gauge]:
+    """What goes on after shipping, as it was last judged: drift, and effects measured again."""
+    verdicts = Counter(one.verdict for one in findings(bench.home))
+    kept = []
+    for name in sorted(bench.catalog.briefs):
+        newest = {row.arm: row for row in durability_rows(bench.home, name) if row.against == "control"}
+        for arm, row in sorted(newest.items()):
+            share = kept_share(row)
+            if share is not None:
+                labels = {"experiment": name, "arm": arm, "weeks": str(row.days_after_end // 7)}
+                kept.append(Sample(share, labels))
+    return [
+        Gauge(
+            "exp_drift_findings",
+            "What was watched for drift on the newest day that was judged, by verdict.",
+            [Sample(verdicts[one], {"verdict": one}) for one in DRIFT] if verdicts else (),
+        ),
+        Gauge(
+            "exp_durability_effect_kept",
+            "The effect at the newest look after the end as a share of the effect at the end.",
+            kept,
+        ),
     ]
 
 
