@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from exp_pipeline.cli.app import app
 from exp_pipeline.steps.opening import open_catalog
-from exp_pipeline_tests.cli.briefs import NAME, only_brief, quick_hints
+from exp_pipeline_tests.cli.briefs import NAME, only_brief, quick_hints, written_home
 from exp_pipeline_tests.steps.ramp_worlds import bench_over, judge_days, make_ready
 
 DAY = timedelta(days=1)
@@ -119,3 +119,18 @@ def test_life_lists_every_experiment_with_what_comes(ramped: Path) -> None:
     kinds = [coming["kind"] for coming in one["coming"]]
     assert kinds == ["horizon", "durability", "durability", "durability"]
     assert date.fromisoformat(one["coming"][0]["at"][:10]) == TODAY + 20 * DAY
+
+
+def test_a_plan_shows_the_stages_and_which_of_them_its_traffic_cannot_climb(tmp_path: Path) -> None:
+    stages = ("traffic: 0.01, dwell_days: 2, minimum_units: 900", "traffic: 1.0, dwell_days: 14")
+    start = date(2026, 3, 9)
+    home = written_home(tmp_path / "home", quick_hints(start, start + 28 * DAY, stages))
+    out = run("plan", NAME, home=home)
+    assert "stage   traffic   begins       days   dwell   units" in out
+    # 9 of 900 units a day come in at 1 %.
+    assert "    1       1 %   2026-03-09    100       2     900       900" in out
+    assert "stage 1 (1 % of traffic) has its 900 units after about 100 days, not 2" in out
+    assert "ask stage 1 for at most 18 units (or let it have 50 % of traffic), or move the end to" in out
+    ramp = told("plan", NAME, home=home)["ramp"]
+    assert [stage["first"] for stage in ramp["stages"]] == ["2026-03-09", "2026-06-17"]
+    assert (ramp["full_from"], ramp["full_days"], ramp["planned_days"]) == ("2026-06-17", 0, 14)

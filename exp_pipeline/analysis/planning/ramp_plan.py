@@ -223,7 +223,7 @@ def longer_stages(plan: RampPlan) -> tuple[str, ...]:
         if stage.first is None:
             continue
         named = f"stage {stage.stage} ({_percent(stage.traffic)} of traffic)"
-        asked = f"its {stage.minimum_units:,} {plan.unit}"
+        asked = f"its {counted(stage.minimum_units, plan.unit)}"
         if stage.waits == "units" and stage.days is None:
             come = f"{math.floor(stage.units or 0.0):,}"
             found.append(f"{named} never has {asked}: about {come} come within a year")
@@ -278,10 +278,15 @@ def _remedy(plan: RampPlan) -> str:
 def _for_units(stage: StagePlan, unit: str) -> str:
     """What would let a stage have its minimum within its dwell, in words that follow "ask"?"""
     fewer = math.floor((stage.units_in_dwell or 0.0) + 1e-9)
-    told = f"stage {stage.stage} for at most {fewer:,} {unit}"
+    told = f"stage {stage.stage} for at most {counted(fewer, unit)}"
     if stage.traffic_needed is not None:
         told += f" (or let it have {math.ceil(100 * stage.traffic_needed - 1e-9)} % of traffic)"
     return told
+
+
+def counted(count: int, unit: str) -> str:
+    """How are so many units or classes said? One of them in the singular."""
+    return f"{count:,} {unit}" if count != 1 else f"1 {'class' if unit == 'classes' else 'unit'}"
 
 
 def _days(count: int) -> str:

@@ -15,7 +15,7 @@ import polars as pl
 import yaml
 
 from exp_pipeline.analysis.planning.arrivals import enrolment_of
-from exp_pipeline.analysis.planning.ramp_plan import longer_stages, ramp_gaps, ramp_plan
+from exp_pipeline.analysis.planning.ramp_plan import counted, longer_stages, ramp_gaps, ramp_plan
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.brief import Brief, Guardrail, RampStage
 from exp_pipeline.model.errors import ExpError
@@ -135,8 +135,8 @@ def fitted(brief: Brief, *, days: int | None, learners: int | None) -> Fitted:
         if stage.minimum_units > reach:
             units = "classes" if brief.randomisation_unit == "class" else "units"
             changes.append(
-                f"stage {place} asks for {reach:,} {units}, the brief for {stage.minimum_units:,}: the "
-                f"simulated schools bring no more for certain while it lasts ({dwell} days)"
+                f"stage {place} asks for {counted(reach, units)}, the brief for {stage.minimum_units:,}: the "
+                f"simulated schools may bring no more in its {dwell} days"
             )
         stages.append(
             stage.model_copy(update={"dwell_days": dwell, "minimum_units": min(stage.minimum_units, reach)})
