@@ -129,6 +129,12 @@ class Marts:
             shutil.rmtree(folder)
             fsync_folder(folder.parent)
 
+    def discard_unfinished(self, experiment: str) -> None:
+        """Take away what is not a whole snapshot yet; for erasure only: who makes one must begin again."""
+        folder = self.folder(experiment)
+        for entry in list(folder.glob(f".{_FOLDER}*")) if folder.is_dir() else ():
+            shutil.rmtree(entry, ignore_errors=True)
+
     def point(self, experiment: str, snapshot: str) -> None:
         """Say which snapshot is current; the one that was current until now is the one before it."""
         try:

@@ -273,6 +273,9 @@ def test_killed_half_way_it_is_finished_by_calling_it_again(
     world: Callable[..., Workbench], finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, snapshot = world("home"), finished[1]
+    # What an earlier run left that was killed while it made a snapshot holds the person too.
+    held = Marts(bench.home.marts).folder("hint-ladder", snapshot)
+    shutil.copytree(held, held.with_name(f".{held.name}.0123456789ab.tmp"))
     raw = students(bench)[0]
     assert bench.key is not None
     name = bench.key.pseudonym(raw)
@@ -281,15 +284,20 @@ def test_killed_half_way_it_is_finished_by_calling_it_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(erasure, "_renew_marts", killed)
+        patch.setattr(erasure, "write_results", killed)
         with pytest.raises(KeyboardInterrupt):
             erase(bench, [raw], "privacy desk", at=NOW, connect=duckdb.connect)
     receipt = erase(bench, [raw], "privacy desk", at=NOW, connect=duckdb.connect)
     assert receipt.new
     assert receipt.snapshots == (f"hint-ladder/{snapshot}",)
+    assert receipt.remade == ("hint-ladder",)
     assert receipt.rows["landed"] > 0
     assert named_in(bench.home.root, name) == []
-    assert Marts(bench.home.marts).current("hint-ladder") != snapshot
+    current = Marts(bench.home.marts).current("hint-ladder")
+    assert current not in (None, snapshot)
+    assert (held.parent / f"snapshot={current}" / "mad.parquet").is_file()
+    readouts = bench.home.readouts / "experiment=hint-ladder" / f"snapshot={current}"
+    assert (readouts / "readout.json").is_file()
 
 
 def test_somebody_unknown_gets_a_tombstone_and_a_receipt(world: Callable[..., Workbench]) -> None:

@@ -153,7 +153,7 @@ def erase(
     for partition in landed.received:
         empty_landed(bench, names, partition)
     _settle_again(bench, names, {date.fromisoformat(day) for day in plan.days})
-    snapshots, remade, not_remade = _renew_marts(bench, plan.marts)
+    snapshots, remade, not_remade = _renew_marts(bench, plan.marts, resumed=bool(unfinished))
     _take_the_rest(bench, names)
     forget_links(bench, names)
     remove_entries(bench, names)
@@ -258,20 +258,26 @@ def _first_moved(
 
 
 def _renew_marts(
-    bench: Workbench, found: Iterable[str]
+    bench: Workbench, found: Iterable[str], *, resumed: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:
-    """Remove the snapshots that hold the person; read the experiments out again whose current one it was."""
+    """Remove the snapshots that hold the person; read the experiments out again whose current one it was.
+
+    resumed: a run that was killed may have taken the new snapshot, and not have read it out.
+    """
     marts = Marts(bench.home.marts)
     held: dict[str, set[str]] = {}
     for name in found:
         parts = dict(part.split("=", 1) for part in Path(name).parts if "=" in part)
-        if "experiment" in parts and "snapshot" in parts:
+        if ".snapshot" in parts:
+            # What a run left that was killed, or is at it: it would bring the person back.
+            marts.discard_unfinished(parts["experiment"])
+        elif "experiment" in parts and "snapshot" in parts:
             held.setdefault(parts["experiment"], set()).add(parts["snapshot"])
         elif name.startswith("assignment_table/") and parts.get("experiment") in bench.catalog.briefs:
             write_assignment_table(bench, parts["experiment"])
     removed, remade, not_remade = [], [], {}
     for experiment, snapshots in sorted(held.items()):
-        if marts.current(experiment) in snapshots:
+        if snapshots & {marts.current(experiment), marts.before(experiment) if resumed else None}:
             try:
                 take_snapshot(bench, experiment)
                 write_results(bench, experiment, tuple(RESULTS))
