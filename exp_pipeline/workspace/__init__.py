@@ -135,14 +135,14 @@ class Workspace:
         return frame.with_columns(pl.col("as_of").str.to_date(strict=False)).sort("as_of", "snapshot")
 
     def readout(self, experiment: str, snapshot: str | None = None) -> Readout:
-        """Everything that a readout says (the newest, unless named), as it was made.
+        """Everything that a readout says (the newest that was made, unless named).
 
         Raises ExpError where the snapshot was not read out, or was removed by an erasure: with its receipt.
         """
         from exp_pipeline.steps.experiments.erased import refuse_erased
         from exp_pipeline.steps.warehouse import current_readout
 
-        name = snapshot or self._current(experiment)
+        name = snapshot or self._newest(experiment)
         refuse_erased(self._home, experiment, name)
         with self._open() as bench:
             found = current_readout(bench, experiment, name)
@@ -162,7 +162,7 @@ class Workspace:
 
         if form not in MEMO_FORMS:
             raise ValueError(f"form must be one of {', '.join(MEMO_FORMS)}; got {form!r}")
-        name = snapshot or self._current(experiment)
+        name = snapshot or self._newest(experiment)
         refuse_erased(self._home, experiment, name)
         folder = self._home.readouts / f"experiment={experiment}" / f"snapshot={name}"
         found = read_sealed(folder, MEMO_GROUP, f"memo.{form}")
@@ -233,10 +233,10 @@ class Workspace:
         """What changed from one readout to another (the newest, unless named), and why."""
         from exp_pipeline.steps.experiments.differences import compare_snapshots
 
-        for name in (first, second or self._current(experiment)):
+        for name in (first, second or self._newest(experiment)):
             self.readout(experiment, name)
         with self._open() as bench:
-            return compare_snapshots(bench, experiment, first, second or self._current(experiment))
+            return compare_snapshots(bench, experiment, first, second or self._newest(experiment))
 
     # Logs.
 
@@ -369,6 +369,11 @@ class Workspace:
         if self._catalog is None or self._catalog[0] != state:
             self._catalog = (state, open_catalog(root))
         return self._catalog[1]
+
+    def _newest(self, experiment: str) -> str:
+        from exp_pipeline.steps.experiments.stored_readouts import newest_read_out
+
+        return newest_read_out(self._home, experiment) or self._current(experiment)
 
     def _current(self, experiment: str) -> str:
         from exp_pipeline.store.marts import Marts

@@ -13,6 +13,8 @@ from exp_pipeline.steps.experiments import chain, readouts
 from exp_pipeline.steps.experiments.chain import input_digests, take_snapshot
 from exp_pipeline.steps.experiments.kept import Kept, write_kept
 from exp_pipeline.steps.experiments.readouts import write_results
+from exp_pipeline.steps.experiments.sealed_readouts import readout_of
+from exp_pipeline.steps.experiments.stored_readouts import newest_read_out
 from exp_pipeline.store.files import replace_file
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.marts import Marts
@@ -76,6 +78,19 @@ def test_days_that_never_rest_give_no_snapshot_and_say_so(
     with pytest.raises(ExpError, match="are being written"):
         take_snapshot(bench, NAME)
     assert Marts(bench.home.marts).current(NAME) == before
+
+
+def test_the_newest_readout_is_there_while_a_newer_snapshot_is_not_read_out_yet(read_out: Workbench) -> None:
+    bench, old = renamed(read_out), Marts(read_out.home.marts).current(NAME)
+    names = [take_snapshot(bench, NAME).snapshot]
+    again = bench.catalog.briefs[NAME].model_copy(update={"title": "A third title"})
+    names.append(take_snapshot(with_catalog(bench, briefs={NAME: again}), NAME).snapshot)
+    assert Marts(bench.home.marts).current(NAME) == names[1]
+    assert newest_read_out(bench.home, NAME) == old
+    readout_of(bench, NAME, names[0])
+    assert newest_read_out(bench.home, NAME) == names[0]
+    readout_of(bench, NAME, names[1])
+    assert newest_read_out(bench.home, NAME) == names[1]
 
 
 def test_two_that_write_one_result_table_do_not_meet(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from exp_pipeline.model.errors import StoreError
+from exp_pipeline.model.errors import ExpError, StoreError
 from exp_pipeline.model.readout import Readout
+from exp_pipeline.steps.experiments.kept import read_kept
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.marts import Marts
 from exp_pipeline.store.sealed import read_sealed
@@ -20,6 +21,24 @@ READOUT_GROUP = "readout"
 def readout_folder(home: Home, experiment: str, snapshot: str) -> Path:
     """Where the readout of a snapshot lies."""
     return home.readouts / f"experiment={experiment}" / f"snapshot={snapshot}"
+
+
+def newest_read_out(home: Home, experiment: str) -> str | None:
+    """The newest snapshot of an experiment that was read out; the newest of all where none of them was.
+
+    A run that goes on, or was killed, may have taken a snapshot that is not read out yet.
+    """
+    marts = Marts(home.marts)
+    newest = name = marts.current(experiment)
+    while name is not None and marts.record(experiment, name) is not None:
+        if (readout_folder(home, experiment, name) / READOUT_FILE).is_file():
+            return name
+        try:
+            before = read_kept(marts.folder(experiment, name)).before
+        except ExpError:
+            break
+        name = None if before is None else before.snapshot
+    return newest
 
 
 def stored_readout(home: Home, experiment: str, snapshot: str | None = None) -> Readout | None:
