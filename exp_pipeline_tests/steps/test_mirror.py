@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -106,6 +106,10 @@ def test_without_its_record_a_push_copies_nothing_twice(home: Home, s3: S3, buck
     before = in_bucket(s3)
     again = worlds.pushed(home, bucket)
     assert (again.copied, again.partitions) == (0, 0)
+    assert in_bucket(s3) == before
+    for end in ("part-0001", "mad.parquet"):
+        s3.objects[next(key for key in s3.objects if end in key)] = b"cut off"
+    assert worlds.pushed(home, bucket).copied == 2
     assert in_bucket(s3) == before
 
 
@@ -228,6 +232,28 @@ def test_a_push_that_loses_the_race_for_a_manifest_looks_again(home: Home, s3: S
     assert worlds.named_there(in_bucket(s3)) == worlds.named_files(home)
 
 
+def test_a_push_that_is_behind_does_not_undo_a_newer_one(home: Home, s3: S3, bucket: Objects) -> None:
+    worlds.pushed(home, bucket)
+    worlds.commit(home, "events", 1, b"older")
+    newer: list[bytes] = []
+
+    def quicker(method: str, at: str) -> str | None:
+        if method == "PUT" and "events/event_date=2026-03-01/part" in at and not newer:
+            manifest = worlds.commit(home, "events", 1, b"newer")
+            folder = home.lake / "events" / manifest.partition
+            with s3.lock:
+                for name in (manifest.files[0].name, "manifest.json"):
+                    newer.append((folder / name).read_bytes())
+                    s3.objects[f"home/lake/events/{manifest.partition}/{name}"] = newer[-1]
+        return None
+
+    s3.fault = quicker
+    worlds.pushed(home, bucket)
+    assert s3.objects["home/lake/events/event_date=2026-03-01/manifest.json"] == newer[1]
+    assert s3.count("PUT", 412) >= 1
+    assert worlds.named_there(in_bucket(s3)) == worlds.named_files(home)
+
+
 def test_two_pushes_at_once_leave_one_mirror(home: Home, s3: S3, environment: dict[str, str]) -> None:
     both = list(at_once(lambda _: worlds.pushed(home, open_objects(URL, HASTY)), ["one", "two"]))
     assert sorted(one.partitions for one in both) == [0, 6]
@@ -238,7 +264,8 @@ def test_a_push_that_is_killed_goes_on_where_it_was(
     tmp_path: Path, s3: S3, environment: dict[str, str]
 ) -> None:
     home = worlds.filled(tmp_path / "data", days=12)
-    puts, kill_at, process = [0], [0], []
+    puts, kill_at = [0], [0]
+    process: list[subprocess.Popen[bytes]] = []
 
     def kill(method: str, key: str) -> str | None:
         puts[0] += method == "PUT"
@@ -461,7 +488,7 @@ def test_the_files_of_a_table_are_those_that_its_manifests_name(home: Home, fold
 
 def test_what_waits_and_for_how_long_is_told_without_the_network(home: Home, folder: Objects) -> None:
     clock = worlds.Clock()
-    clock.now = worlds.datetime.now(worlds.UTC)
+    clock.now = datetime.now(UTC)
     assert standing(home, folder.name, clock.now).pushed_at is None
     worlds.pushed(home, folder, clock)
     assert (standing(home, folder.name, clock.now).waiting, standing(home, folder.name, clock.now).due) == (
