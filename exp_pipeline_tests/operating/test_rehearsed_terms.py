@@ -51,11 +51,12 @@ def test_whole_classes_go_through_a_ramp_and_the_timeline_counts_classes(tmp_pat
 def test_a_platform_that_logs_no_arm_is_found_and_nothing_is_interpreted(tmp_path: Path) -> None:
     home = written_home(tmp_path / "home", quick_hints(START, END, APPROVED, margin=0.5))
     found = json.loads(
-        told(home, "--json", "--scenario", "mismatch", "--days", "8", "--learners", "800",
+        told(home, "--json", "--scenario", "mismatch", "--days", "8", "--learners", "2000",
              "--incident", "2026-03-10")
     )  # fmt: skip
     assert found["as_planted"], found["against"]
     assert found["outcome"] == "investigate"
+    assert "rule srm opened an incident" in found["against"]
     assert any(
         verdict.startswith("sample ratio: fail") for day in found["days"] for verdict in day["verdicts"]
     )

@@ -91,23 +91,22 @@ MISMATCH = Incident(START, START + 9 * DAY, "a platform logs nothing", arm="trea
 
 
 @pytest.mark.parametrize(
-    ("scenario", "incident", "days", "outcome", "whole", "good", "words"),
+    ("scenario", "incident", "days", "outcome", "good", "words"),
     [
-        ("well", None, (day_of(0),), "ship", False, True, "the readout ships treatment"),
-        ("well", None, (day_of(0),), "extend", False, False, "was not found: more units or a longer term"),
+        ("well", None, (day_of(0),), "ship", True, "the readout ships treatment"),
+        ("well", None, (day_of(0),), "extend", False, "was not found: more units or a longer term"),
         (
-            "well", None, (day_of(0, stage=1),), "extend", False, False,
+            "well", None, (day_of(0, stage=1),), "extend", False,
             "the ramp stood at stage 1 of 2 at the end, so that too few units came",
         ),
-        ("well", None, (day_of(0, messages=(page("ramp"),)),), "ship", False, False, "before anything went"),
-        ("nothing", None, (day_of(0),), "ship", False, False, "a false discovery"),
+        ("well", None, (day_of(0, messages=(page("ramp"),)),), "ship", False, "before anything went"),
+        ("nothing", None, (day_of(0),), "ship", False, "a false discovery"),
         (
-            "mismatch", MISMATCH, (day_of(3, messages=(page("srm"),)),), "investigate", False, True,
+            "mismatch", MISMATCH, (day_of(3, messages=(page("srm"),)),), "investigate", True,
             "rule srm opened an incident on day 4 of it, and the readout says investigate",
         ),
-        ("mismatch", MISMATCH, (day_of(3),), "investigate", False, False, "no incident of rule srm"),
-        ("mismatch", MISMATCH, (day_of(3),), "investigate", True, True, "the readout says investigate"),
-        ("mismatch", MISMATCH, (day_of(3),), "ship", True, False, "the readout says ship"),
+        ("mismatch", MISMATCH, (day_of(3),), "investigate", True, "did not show it; the readout says inv"),
+        ("mismatch", MISMATCH, (day_of(3),), "ship", False, "did not show it; the readout says ship"),
     ],
 )  # fmt: skip
 def test_the_end_is_held_against_what_was_planted(
@@ -115,13 +114,10 @@ def test_the_end_is_held_against_what_was_planted(
     incident: Incident | None,
     days: tuple[RehearsedDay, ...],
     outcome: Any,
-    whole: bool,
     good: bool,
     words: str,
 ) -> None:
-    told = against_truth(
-        scenario, incident, days, (arm(outcome),), outcome, last_stage=2, whole_classes=whole
-    )
+    told = against_truth(scenario, incident, days, (arm(outcome),), outcome, last_stage=2)
     assert told[0] is good
     assert words in told[1]
 

@@ -364,7 +364,6 @@ def _told(
         arms,
         readout.decision.outcome,
         last_stage=len(stages_of(brief)),
-        whole_classes=brief.randomisation_unit == "class",
     )
     pages = sum(is_page(one) for day in lived for one in day.messages)
     return Rehearsal(

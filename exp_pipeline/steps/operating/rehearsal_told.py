@@ -110,13 +110,12 @@ def against_truth(
     outcome: Outcome,
     *,
     last_stage: int,
-    whole_classes: bool,
 ) -> tuple[bool, str]:
     """Did the loop do what the truth asks of it, and how is that seen?
 
-    A page before anything went wrong is a failure in every scenario. Where whole classes are randomised the
-    sample ratio counts classes, none of which is lost with some of its learners: a mismatch is for the
-    readout to find.
+    A page before anything went wrong is a failure in every scenario. The daily sample ratio counts all units
+    together, and whole classes where those are randomised: a mismatch on one platform may be for the readout
+    to find, which looks at each.
     """
     opened = [(day.day, one) for day in lived for one in day.messages if one.change == "opened"]
     pages = [(day.day, one) for day in lived for one in day.messages if is_page(one)]
@@ -150,8 +149,9 @@ def against_truth(
     rule = "srm" if scenario == "mismatch" else "data_quality"
     found = next((day for day, one in opened if one.rule == rule), None)
     said = f"the readout says {outcome.replace('_', ' ')}"
-    if found is None and scenario == "mismatch" and whole_classes:
-        return outcome == "investigate", f"no class was lost, so that none is missing; {said}"
+    if found is None and scenario == "mismatch":
+        told = "the daily sample ratio, which counts all units together, did not show it"
+        return outcome == "investigate", f"{told}; {said}"
     if found is None:
         return False, f"no incident of rule {rule} was opened"
     told = f"rule {rule} opened an incident on day {(found - since).days + 1} of it"
