@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -153,27 +153,21 @@ def holdout(
         print_json([one.model_dump(mode="json") for one in done.measured])
         return
     for place, one in enumerate(done.measured):
-        say(f"{chr(10) if place else ''}{one.title}, {one.week}\n")
+        say(f"{chr(10) if place else ''}{one.title}, {one.week}: up to {one.end - timedelta(days=1)}\n")
         lines = [holdout_line(row) for row in one.readings]
         if lines:
             show_table(
-                ("metric", "days", "held out", "served", "effect", "95 % interval", "learners", "says"),
+                ("metric", "days", "effect", "95 % interval", "learners", "says"),
                 [
-                    (
-                        line.title,
-                        line.days,
-                        line.held_out,
-                        line.served,
-                        line.effect,
-                        line.interval,
-                        line.learners,
-                        f"{line.label}: {line.reason}" if line.reason else line.label,
-                    )
+                    (line.title, line.days, line.effect, line.interval, line.learners, line.label)
                     for line in lines
                 ],
-                right=("held out", "served", "effect", "95 % interval"),
+                right=("effect", "95 % interval"),
             )
             say("")
+        for line in lines:
+            if line.reason:
+                say(f"  {line.title}, {line.days}: {line.reason}.")
         for fact in holdout_facts(one):
             say(f"  {fact}")
 

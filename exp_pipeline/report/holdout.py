@@ -12,7 +12,6 @@ from exp_pipeline.report.document import Text, Tone
 from exp_pipeline.report.wording import listed
 
 _DAY = timedelta(days=1)
-_STRETCHES = {"four_weeks": "newest weeks", "since_start": "since it began"}
 _ALARM: tuple[str, Tone] = ("worse", "bad")
 _SAYS: dict[str, tuple[str, Tone]] = {
     "better": ("better", "good"),
@@ -44,12 +43,13 @@ def holdout_line(row: HoldoutReading) -> HoldoutLine:
     width = row.ci_upper - row.ci_lower if row.ci_lower is not None and row.ci_upper is not None else None
     decimals = numbers.decimals_for(row.display, width, row.held_out, row.served)
     label, tone = _ALARM if row.alarm else _SAYS[row.says]
+    days = f"last {(row.end - row.first).days} days" if row.window == "four_weeks" else f"since {row.first}"
     learners = f"{numbers.count(row.n_held_out)} against {numbers.count(row.n_served)}"
     if row.clusters_held_out is not None and row.clusters_served is not None:
         learners += f", {row.clusters_held_out:,} and {row.clusters_served:,} classes"
     return HoldoutLine(
         title=row.title,
-        days=f"{_STRETCHES[row.window]}, {row.first} to {row.end - _DAY}",
+        days=days,
         held_out=numbers.level(row.held_out, row.display, decimals) if told else "",
         served=numbers.level(row.served, row.display, decimals) if told else "",
         effect=numbers.change(row.effect, row.display, decimals) if told else "",
@@ -85,9 +85,10 @@ def holdout_facts(one: HoldoutMeasurement) -> list[str]:
         wrong = "; that is not what was declared" if one.share.verdict == "fail" else ""
         facts.append(f"{said}{wrong}.")
         if one.share.unplaced:
+            unplaced = numbers.count(one.share.unplaced)
             facts.append(
-                f"{numbers.count(one.share.unplaced)} {units} have no bucket, because their files landed "
-                "before the holdout was declared; they count on neither side."
+                f"{unplaced} {units} have no bucket and count on neither side: their files landed before the "
+                "holdout was declared (exp catch-up lands them again)."
             )
     if one.without_class:
         facts.append(
@@ -97,7 +98,7 @@ def holdout_facts(one: HoldoutMeasurement) -> list[str]:
         met = listed([f"{row.experiment} {numbers.count(row.learners)}" for row in one.met])
         facts.append(
             f"{numbers.count(one.contaminated)} learners who are held out met an experiment all the same "
-            f"({met}); they count as held out, so the effect is rather larger than shown."
+            f"({met}); they count as held out, so the true effect is rather farther from 0."
         )
     else:
         facts.append("Nobody who is held out met an experiment.")

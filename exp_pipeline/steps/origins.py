@@ -121,10 +121,11 @@ def _settings(bench: Workbench, table: str) -> Sequence[object]:
 
 
 def landed_inputs(bench: Workbench, digests: Iterable[str], sources: Iterable[Source]) -> Inputs:
-    """What a received day is made from: its files by digest, and how they are mapped."""
+    """What a received day is made from: its files by digest, how they are mapped, what the door draws."""
     mapped = {source.name: source.canonical_json() for source in sources}
-    skew = bench.catalog.policies.time.skew_minutes
-    return {FILES: short(sorted(digests)), SETTINGS: short([skew, mapped])}
+    settings: list[object] = [bench.catalog.policies.time.skew_minutes, mapped]
+    drawn = [[one.name, one.unit, one.draw()] for one in bench.catalog.holdouts()]
+    return {FILES: short(sorted(digests)), SETTINGS: short([*settings, drawn] if drawn else settings)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,29 @@ import random
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+from html import unescape
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import dagster as dg
 import duckdb
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from exp_pipeline.catalog import Catalog
+from exp_pipeline.model.after import HoldoutReading
+from exp_pipeline.model.decision_log import LoggedDecision
 from exp_pipeline.model.errors import ExpError
 from exp_pipeline.model.layers import Layer
-from exp_pipeline.steps.after import holdout
+from exp_pipeline.report.holdout import holdout_line
+from exp_pipeline.steps.after import holdout, weekly
+from exp_pipeline.steps.again.affected import affected_days
+from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.assignment.exposure import build_exposures
 from exp_pipeline.steps.behaviour.learner_days import build_learner_days
 from exp_pipeline.steps.behaviour.sessions import build_sessions
@@ -28,16 +37,18 @@ from exp_pipeline.steps.context import DAY, Window, Workbench, received_day
 from exp_pipeline.steps.ingest.conform import conform
 from exp_pipeline.steps.ingest.holdout_units import TABLE
 from exp_pipeline.steps.ingest.landing import land
-from exp_pipeline.steps.opening import workbench
+from exp_pipeline.steps.opening import open_catalog, workbench
 from exp_pipeline.steps.operating.incidents import open_incidents
 from exp_pipeline.steps.people.erasure import erase
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.store.state import state_log
 from exp_pipeline_tests.steps.conftest import (
+    CATALOG,
     SECRET,
     Opened,
     commit_events,
+    digests,
     lake_bytes,
     rows_of,
     with_catalog,
@@ -365,3 +376,83 @@ def test_classes_are_held_out_with_all_their_learners(world: Workbench) -> None:
     served = [one for one in range(LEARNERS) if one % 16 >= 3]
     by_hand = mean_of(served, FIRST, END) - mean_of(held, FIRST, END)
     assert row.effect == pytest.approx(by_hand, abs=1e-9)
+
+
+# Dagster's own: it asks itself for the run by a name that it has given up.
+@pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run:DeprecationWarning")
+def test_page_terminal_and_run_say_the_same(world: Workbench) -> None:
+    from exp_pipeline.cli.app import app
+    from exp_pipeline.defs.after import holdout_measured
+    from exp_pipeline.defs.resources import resources
+
+    # Over sessions: the shipped catalog's measures, which the days of this world were not summed up with.
+    root = world.home.root
+    class_pacing = CATALOG / "experiments" / "class-pacing.yaml"
+    shutil.copytree(CATALOG, root / "catalog")
+    exempt = f"{class_pacing.read_text()}\nholdout: exempt\n"
+    (root / "catalog" / "experiments" / "class-pacing.yaml").write_text(exempt)
+    (root / "catalog" / "layers").mkdir()
+    (root / "catalog" / "layers" / "everybody.yaml").write_text(
+        "name: everybody\nkind: holdout\nshare: 0.2\nsalt: s1\ntitle: Everybody\nowner: tutors\n"
+        "metrics: [minutes_on_task, mastery_loop_completion]\n"
+    )
+    log = decision("hints", datetime(2026, 3, 20, 9, tzinfo=UTC))
+    state_log(world.home).append(
+        "decision", "hints", key="1", at=log.at.isoformat(), content=log.model_dump(mode="json")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXP_HOME", str(root))
+        patch.setenv("EXP_HMAC_KEY", SECRET)
+        told = CliRunner().invoke(app, ["holdout", "--home", str(root)])
+        assert told.exit_code == 0, told.output
+        asked = CliRunner().invoke(app, ["holdout", "everybody", "--json", "--home", str(root)])
+        (found,) = json.loads(asked.stdout)
+        with dg.instance_for_test() as instance:
+            run = dg.materialize([holdout_measured], instance=instance, resources=resources())
+            (made,) = run.asset_materializations_for_node("measure_holdout")
+        refused = CliRunner().invoke(app, ["holdout", "nobody", "--home", str(root)])
+    assert (refused.exit_code, "there are: everybody" in refused.stderr) == (2, True)
+    minutes = found["readings"][0]
+    assert minutes["says"] == "better"
+    assert made.metadata["effect"].value == minutes["effect"]
+    assert made.metadata["ci_lower"].value == minutes["ci_lower"]
+    table = made.metadata["readings"].value
+    page = weekly.write_weekly(replace(world, catalog=open_catalog(root / "catalog", strict=True)), NOW).html
+    held = sum(map(is_held, range(LEARNERS)))
+    facts = [
+        f"{held} of {LEARNERS} learners are held out ({100 * held / LEARNERS:.2f} %, declared 20.00 %).",
+        f"{found['contaminated']} learners who are held out met an experiment all the same",
+        "Decided to ship from 2026-03-02 to 2026-04-05: hints (2026-03-20).",
+        holdout_line(HoldoutReading.model_validate(minutes)).effect,
+        "was not summed up with the metric",
+    ]
+    for text in (" ".join(told.stdout.split()), table, unescape(page.read_text())):
+        for fact in facts:
+            assert fact in text
+    assert "Everything shipped, together" in page.read_text()
+
+
+def decision(experiment: str, at: datetime) -> LoggedDecision:
+    return LoggedDecision(
+        kind="decided", experiment=experiment, snapshot="s", as_of=at.date(), at=at, outcome="ship",
+        arm="new", by="owners", because="it helps", planned=True, effects_hidden=False, brief_digest="b",
+        code_version="1", memo="m",
+    )  # fmt: skip
+
+
+def test_a_holdout_declared_late_has_its_days_landed_again_and_nothing_else(bench: Workbench) -> None:
+    before = with_holdout(bench)
+    put(before, FIRST, [event(place, datetime(2026, 3, 2, 9), f"pupil-{place}") for place in range(3)])
+    catch_up(before)
+    assert not affected_days(before)
+    declared = with_holdout(before, LAYER)
+    found = affected_days(declared).found
+    assert [(one.table, one.why) for one in found] == [("landed", "definition")]
+    events = digests(before, "events")
+    catch_up(declared)
+    assert len(rows_of(declared, TABLE)) == 3
+    assert digests(declared, "events") == events
+    assert not affected_days(declared)
+    # How it is measured is no reason to land anything.
+    measured = LAYER.model_copy(update={"metrics": (), "since": FIRST, "share": 0.3})
+    assert not affected_days(with_holdout(declared, measured))

@@ -41,8 +41,9 @@ from exp_pipeline.store.state import state_log
 
 HIDDEN = "effects are hidden: the horizon is not reached, or integrity fails"
 HELD_OUT = (
-    "ids here are pseudonyms, so which units are held out is known to the product alone: log both sides of "
-    "the holdout as an experiment of its own (holdout: exempt) to have it measured"
+    "held-out units were never in this experiment: what everything that was shipped did together is told by "
+    "`exp holdout`; log both sides of the holdout as an experiment of its own (holdout: exempt) to have this "
+    "one told alone"
 )
 
 

@@ -125,7 +125,7 @@ def _measured(bench: Workbench, layer: Layer, week: str, known: Sequence[date]) 
     )
     reason = analysis.too_young(since, end)
     if first is None:
-        reason = "no landed day holds buckets of this draw: land the days again (`exp run`)"
+        reason = "no landed day holds buckets of this draw: land the days again (`exp catch-up`)"
     if reason:
         return result.model_copy(update={"reason": reason})
     briefs = bench.catalog.briefs
