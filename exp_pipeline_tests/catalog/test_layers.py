@@ -197,6 +197,6 @@ def test_how_a_holdout_is_measured_keeps_its_measures_and_changes_no_experiment(
 def test_the_guides_examples_are_layers() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "assignment.md").read_text(encoding="utf-8")
     examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", guide, flags=re.S)]
-    layer, holdout = (Layer.model_validate_json(json.dumps(example)) for example in examples)
+    layer, holdout = (Layer.model_validate_json(json.dumps(one, default=str)) for one in examples)
     assert layer.place_of("short-hints") == LayerPlace(experiment="short-hints", buckets=(5_000, 10_000))
     assert (holdout.kind, holdout.held_out()) == ("holdout", 200)
