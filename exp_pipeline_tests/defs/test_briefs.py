@@ -78,11 +78,14 @@ def test_no_catalog_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert tick(instance) == []
 
 
-def test_the_daily_schedule_asks_for_one_run_over_the_days_that_late_events_reach() -> None:
+def test_the_daily_schedule_asks_for_one_run_over_the_days_that_late_events_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from datetime import UTC, datetime
 
     from exp_pipeline.defs.automation import RANGE_END, RANGE_START, every_day
 
+    monkeypatch.setenv("EXP_HOME", str(Path(__file__).parents[2] / "data"))
     moment = datetime(2026, 3, 20, 2, 30, tzinfo=UTC)
     with dg.build_schedule_context(scheduled_execution_time=moment) as context:
         data = every_day.evaluate_tick(context)
