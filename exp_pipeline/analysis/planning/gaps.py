@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from exp_pipeline.analysis.planning.duration import DurationPlan, is_clustered
+from exp_pipeline.analysis.planning.duration import DurationPlan
 from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan
+from exp_pipeline.analysis.planning.question import is_clustered
 from exp_pipeline.analysis.wording import listed
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.calendars import SchoolCalendar

@@ -8,7 +8,7 @@ from typing import Literal
 
 from exp_pipeline.analysis.planning.arrivals import Steps, arrivals_of
 from exp_pipeline.analysis.planning.baselines import Baseline, NoBaseline
-from exp_pipeline.analysis.planning.duration import Question, design_of, outcome_of, question_of
+from exp_pipeline.analysis.planning.question import Question, design_of, outcome_of, question_of
 from exp_pipeline.model.brief import Brief, Guardrail
 from exp_pipeline.model.metrics import Metric
 from exp_pipeline.stats.power.enrolment import EnrolmentCurve

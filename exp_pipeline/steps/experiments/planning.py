@@ -11,8 +11,9 @@ import polars as pl
 from exp_pipeline.analysis.integrity.checks import equal_arms_check
 from exp_pipeline.analysis.planning.arrivals import enrolment_of
 from exp_pipeline.analysis.planning.baselines import NO_COVARIATE, Baseline, NoBaseline, baseline_of
-from exp_pipeline.analysis.planning.duration import DurationPlan, is_clustered, power_plan
+from exp_pipeline.analysis.planning.duration import DurationPlan, power_plan
 from exp_pipeline.analysis.planning.guardrail_plans import GuardrailPlan, guardrail_plan
+from exp_pipeline.analysis.planning.question import is_clustered
 from exp_pipeline.analysis.planning.ramp_plan import RampPlan, ramp_plan, steps_of
 from exp_pipeline.analysis.planning.readiness import Gap, Readiness, readiness
 from exp_pipeline.analysis.population import split_population
