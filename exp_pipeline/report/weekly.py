@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from exp_pipeline.model.base import Noun
+from exp_pipeline.model.quality_rules import QUALITY_RULES
 from exp_pipeline.model.weekly import WeekIncident, WeekMetric, WeekReview
 from exp_pipeline.report import numbers
 from exp_pipeline.report.document import Text, Tone
@@ -33,8 +34,8 @@ class MetricLine(Noun):
     reason: Text
 
 
-def metric_line(row: WeekMetric) -> MetricLine:
-    """How does the line of one metric read?"""
+def metric_line(row: WeekMetric, titles: Mapping[str, str] | None = None) -> MetricLine:
+    """How does the line of one metric read? titles: of metrics by name, for the one that it drives."""
     width = None if row.ci_lower is None or row.ci_upper is None else row.ci_upper - row.ci_lower
     decimals = numbers.decimals_for(row.display, width, row.value, row.before)
     tone: Tone = "calm"
@@ -42,11 +43,13 @@ def metric_line(row: WeekMetric) -> MetricLine:
     if row.moved:
         label, tone = ("better", "good") if row.good else ("worse", "bad")
     elif row.change is None:
-        label = "not compared"
+        label = "no change" if row.before is not None and row.before == row.value else "not compared"
     told = row.value is not None
     return MetricLine(
         title=row.title,
-        drives=f"drives {row.drives}" if row.drives else "",
+        drives=f"drives: {(titles or {}).get(row.drives, row.drives.replace('_', ' '))}"
+        if row.drives
+        else "",
         value=numbers.level(row.value, row.display, decimals) if told else "",
         before=numbers.level(row.before, row.display, decimals) if row.before is not None else "",
         change=numbers.change(row.change, row.display, decimals) if row.change is not None else "",
@@ -56,7 +59,7 @@ def metric_line(row: WeekMetric) -> MetricLine:
         units=numbers.count(row.units) if told else "",
         label=label,
         tone=tone,
-        reason=row.reason,
+        reason="" if label == "no change" else row.reason,
     )
 
 
@@ -66,16 +69,24 @@ def weekly_html(review: WeekReview, weeks: Sequence[str] = (), *, root: str = ""
     weeks: those that have a page, newest first. root: the way from this page to the folder of all pages;
     below: from it to the folder of the weeks. Raises nothing of its own: a week without anything is a page.
     """
+    titles = {row.metric: row.title for row in review.metrics}
+    told = [row for row in review.metrics if row.value is not None]
     groups = [
-        (title, [metric_line(row) for row in review.metrics if row.kind == kind and row.value is not None])
+        (title, [metric_line(row, titles) for row in told if row.kind == kind])
         for kind, title in _KINDS.items()
     ]
+    untold: dict[str, list[str]] = {}
+    for row in review.metrics:
+        if row.value is None:
+            untold.setdefault(row.reason.partition(": ")[0], []).append(row.title)
     moved = review.moved()
+    named = {one.rule for one in review.quality} | {one.rule for one in review.incidents}
     return render(
         "weekly.html.j2",
         review=review,
         groups=[(title, lines) for title, lines in groups if lines],
-        untold=[(row.title, row.reason) for row in review.metrics if row.value is None],
+        untold=[(reason[:1].upper() + reason[1:], "; ".join(names)) for reason, names in untold.items()],
+        untold_count=len(review.metrics) - len(told),
         summary=_summary(review),
         tone=_tone(review),
         holdouts=[
@@ -86,8 +97,16 @@ def weekly_html(review: WeekReview, weeks: Sequence[str] = (), *, root: str = ""
         compared=sum(row.change is not None for row in review.metrics),
         changes=[(_moment(one.at), one.kind, one.what, one.by) for one in review.changes],
         incidents=[(one, _incident(one)) for one in review.incidents],
+        rules={name: _rule(name) for name in sorted(named)},
         decisions=[
-            (f"{one.at:%Y-%m-%d}", one.experiment, one.arm or "all", OUTCOMES[one.outcome], one.kind, one.by)
+            (
+                f"{one.at:%Y-%m-%d}",
+                one.experiment,
+                one.arm or "all arms",
+                OUTCOMES[one.outcome],
+                one.kind,
+                one.by,
+            )
             for one in review.decisions
         ],
         links=[(f"{root}{PAGES[name][0]}", PAGES[name][1], name == "weekly") for name in _BESIDE],
@@ -96,16 +115,30 @@ def weekly_html(review: WeekReview, weeks: Sequence[str] = (), *, root: str = ""
 
 
 def _summary(review: WeekReview) -> str:
-    better = sum(row.good is True for row in review.moved())
-    worse = sum(row.good is False for row in review.moved())
+    """The week in two sentences: what moved, then what happened."""
+    compared = sum(row.change is not None for row in review.metrics)
+    better, worse = ([row.title for row in review.moved() if row.good is good] for good in (True, False))
+    moves = [f"{word}: {listed(names)}" for word, names in (("Better", better), ("Worse", worse)) if names]
+    first = "; ".join(moves) or (
+        "No number moved clearly against the week before" if compared else "No number could be compared"
+    )
     opened = sum("opened" in one.what for one in review.incidents)
-    parts = [
-        f"{better} metric{'' if better == 1 else 's'} better, {worse} worse than the week before",
-        f"{opened} incident{'' if opened == 1 else 's'} opened",
-        f"{len(review.changes)} change{'' if len(review.changes) == 1 else 's'} to ramps and flags",
-        f"{len(review.decisions)} entr{'y' if len(review.decisions) == 1 else 'ies'} in the decision log",
-    ]
-    return "; ".join(parts) + "."
+    counts = (
+        (opened, "incident was opened", "incidents were opened"),
+        (len(review.changes), "ramp or flag was changed", "ramps and flags were changed"),
+        (len(review.decisions), "decision was logged", "decisions were logged"),
+    )
+    happened = [f"{number} {one if number == 1 else more}" for number, one, more in counts if number]
+    second = listed(happened) or "No incident was opened, nothing was changed, nothing was decided"
+    return f"{first}. {second}."
+
+
+def _rule(name: str) -> str:
+    """How is a rule called?"""
+    for known, rule in QUALITY_RULES.items():
+        if known == name:
+            return rule.title
+    return "Sample ratio" if name == "srm" else name.replace("_", " ").capitalize()
 
 
 def _tone(review: WeekReview) -> Tone:

@@ -43,12 +43,14 @@ def last_whole_week(newest: date) -> str:
 def refused(metric: Metric, measures: Mapping[str, Measure]) -> str:
     """Why has a metric no number of a week? Empty where it has one."""
     if not metric.adds_up or metric.type == "retention":
-        return f"a {metric.type.replace('_', ' ')} is told by assignment, not by week"
+        return (
+            f"told only within an experiment, from each learner's start on: a {metric.type.replace('_', ' ')}"
+        )
     for name in metric.measures():
         if name not in measures:
-            return f"there is no measure {name}"
+            return f"not summed up by day here, because no experiment asks for it: measure {name}"
         if measures[name].aggregate not in _ADDED:
-            return f"the measure {name} ({measures[name].aggregate}) does not add up over days"
+            return f"does not add up over days: measure {name} ({measures[name].aggregate})"
     return ""
 
 
@@ -85,7 +87,7 @@ def week_metric(metric: Metric, sums: pl.DataFrame) -> WeekMetric:
             num = (num > 0).astype(float)
         parts[week] = (num * active[week], (den if metric.denominator else np.ones(len(num))) * active[week])
     if parts["now"][1].sum() == 0.0:
-        return row.model_copy(update={"reason": "its denominator is zero in this week"})
+        return row.model_copy(update={"reason": "nothing to divide by: its denominator is zero in this week"})
     scale = metric.per
     values = {week: num.sum() / den.sum() for week, (num, den) in parts.items() if den.sum() > 0}
     row = row.model_copy(update={"value": float(values["now"] * scale)})

@@ -114,9 +114,9 @@ def test_metrics_that_have_no_week_are_said() -> None:
     most = measure(aggregate="max", of="score")
     assert refused(metric_of("right", type="mean"), {"right": measure()}) == ""
     assert "does not add up" in refused(metric_of("right", type="mean"), {"right": most})
-    assert "no measure right" in refused(metric_of("right", type="mean"), {})
+    assert "measure right" in refused(metric_of("right", type="mean"), {})
     kept = metric_of("right", type="retention", from_day=2, window_days=9)
-    assert "told by assignment" in refused(kept, {"right": measure()})
+    assert "told only within an experiment" in refused(kept, {"right": measure()})
 
 
 def test_weeks_are_iso_weeks() -> None:
