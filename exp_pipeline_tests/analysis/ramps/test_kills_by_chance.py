@@ -117,7 +117,7 @@ def lives(seed: int, runs: int, **truth: float) -> list[Life]:
 
 
 def test_ramps_of_equal_arms_are_not_rolled_back_though_budgets_by_estimate_are_broken_by_chance() -> None:
-    runs = 60
+    runs = 40
     found = lives(6, runs)
     assert sum(life.stopped is not None for life in found) / runs <= ALPHA
     # The budget on the estimate alone is broken in many of them for a day or more: it holds, and no more.
@@ -126,10 +126,10 @@ def test_ramps_of_equal_arms_are_not_rolled_back_though_budgets_by_estimate_are_
 
 
 def test_harm_as_large_as_the_margin_is_killed_at_most_as_often_as_the_rule_says() -> None:
-    runs = 60
+    runs = 40
     found = lives(7, runs, waiting=1 + MARGIN, incident=BUDGET)
-    # Two rules act on arm b, each at alpha; nothing else may. Three standard errors of 60 runs are 5 points.
-    assert sum(life.stopped is not None for life in found) / runs <= 2 * ALPHA + 0.05
+    # Two rules act on arm b, each at alpha; nothing else may. Three standard errors of 40 runs are 7 points.
+    assert sum(life.stopped is not None for life in found) / runs <= 2 * ALPHA + 0.07
 
 
 @pytest.mark.parametrize(("truth", "latest"), [({"waiting": 1.6}, 7), ({"incident": 0.3}, 9)])
