@@ -85,7 +85,8 @@ def with_calls(query: exp.Expr, replacements: Mapping[str, exp.Expr]) -> exp.Exp
 
     def fill(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and str(node.this).lower() in replacements:
-            return exp.paren(replacements[str(node.this).lower()].copy())
+            # `paren` wraps a copy.
+            return exp.paren(replacements[str(node.this).lower()])
         return node
 
     return query.transform(fill)

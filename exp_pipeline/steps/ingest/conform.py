@@ -117,13 +117,15 @@ def _judge(bench: Workbench, window: Window, texts: Mapping[str, str]) -> None:
 @cache
 def _judging(agents: tuple[str, ...], known: bool = False) -> dict[str, str]:
     """The queries that settle fates, in their order; `known`: a column tells what the contract says."""
-    calls = _calls(agents)
+    calls = dict(_calls(agents))
     if known:
         calls["contract_refusal"] = exp.column("refusal", table="l")
     return {name: queries.query_text(queries.with_calls(queries.load(name), calls)) for name in _FATES}
 
 
-def _calls(agents: tuple[str, ...]) -> dict[str, exp.Expr]:
+@cache
+def _calls(agents: tuple[str, ...]) -> Mapping[str, exp.Expr]:
+    """What the queries' calls stand for; queries take copies of it."""
     return {
         "contract_refusal": rejection_expression(),
         "payload_digest": payload_digest(door_shape()),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from exp_pipeline.model.sources import Source
-from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.context import Workbench, door_shape
 from exp_pipeline.store.files import digest_of_file
 from exp_pipeline.store.landing import LandingFile
 from exp_pipeline.transform import mapping
@@ -60,7 +61,12 @@ def raw_batches(
 
 def empty_raw(bench: Workbench, source: Source) -> None:
     """Table `raw` without a row."""
-    bench.engine.build("raw", query_text(mapping.empty_raw(source, bench.shape())))
+    bench.engine.build("raw", _empty_text(source.canonical_json()))
+
+
+@cache
+def _empty_text(source_json: str) -> str:
+    return query_text(mapping.empty_raw(Source.model_validate_json(source_json), door_shape()))
 
 
 def forget_parsed(bench: Workbench) -> None:
