@@ -13,7 +13,7 @@ from exp_pipeline.cli.terminal import AsJson, HomeDir, home_of, print_json, say,
 from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
-    from exp_pipeline.analysis.planning.intake import IntakeRow
+    from exp_pipeline.model.intake import IntakeRow
     from exp_pipeline.model.readout import LockState
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment's name.")]

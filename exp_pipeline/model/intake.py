@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Literal, Self
 
@@ -11,6 +12,7 @@ from exp_pipeline.model.base import Noun
 from exp_pipeline.model.names import Identifier
 
 RiskClass = Literal["low", "medium", "high"]
+IntakeState = Literal["draft", "locked", "over"]
 
 
 class Intake(Noun):
@@ -79,3 +81,27 @@ class ReviewPolicy(Noun):
         return {"low": self.required.low, "medium": self.required.medium, "high": self.required.high}[
             risk_class
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeRow:
+    """One brief in the queue of a review board.
+
+    state: a draft may still be changed; locked, it runs or waits for its first day; over, its end has come.
+    waits_for: kinds of review that its risk class needs and that nobody gave (or gave for another design).
+    """
+
+    experiment: str
+    version: int
+    title: str
+    owner: str
+    risk_class: RiskClass
+    start: date
+    end: date
+    state: IntakeState
+    completeness: float
+    missing: tuple[str, ...]
+    priority: float | None
+    priority_because: str
+    reviewed: tuple[str, ...]
+    waits_for: tuple[str, ...]

@@ -6,7 +6,7 @@ from exp_pipeline.report.markdown import memo_markdown, summary_markdown
 from exp_pipeline.report.memo import Memo, memo_json, memo_schema, render_memo
 from exp_pipeline.report.overview.decision_log import decision_log_html
 from exp_pipeline.report.overview.index import IndexEntry, index_entry, index_html
-from exp_pipeline.report.overview.review_board import ReviewRow, review_board_html
+from exp_pipeline.report.overview.review_board import review_board_html
 from exp_pipeline.report.pages import memo_html
 from exp_pipeline.report.teachers import EducatorNote, educator_note
 
@@ -14,7 +14,6 @@ __all__ = [
     "EducatorNote",
     "IndexEntry",
     "Memo",
-    "ReviewRow",
     "decision_log_html",
     "educator_note",
     "index_entry",

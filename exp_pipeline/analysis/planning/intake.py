@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
 
 from exp_pipeline.model.brief import Brief
-from exp_pipeline.model.intake import Intake, RiskClass
-
-State = Literal["draft", "locked", "over"]
+from exp_pipeline.model.intake import Intake, IntakeRow, IntakeState, RiskClass
 
 # What a change of higher risk must promise more of, to come before one of lower risk.
 RISK_WEIGHT: Mapping[RiskClass, float] = {"low": 1.0, "medium": 0.8, "high": 0.6}
@@ -57,30 +54,6 @@ class Priority:
     because: str
 
 
-@dataclass(frozen=True, slots=True)
-class IntakeRow:
-    """One brief in the queue of a review board.
-
-    state: a draft may still be changed; locked, it runs or waits for its first day; over, its end has come.
-    waits_for: kinds of review that its risk class needs and that nobody gave (or gave for another design).
-    """
-
-    experiment: str
-    version: int
-    title: str
-    owner: str
-    risk_class: RiskClass
-    start: date
-    end: date
-    state: State
-    completeness: float
-    missing: tuple[str, ...]
-    priority: float | None
-    priority_because: str
-    reviewed: tuple[str, ...]
-    waits_for: tuple[str, ...]
-
-
 def completeness(brief: Brief) -> Completeness:
     """What share of what a reviewer needs does a brief hold, and what is missing?
 
@@ -113,7 +86,7 @@ def intake_row(
 ) -> IntakeRow:
     """Where does one brief stand? newest: the newest day of data."""
     share, promise = completeness(brief), priority(brief)
-    state: State = "draft"
+    state: IntakeState = "draft"
     if newest is not None and newest >= brief.end:
         state = "over"
     elif locked:

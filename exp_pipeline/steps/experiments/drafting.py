@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from exp_pipeline.analysis.planning.intake import IntakeRow, in_queue_order, intake_row
+from exp_pipeline.analysis.planning.intake import in_queue_order, intake_row
 from exp_pipeline.catalog import Catalog
+from exp_pipeline.model.intake import IntakeRow
 from exp_pipeline.steps.context import day_of
 from exp_pipeline.steps.experiments.locking import locked_of
 from exp_pipeline.steps.experiments.reviews import reviews_of, reviews_waiting

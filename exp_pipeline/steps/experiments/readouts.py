@@ -33,7 +33,6 @@ from exp_pipeline.model.readout import (
 )
 from exp_pipeline.report import (
     IndexEntry,
-    ReviewRow,
     decision_log_html,
     index_entry,
     index_html,
@@ -216,33 +215,17 @@ def write_index(bench: Workbench) -> Path:
     write_text(path, index_html(entries, pages, unreadable=unreadable))
     log = decision_log_html(decisions(bench.home), pages, root=f"{bench.home.readouts.name}/")
     write_text(bench.home.readouts / "decisions.html", log)
-    write_text(bench.home.readouts / "reviews.html", review_board_html(_review_rows(bench), pages))
+    write_text(bench.home.readouts / "reviews.html", _review_board(bench, pages))
     return path
 
 
-def _review_rows(bench: Workbench) -> list[ReviewRow]:
+def _review_board(bench: Workbench, pages: Sequence[PageName]) -> str:
     """Briefs that may still need a review: all but those whose end has come."""
-    rows = []
-    for one in intake_rows(bench.home, bench.catalog):
-        if one.state == "over":
-            continue
-        page = f"{one.experiment}.html"
-        rows.append(
-            ReviewRow(
-                experiment=one.experiment,
-                title=one.title,
-                owner=one.owner,
-                risk_class=one.risk_class,
-                state=one.state,
-                completeness=one.completeness,
-                priority=one.priority,
-                waiting_for=one.waits_for,
-                given=one.reviewed,
-                gaps=one.missing,
-                href=page if (bench.home.readouts / page).is_file() else "",
-            )
-        )
-    return rows
+    rows = [row for row in intake_rows(bench.home, bench.catalog) if row.state != "over"]
+    memos = {row.experiment: f"{row.experiment}.html" for row in rows}
+    found = {name: page for name, page in memos.items() if (bench.home.readouts / page).is_file()}
+    teams = {kind.name: kind.team for kind in bench.catalog.reviews.kinds}
+    return review_board_html(rows, pages, pages=found, teams=teams)
 
 
 def analyse_table(inputs: ReadoutInputs, out: Path) -> tuple[Readout, Path]:
