@@ -51,7 +51,8 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
     else:
         say(f"{mirror.name}: pushed {stand.pushed_at:%Y-%m-%d %H:%M} UTC.")
     if stand.waiting:
-        say(f"{stand.waiting:,} changes wait, the oldest for {stand.lag_seconds / 3600:.1f} h.")
+        wait = "change waits" if stand.waiting == 1 else "changes wait"
+        say(f"{stand.waiting:,} {wait}, the oldest for {stand.lag_seconds / 3600:.1f} h.")
     elif mine:
         say("Everything is there.")
     if stand.erasure_due:

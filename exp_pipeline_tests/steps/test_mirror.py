@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exp_pipeline.model.errors import StoreError
+from exp_pipeline.steps.context import Workbench
+from exp_pipeline.steps.operating.gauges import gauges
 from exp_pipeline.steps.operating.mirror import at_once, standing
 from exp_pipeline.steps.operating.mirror_push import GRACE, push
 from exp_pipeline.steps.operating.mirror_restore import files_of, restore, verify
@@ -264,32 +266,31 @@ def test_a_push_that_is_killed_goes_on_where_it_was(
     tmp_path: Path, s3: S3, environment: dict[str, str]
 ) -> None:
     home = worlds.filled(tmp_path / "data", days=12)
-    puts, kill_at = [0], [0]
-    process: list[subprocess.Popen[bytes]] = []
+    puts, process = 0, list[subprocess.Popen[bytes]]()
 
     def kill(method: str, key: str) -> str | None:
-        puts[0] += method == "PUT"
-        if puts[0] == kill_at[0]:
+        nonlocal puts
+        puts += method == "PUT"
+        if puts == 23:
             os.kill(process[0].pid, signal.SIGKILL)
             return "drop"
         return None
 
-    for count in (4, 17):
-        kill_at[0], puts[0] = count, 0
-        s3.fault = kill
-        process[:] = [
-            subprocess.Popen(
-                [sys.executable, "-m", "exp_pipeline_tests.steps.mirror_worlds", str(home.root), URL],
-                cwd=Path(__file__).parents[2],
-                env={**os.environ, **environment},
-                stdout=subprocess.PIPE,
-            )
-        ]
-        out, _ = process[0].communicate(timeout=60)
-        assert process[0].returncode == -signal.SIGKILL
-        assert b"done" not in out
-        named = worlds.named_there(in_bucket(s3))
-        assert named.items() <= worlds.named_files(home).items()
+    s3.fault = kill
+    process.append(
+        subprocess.Popen(
+            [sys.executable, "-m", "exp_pipeline_tests.steps.mirror_worlds", str(home.root), URL],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+        )
+    )
+    out, _ = process[0].communicate(timeout=60)
+    assert process[0].returncode == -signal.SIGKILL
+    assert b"done" not in out
+    named = worlds.named_there(in_bucket(s3))
+    assert named
+    assert named.items() <= worlds.named_files(home).items()
     s3.fault = lambda method, key: None
     worlds.pushed(home, open_objects(URL, HASTY))
     assert worlds.named_there(in_bucket(s3)) == worlds.named_files(home)
@@ -539,3 +540,19 @@ def test_whatever_happened_before_a_push_makes_both_equal(
         else:
             acts[what](first, second)
     assert worlds.content_of(place).keys() - OWN == worlds.named_files(home).keys()
+
+
+def test_the_gauges_of_a_mirror_are_written_where_one_is_named(bench: Workbench, tmp_path: Path) -> None:
+    worlds.commit(bench.home, "unit_days", 1, b"rows")
+    place, now = open_objects(f"file://{tmp_path / 'mirror'}"), datetime.now(UTC) + timedelta(hours=2)
+    named = {"EXP_LAKE_MIRROR": place.name}
+
+    def found(environment: dict[str, str]) -> dict[str, float]:
+        told = gauges(bench, [], now, environment)
+        return {one.name: one.samples[0].value for one in told if one.name.startswith("exp_mirror")}
+
+    assert found({}) == found({"EXP_LAKE_MIRROR": "nonsense"}) == {}
+    assert found(named)["exp_mirror_lag_seconds"] == pytest.approx(7200, abs=60)
+    assert found(named)["exp_mirror_waiting"] == 1
+    worlds.pushed(bench.home, place)
+    assert found(named) == {"exp_mirror_lag_seconds": 0.0, "exp_mirror_waiting": 0.0}
