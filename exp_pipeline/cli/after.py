@@ -87,7 +87,7 @@ def drift(
     as_json: AsJson = False,
 ) -> None:
     """Judge whether versions, speed, cost, safety and answers of a day stray from their own weeks."""
-    from exp_pipeline.report.after import DRIFT
+    from exp_pipeline.report.after import DRIFT, drift_seen
     from exp_pipeline.steps.after.drift import judge
 
     with open_bench(home_of(home)) as bench:
@@ -101,7 +101,7 @@ def drift(
     say(f"{done.day}\n")
     show_table(
         ("says", "what", "seen"),
-        [(DRIFT[one.verdict][0], one.title, one.evidence or one.reason) for one in done.findings],
+        [(DRIFT[one.verdict][0], one.title, drift_seen(one)) for one in done.findings],
     )
 
 

@@ -136,7 +136,8 @@ def explain(which: Which, home: HomeDir = None, as_json: AsJson = False) -> None
     for change in history:
         told = sorted({str(one.content["channel"]) for one in heard if one.subject == change.key})
         silent = "nobody was told" if not change.notify else "not sent yet"
-        say(f"  {change.at:%Y-%m-%d %H:%M}  {change.change:<13}{', '.join(told) or silent}")
+        sent = f"told by {', '.join(told)}" if told else silent
+        say(f"  {change.at:%Y-%m-%d %H:%M}  {change.change:<13}{sent}")
 
 
 @app.command()

@@ -43,9 +43,7 @@ def status(home: HomeDir = None, as_json: AsJson = False) -> None:
         "events": sum(manifest.rows for manifest in manifests),
         "experiments": [asdict(one) for one in experiments],
         "failed_quality_rules": quality,
-        "open_incidents": [
-            f"{one.rule} on {one.subject} since {one.opened_at:%Y-%m-%d}" for one in incidents
-        ],
+        "open_incidents": [f"{one.rule} on {one.subject} since {one.since}" for one in incidents],
         "catalog_problems": problems,
     }
     if as_json:

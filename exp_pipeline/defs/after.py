@@ -14,7 +14,14 @@ from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.result_tables import report_table
 from exp_pipeline.defs.specs import metadata_of, result_columns, spec
 from exp_pipeline.model.after import DriftFinding, DurabilityRow, HoldoutReading
-from exp_pipeline.report.after import DRIFT, drift_figure, drift_plot, durability_figure, durability_plot
+from exp_pipeline.report.after import (
+    DRIFT,
+    drift_figure,
+    drift_plot,
+    drift_seen,
+    durability_figure,
+    durability_plot,
+)
 from exp_pipeline.report.holdout import holdout_table
 from exp_pipeline.steps.after import drift, durability, holdout, weekly
 from exp_pipeline.steps.context import day_of
@@ -71,7 +78,7 @@ def drift_judged(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
     with pipeline.open(context) as bench:
         done = drift.judge(bench, datetime.now(UTC))
     rows = [one for one in done.findings if one.verdict in ("fail", "warn")]
-    listed = "\n".join(f"- {DRIFT[one.verdict][0]}: {one.title}: {one.evidence}" for one in rows)
+    listed = "\n".join(f"- {DRIFT[one.verdict][0]}: {one.title}: {drift_seen(one)}" for one in rows)
     figure = drift_figure(done.findings)
     return dg.MaterializeResult(
         asset_key="drift",

@@ -21,6 +21,8 @@ DRIFT: dict[Verdict, tuple[str, Tone]] = {
 }
 # Of the findings with a number, so many are drawn, the worst first; the table holds all.
 _DRAWN = 14
+# Beyond so many lines an arrow says that it goes on.
+_FAR = 5.0
 _WORST = tuple(DRIFT)
 
 
@@ -45,7 +47,8 @@ def drift_figure(findings: Sequence[DriftFinding]) -> Figure:
         key="drift",
         title=f"Drift on {', '.join(days) or 'no day yet'}",
         description=f"{strays} of {len(findings)} things that are watched stray from the same weekday of "
-        "their own weeks. A change is drawn as a multiple of the line from which on it is told.",
+        "their own weeks. A change is drawn as a multiple of the line from which on it is told, with what "
+        "chance alone may have added or taken.",
         table=without_empty_columns(
             Table(key="drift", title="Drift", columns=columns, rows=rows, empty="Nothing was judged yet.")
         ),
@@ -53,20 +56,42 @@ def drift_figure(findings: Sequence[DriftFinding]) -> Figure:
 
 
 def _drift_row(one: DriftFinding) -> dict[str, Cell]:
-    (label, tone), change = DRIFT[one.verdict], one.change
+    (label, tone), change, ends = DRIFT[one.verdict], one.change, _ends(one)
     return {
         "what": words(one.title),
         "says": Cell(text=label, tone=tone),
-        "change": NONE if change is None else Cell(text=_drift_change(one, change), value=_times(one)),
+        "change": NONE
+        if change is None
+        else Cell(text=_drift_change(one, change), value=_times(one), lower=ends[0], upper=ends[1]),
         "line": words("" if one.threshold is None else _drift_change(one, one.threshold).removeprefix("+")),
         "today": words(_drift_level(one, one.value)),
         "usual": words(_drift_level(one, one.usual)),
-        "seen": words(one.evidence or one.reason),
+        "seen": words(drift_seen(one)),
     }
+
+
+def drift_seen(one: DriftFinding) -> str:
+    """What was seen, without the thing's title in front; where it may all be chance, how far chance goes."""
+    text = (one.evidence or one.reason).removeprefix(one.title).lstrip(" :,")
+    low, high = _ends(one)
+    if low is not None and high is not None and low <= 0.0 <= high and abs(_times(one) or 0.0) > 1.0:
+        return f"{text}; chance alone may move it by {_drift_change(one, one.noise or 0.0).removeprefix('+')}"
+    return text
 
 
 def _times(one: DriftFinding) -> float | None:
     return one.change / one.threshold if one.change is not None and one.threshold else None
+
+
+def _ends(one: DriftFinding) -> tuple[float | None, float | None]:
+    """From where to where chance alone may have moved it from, as multiples of its line."""
+    if one.change is None or one.noise is None or not one.threshold:
+        return None, None
+    if one.kind != "number":
+        return (one.change - one.noise) / one.threshold, (one.change + one.noise) / one.threshold
+    factor = 1.0 + one.noise
+    low, high = (1.0 + one.change) / factor - 1.0, (1.0 + one.change) * factor - 1.0
+    return low / one.threshold, high / one.threshold
 
 
 def _drift_change(one: DriftFinding, change: float) -> str:
@@ -89,13 +114,14 @@ def drift_plot(figure: Figure, width: int) -> str:
             label=row["what"].text,
             words=f"{row['change'].text}, line {row['line'].text}",
             value=row["change"].value,
-            lower=None,
-            upper=None,
+            lower=row["change"].lower,
+            upper=row["change"].upper,
             role=row["says"].tone or "calm",
         )
         for row in known
     ]
-    low, high = domain([-1.2, 1.2, *(max(min(row.value or 0.0, 4.0), -4.0) for row in rows)])
+    ends = [end for row in rows for end in (row.value, row.lower, row.upper) if end is not None]
+    low, high = domain([-1.2, 1.2, *(max(min(end, _FAR), -_FAR) for end in ends)])
     drawing, frame = rows_frame(figure, rows, (low, high), width, 10.0)
     value_axis(
         drawing,

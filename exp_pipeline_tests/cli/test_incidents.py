@@ -66,8 +66,8 @@ def test_one_incident_is_explained_from_first_sight_to_recovery(home: Path, stat
         "taken by learning-data",
         "First: hold the ramp",
         "docs/runbooks/srm.md",
-        "opened       file",
-        "escalated    file",
+        "opened       told by file",
+        "escalated    told by file",
         "acknowledged nobody was told",
     ):
         assert part in text

@@ -70,6 +70,21 @@ def test_a_change_stands_where_its_line_says() -> None:
     assert [(x - middle) / unit for x in (slow, flags, steady)] == pytest.approx([3.0, -1.2, 0.4], abs=0.01)
 
 
+def test_what_may_be_chance_is_drawn_and_said() -> None:
+    title = "share of responses of prompt 7"
+    wide = finding(
+        "prompt", kind="version", title=title, change=0.6, threshold=0.1, noise=0.9,
+        evidence=f"{title} 100 %, usual 40 %",
+    )  # fmt: skip
+    halved = finding("cost", change=-0.4, threshold=0.5, noise=1.0)
+    rows = {row["what"].text: row for row in drift_figure((wide, halved)).table.rows}
+    assert rows[title]["seen"].text == "100 %, usual 40 %; chance alone may move it by 90.0 pp"
+    assert (rows[title]["change"].lower, rows[title]["change"].upper) == pytest.approx((-3.0, 15.0))
+    # On the log scale: as far down to 0.3 as up to 1.2, in lines of a half.
+    assert (rows["cost"]["change"].lower, rows["cost"]["change"].upper) == pytest.approx((-1.4, 0.4))
+    assert rows["cost"]["seen"].text == "seen"
+
+
 def test_nothing_to_draw_is_nothing() -> None:
     assert drift_plot(drift_figure(FINDINGS[-1:]), 800) == ""
     assert drift_plot(drift_figure(()), 800) == ""

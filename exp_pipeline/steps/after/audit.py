@@ -169,9 +169,7 @@ def _draw(entry: Entry) -> _Told:
 
 
 def _key(entry: Entry) -> _Told:
-    return _Told(
-        PIPELINE, f"identity key {entry.subject}: {_text(entry.content, 'standing').replace('_', ' ')}"
-    )
+    return _Told(PIPELINE, f"identity key {_text(entry.content, 'standing').replace('_', ' ')}")
 
 
 def _read(entry: Entry) -> _Told:
