@@ -21,6 +21,8 @@ DRIFT: dict[Verdict, tuple[str, Tone]] = {
 }
 # Of the findings with a number, so many are drawn, the worst first; the table holds all.
 _DRAWN = 14
+# What every version's title begins with, and a label has no room for.
+_OF_RESPONSES = "share of responses of "
 # Beyond so many lines an arrow says that it goes on.
 _FAR = 5.0
 _WORST = tuple(DRIFT)
@@ -111,7 +113,7 @@ def drift_plot(figure: Figure, width: int) -> str:
         return ""
     rows = [
         Row(
-            label=row["what"].text,
+            label=row["what"].text.removeprefix(_OF_RESPONSES),
             words=f"{row['change'].text}, line {row['line'].text}",
             value=row["change"].value,
             lower=row["change"].lower,

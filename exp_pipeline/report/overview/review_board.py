@@ -100,7 +100,7 @@ def _line(row: IntakeRow, href: str) -> Line:
             Part(text="; ".join(row.missing) or "nothing"),
             Part(text=row.owner or "\N{EN DASH}"),
             Part(text=row.risk_class),
-            Part(text=row.state, under=(f"starts {row.start.isoformat()}",)),
+            Part(text=row.state, tight=True, under=(f"starts {row.start.isoformat()}",)),
         ),
         filters={
             "waiting": "|".join(row.waits_for),
