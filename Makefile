@@ -31,8 +31,11 @@ demo: $(STAMP) ## Run the bundled sample, from landed events to decision memos
 dev: $(STAMP) ## Open the Dagster UI on this machine (PORT=3000), with history kept in .dagster_home
 	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
+# Rewriting the assertions of all test modules takes each process seconds, unless Python may keep the result.
+test crash: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(STAMP) ## Run all tests (WORKERS=2 processes)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 crash: $(STAMP) ## Kill a whole installation and fill a disk, on SQLite and PostgreSQL (some minutes)
 	@$(BIN)/python -m pytest -m crash exp_pipeline_tests/operating
