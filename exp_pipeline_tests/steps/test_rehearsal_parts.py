@@ -129,7 +129,7 @@ def test_what_was_planted_is_one_sentence() -> None:
 
 def test_a_day_on_which_only_units_came_takes_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     timeline = _Timeline("classes")
-    fails = ("sample ratio: fail (p 1e-05, limit 0.001)",)
+    fails = ("sample ratio: fail (p below 0.001)",)
     failing = (day_of(place, verdicts=fails) for place in (2, 3))
     for one in (day_of(0), day_of(1), *failing, day_of(4, look="end: ship.")):
         timeline.tell(one)
@@ -142,5 +142,5 @@ def test_a_day_on_which_only_units_came_takes_one_line(capsys: pytest.CaptureFix
         "Fri 2026-03-06  then on, stage 2, 100 % of units, flags version 2",
     ]
     assert "  classes   control 40, treatment 41  (SRM p 0.6)" in out
-    assert "  verdict   sample ratio: fail (p 1e-05, limit 0.001)" in out
+    assert "  verdict   sample ratio: fail (p below 0.001)" in out
     assert date(2026, 3, 2) == START

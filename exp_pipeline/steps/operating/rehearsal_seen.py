@@ -28,7 +28,7 @@ def verdicts_of(bench: Workbench, brief: Brief, day: date, srm_p_value: float | 
     quality = _rows(bench, "data_quality", day).filter(pl.col("verdict") == "fail")
     mismatch = srm_p_value is not None and srm_p_value < brief.srm_alpha
     return (
-        *([f"sample ratio: fail (p {srm_p_value:.2g}, limit {brief.srm_alpha:g})"] if mismatch else []),
+        *([f"sample ratio: fail (p below {brief.srm_alpha:g})"] if mismatch else []),
         *(
             f"{row['metric']} in {row['arm']}: {row['status']}"
             + (", kill rule acts" if row["kill_triggered"] else "")
