@@ -112,14 +112,20 @@ def test_a_fading_effect_is_found_and_told_once(bench: Workbench) -> None:
     assert f"exp_durability_effect_kept{left}" in text
     assert durability.measure(own, BRIEF.name, NOW).changed == 0
 
-    # Once everybody is served alike, nothing is left to compare; a look that was measured stays.
-    step = Step("ship", "rollout", 1, 1, 1.0, "owners", ("decided",), arm="new")
+    # Once the rollout began, arms are no longer what was drawn; a look that was measured stays.
+    step = Step("ship", "rollout", 1, 2, 0.25, "owners", ("decided",), arm="new")
     shipped = datetime(2026, 3, 18, tzinfo=UTC)
-    assert append(state_log(own.home), BRIEF, RampState(), step, shipped) is not None
+    log = state_log(own.home)
+    assert append(log, BRIEF, RampState(), step, shipped) is not None
     assert durability.measure(own, BRIEF.name, NOW).rows == found.rows
     durability.durability_file(own.home, BRIEF.name).unlink()
+    (partly,) = durability.measure(own, BRIEF.name, NOW).rows
+    assert not partly.estimable
+    assert "on 2026-03-18 the shipped arm is served to 25 % of control too" in partly.reason
+    # Served to everybody, nothing is left to compare.
+    everybody = Step("advance", "rollout", 2, 2, 1.0, "schedule", ("due",))
+    assert append(log, BRIEF, RampState(sequence=1, arm="new"), everybody, shipped + DAY * 2) is not None
     (late,) = durability.measure(own, BRIEF.name, NOW).rows
-    assert not late.estimable
     assert "served alike since the rollout began on 2026-03-18" in late.reason
 
 

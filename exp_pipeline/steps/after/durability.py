@@ -26,6 +26,7 @@ from exp_pipeline.model.after import DurabilityRow
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.incidents import Finding
 from exp_pipeline.model.metrics import definitions
+from exp_pipeline.model.ramps import RampEntry
 from exp_pipeline.steps.context import DAY, Window, Workbench, day_of, event_day
 from exp_pipeline.steps.experiments.chain import brief_of, readout_inputs
 from exp_pipeline.steps.experiments.past_units import build_history_days
@@ -134,10 +135,10 @@ def _rows(
     units = frame_of_units(inputs.mad, brief)
     primary = units_of_metric(units, metric, brief)
     setting = Setting(brief, snapshot, inputs.lock, units.clustered)
-    shipped, ended = _served(bench, brief)
+    rollout, ended = _served(bench, brief)
     found = []
     for look, row in rows:
-        why = _unusable(bench, inputs, look, known, shipped)
+        why = _unusable(bench, inputs, look, known, rollout)
         if why:
             found.append(_refused(row, why))
             continue
@@ -150,12 +151,20 @@ def _rows(
 
 
 def _unusable(
-    bench: Workbench, inputs: ReadoutInputs, look: Look, known: Sequence[date], shipped: date | None
+    bench: Workbench, inputs: ReadoutInputs, look: Look, known: Sequence[date], rollout: Sequence[RampEntry]
 ) -> str:
     """Why the days of a look cannot be compared with the experiment's; empty where they can."""
     brief = inputs.brief
-    if shipped is not None and shipped < look.due:
-        return f"its arms are served alike since the rollout began on {shipped}: nothing is left to compare"
+    begun = [one for one in rollout if one.at.astimezone(UTC).date() < look.due]
+    if begun:
+        since, newest = begun[0].at.astimezone(UTC).date(), begun[-1]
+        if newest.traffic >= 1.0 and not newest.segments:
+            return f"its arms are served alike since the rollout began on {since}: nothing is left to compare"
+        of = "its segments" if newest.segments else "control"
+        return (
+            f"since the rollout began on {since} the shipped arm is served to {100 * newest.traffic:g} % of "
+            f"{of} too: the arms are no longer those that were drawn"
+        )
     first = brief.end - DAY * look.days
     for start, end in ((first, brief.end), (look.first, look.due)):
         if len(missing_days(start, end, known)) * 2 > look.days:
@@ -173,17 +182,17 @@ def _unusable(
     return ""
 
 
-def _served(bench: Workbench, brief: Brief) -> tuple[date | None, str]:
-    """The day on which the rollout began, and what else the ramp's log says of arms after the end."""
+def _served(bench: Workbench, brief: Brief) -> tuple[tuple[RampEntry, ...], str]:
+    """The rollout's transitions, and what else the ramp's log says of arms after the end."""
     entries = entries_of(state_log(bench.home), brief)
-    ships = [one.at.astimezone(UTC).date() for one in entries if one.phase == "rollout"]
+    ships = tuple(one for one in entries if one.phase == "rollout")
     stops = [one for one in entries if one.action in ("pause", "roll_back", "close") and not ships]
     last = stops[-1] if stops and entries[-1] is stops[-1] else None
     said = ""
     if last is not None:
         word = last.action.replace("_", " ")
         said = f"the ramp's last step is {word} on {last.at:%Y-%m-%d}: what is left is what learners kept"
-    return (ships[0] if ships else None), said
+    return ships, said
 
 
 def _facts(bench: Workbench, inputs: ReadoutInputs, last: Look) -> pl.DataFrame:
