@@ -62,7 +62,8 @@ def test_a_planted_effect_lies_in_its_interval_and_is_the_difference_by_hand(kin
     row = read(frame, metric(kind, **({"denominator": "tries"} if kind == "ratio" else {})))
 
     def by_hand(side: str) -> float:
-        rows = [(a, b) for a, b, one in zip(num.tolist(), den.tolist(), groups, strict=True) if one == side]
+        numbers: list[tuple[float, float, str]] = list(zip(num.tolist(), den.tolist(), groups, strict=True))
+        rows = [(a, b) for a, b, one in numbers if one == side]
         if kind == "ratio":
             return sum(a for a, _ in rows) / sum(b for _, b in rows)
         return fmean(float(a > 0) if kind == "proportion" else a for a, _ in rows)
