@@ -129,10 +129,9 @@ class Marts:
             shutil.rmtree(folder)
             fsync_folder(folder.parent)
 
-    def discard_unfinished(self, experiment: str) -> None:
+    def discard_unfinished(self) -> None:
         """Take away what is not a whole snapshot yet; for erasure only: who makes one must begin again."""
-        folder = self.folder(experiment)
-        for entry in list(folder.glob(f".{_FOLDER}*")) if folder.is_dir() else ():
+        for entry in list(self.root.glob(f"mad/experiment=*/.{_FOLDER}*")):
             shutil.rmtree(entry, ignore_errors=True)
 
     def point(self, experiment: str, snapshot: str) -> None:

@@ -275,7 +275,9 @@ def test_killed_half_way_it_is_finished_by_calling_it_again(
     bench, snapshot = world("home"), finished[1]
     # What an earlier run left that was killed while it made a snapshot holds the person too.
     held = Marts(bench.home.marts).folder("hint-ladder", snapshot)
-    shutil.copytree(held, held.with_name(f".{held.name}.0123456789ab.tmp"))
+    left = held.with_name(f".{held.name}.0123456789ab.tmp")
+    shutil.copytree(held, left)
+    (left / "days.parquet").write_bytes(b"PA")
     raw = students(bench)[0]
     assert bench.key is not None
     name = bench.key.pseudonym(raw)
@@ -295,6 +297,7 @@ def test_killed_half_way_it_is_finished_by_calling_it_again(
     assert named_in(bench.home.root, name) == []
     current = Marts(bench.home.marts).current("hint-ladder")
     assert current not in (None, snapshot)
+    assert not left.exists()
     assert (held.parent / f"snapshot={current}" / "mad.parquet").is_file()
     readouts = bench.home.readouts / "experiment=hint-ladder" / f"snapshot={current}"
     assert (readouts / "readout.json").is_file()

@@ -122,6 +122,8 @@ def erase(
         raise ValueError("name the person to erase: an id as it stands in the events, or a pseudonym")
     names = pseudonyms_of(bench, wanted)
     stones = tuple(sorted(tombstone(one) for one in names))
+    # What a run left that was killed while it made one, or is making: it would bring the person back.
+    Marts(bench.home.marts).discard_unfinished()
     traces = find_traces(bench, names)
     sampled = entries_of(bench, names, at.astimezone(UTC).date())
     done = [one for one in receipts(bench) if set(one.tombstones) & set(stones)]
@@ -160,6 +162,7 @@ def erase(
     if bench.home.warehouse.is_file():
         build_warehouse(bench, connect)
     _purge(bench)
+    Marts(bench.home.marts).discard_unfinished()
     left = find_traces(bench, names)
     if left:
         raise ExpError(
@@ -268,10 +271,7 @@ def _renew_marts(
     held: dict[str, set[str]] = {}
     for name in found:
         parts = dict(part.split("=", 1) for part in Path(name).parts if "=" in part)
-        if ".snapshot" in parts:
-            # What a run left that was killed, or is at it: it would bring the person back.
-            marts.discard_unfinished(parts["experiment"])
-        elif "experiment" in parts and "snapshot" in parts:
+        if "experiment" in parts and "snapshot" in parts:
             held.setdefault(parts["experiment"], set()).add(parts["snapshot"])
         elif name.startswith("assignment_table/") and parts.get("experiment") in bench.catalog.briefs:
             write_assignment_table(bench, parts["experiment"])

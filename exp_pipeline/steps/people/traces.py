@@ -64,7 +64,9 @@ def find_traces(bench: Workbench, names: Sequence[str]) -> Traces:
             if rows:
                 found.setdefault(table, {})[manifest.partition] = rows
     root = bench.home.marts
-    files = sorted(root.rglob("*.parquet")) if root.is_dir() else []
+    # What is being written has a folder whose name begins with a dot, and may be half a file.
+    whole = [path for path in root.rglob("*.parquet") if "/." not in path.relative_to(root).as_posix()]
+    files = sorted(whole)
     marts = {path.relative_to(root).as_posix(): rows for path, rows in _count(bench, files, names).items()}
     return Traces(found, marts)
 
