@@ -158,7 +158,7 @@ class Daemon:
 
 def _daemons(place: Place, count: int) -> list[Daemon]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["exp_pipeline_tests.steps.ramp_workers"])
+    context.set_forkserver_preload(["exp_pipeline_tests.steps.ramp_workers", "sqlalchemy", "psycopg2"])
     return [Daemon(context, place) for _ in range(count)]
 
 
