@@ -27,6 +27,7 @@ def test_the_dashboard_asks_for_gauges_that_are_written() -> None:
     }
     assert asked <= written
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert {"exp_mirror_lag_seconds", "exp_mirror_waiting"} <= asked
 
 
 def test_the_compose_file_starts_what_it_says() -> None:
@@ -41,6 +42,30 @@ def test_the_compose_file_starts_what_it_says() -> None:
     workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
     (server,) = workspace["load_from"]
     assert server["grpc_server"]["host"] in content["services"]
+
+
+def test_the_helm_values_keep_what_the_settings_file_promises() -> None:
+    values: dict[str, Any] = yaml.safe_load((DEPLOY / "values.yaml").read_text())
+    settings: dict[str, Any] = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
+    pools, runs = values["concurrency"]["pools"], values["concurrency"]["runs"]
+    assert pools == {"defaultLimit": 1, "granularity": settings["concurrency"]["pools"]["granularity"]}
+    assert runs["maxConcurrentRuns"] == settings["concurrency"]["runs"]["max_concurrent_runs"]
+    # The chart refuses the limit of runs in two places.
+    coordinator = values["dagsterDaemon"]["runCoordinator"]
+    assert "maxConcurrentRuns" not in coordinator["config"]["queuedRunCoordinator"]
+    monitoring = values["dagsterDaemon"]["runMonitoring"]
+    assert monitoring["freeSlotsAfterRunEndSeconds"] == 5
+    database = values["postgresql"]
+    assert database["postgresqlScheme"] == "postgresql+psycopg2"
+    # The chart's own database, and the password that it would make, are the same for everybody.
+    assert not database["enabled"]
+    assert not values["generatePostgresqlPasswordSecret"]
+    assert values["global"]["postgresqlSecretName"]
+    (code,) = values["dagster-user-deployments"]["deployments"]
+    assert {one["name"] for one in code["env"]} >= {"EXP_HOME", "EXP_LAKE_MIRROR"}
+    assert code["includeConfigInLaunchedRuns"]["enabled"]
+    assert {one["name"] for one in code["volumes"]} == {one["name"] for one in code["volumeMounts"]}
+    assert code["dagsterApiGrpcArgs"][-1] == "exp_pipeline.definitions"
 
 
 def test_every_variable_of_the_guide_is_read() -> None:
