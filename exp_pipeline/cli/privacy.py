@@ -112,6 +112,8 @@ def erase(
             say("  these landing files still hold the id; their rows are refused as `erased` from now on:")
             for name, rows in sorted(one.landing_files.items()):
                 say(f"    {name} ({rows} rows)")
+    if os.environ.get("EXP_LAKE_MIRROR", "").strip() and any(one.new for one in done):
+        say("The mirror in the object store follows with its next push: `exp mirror push` does it now.")
 
 
 def _counted(rows: dict[str, int]) -> str:
