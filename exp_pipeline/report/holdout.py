@@ -95,7 +95,12 @@ def holdout_facts(one: HoldoutMeasurement) -> list[str]:
             f"{numbers.count(one.without_class)} learners are in no class and count on neither side."
         )
     if one.contaminated:
-        met = listed([f"{row.experiment} {numbers.count(row.learners)}" for row in one.met])
+        met = listed(
+            [
+                f"{row.experiment} {numbers.count(row.learners)}{' on purpose' if row.exempt else ''}"
+                for row in one.met
+            ]
+        )
         facts.append(
             f"{numbers.count(one.contaminated)} learners who are held out met an experiment all the same "
             f"({met}); they count as held out, so the true effect is rather farther from 0."

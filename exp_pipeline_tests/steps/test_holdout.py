@@ -317,6 +317,18 @@ def test_harm_opens_an_incident_once_and_recovery_closes_it(world: Workbench) ->
     assert open_incidents(log, rule="holdout") == ()
 
 
+def test_what_is_not_measured_any_more_leaves_no_incident_open(world: Workbench) -> None:
+    metrics = {"answers_given": STAR.model_copy(update={"direction": "decrease"}), "share_right": RIGHT}
+    own, log = with_catalog(world, metrics=metrics), state_log(world.home)
+    holdout.measure(own, NOW)
+    assert len(open_incidents(log, rule="holdout")) == 2
+    fewer = LAYER.model_copy(update={"metrics": ("share_right",)})
+    # A week that is past closes nothing.
+    assert holdout.measure(with_catalog(own, layers={"everybody": fewer}), NOW, week="2026-W12").changed == 0
+    assert holdout.measure(with_catalog(own, layers={"everybody": fewer}), NOW).changed == 2
+    assert open_incidents(log, rule="holdout") == ()
+
+
 def test_what_cannot_be_measured_says_why(world: Workbench) -> None:
     with pytest.raises(ExpError, match="has no holdout"):
         holdout.measure(with_holdout(world), NOW)

@@ -26,13 +26,13 @@ from exp_pipeline.steps.behaviour.learner_days import event_measures, session_me
 from exp_pipeline.steps.context import DAY, Window, Workbench, day_of, event_day
 from exp_pipeline.steps.experiments.decision_log import decisions
 from exp_pipeline.steps.ingest.holdout_units import DRAWS, TABLE
-from exp_pipeline.steps.operating.incidents import record_findings
+from exp_pipeline.steps.operating.incidents import open_incidents, record_findings
 from exp_pipeline.steps.recorded import recorded_definitions
 from exp_pipeline.store.engine import quote
 from exp_pipeline.store.files import one_at_a_time, write_text
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.lake import Manifest
-from exp_pipeline.store.state import state_log
+from exp_pipeline.store.state import StateLog, state_log
 from exp_pipeline.transform import measures as measure_sql
 from exp_pipeline.transform import queries
 
@@ -95,7 +95,8 @@ def measure(
         found.append(measured)
         if measured.week == newest:
             findings += _findings(measured)
-    changed = record_findings(state_log(bench.home), findings, now)
+    log = state_log(bench.home)
+    changed = record_findings(log, [*findings, *_dropped(log, found, findings)], now)
     return HoldoutRound(tuple(found), len(changed))
 
 
@@ -313,6 +314,30 @@ def _findings(measured: HoldoutMeasurement) -> list[Finding]:
                 owner=measured.owner,
             )
         )
+    return found
+
+
+def _dropped(
+    log: StateLog, measured: Iterable[HoldoutMeasurement], findings: Iterable[Finding]
+) -> list[Finding]:
+    """What closes the incidents of metrics that a holdout is not measured by any more: nothing else would."""
+    told = {one.subject: one for one in findings}
+    judged = {one.layer: one for one in measured if f"{one.layer}:share" in told}
+    found = []
+    for incident in open_incidents(log, rule="holdout"):
+        one = judged.get(incident.subject.partition(":")[0])
+        if one is not None and incident.subject not in told:
+            found.append(
+                Finding(
+                    rule="holdout",
+                    subject=incident.subject,
+                    day=max(one.end - DAY, incident.last_day),
+                    verdict="pass",
+                    severity="warn",
+                    evidence="the holdout is not measured by this any more",
+                    owner=one.owner,
+                )
+            )
     return found
 
 
