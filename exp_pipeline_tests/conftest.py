@@ -38,6 +38,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """What is not let go at the end is called a leak by some libraries."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _environment_as_before() -> Iterator[None]:
     """Commands name their data folder to Dagster through the environment: the next test must not find it."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +33,7 @@ from exp_pipeline.steps.operating.outbox import CLAIM_HOLDS
 from exp_pipeline.steps.operating.watch import tell
 from exp_pipeline.store.state import StateLog
 from exp_pipeline_tests.notify.incident_samples import NOON, finding
+from exp_pipeline_tests.steps.senders import senders
 
 
 @dataclass
@@ -224,44 +222,11 @@ def test_a_message_that_a_dead_sender_claimed_leaves_when_the_claim_runs_out(
     assert len(webhook.heard) == 1
 
 
-SENDER = """
-import sys
-from datetime import timedelta
-from pathlib import Path
-from exp_pipeline.notify.routing import channels_from
-from exp_pipeline.steps.operating.delivery import deliver
-from exp_pipeline.steps.operating.incidents import record_findings
-from exp_pipeline.store.state import StateLog
-from exp_pipeline_tests.notify.incident_samples import NOON, finding
-
-folder, url, first = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-state = StateLog(folder / "state.sqlite")
-channels = channels_from({"EXP_NOTIFY_URLS": url}, folder / "told.jsonl")
-print("up", flush=True)
-for number in range(first, 40):
-    now = NOON + timedelta(seconds=number)
-    record_findings(state, [finding(subject=f"subject-{number}")], now)
-    for channel in channels:
-        deliver(state, channel, now)
-"""
-
-
-def _sender(folder: Path, url: str) -> subprocess.Popen[bytes]:
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", SENDER, str(folder), url, "0"],
-        stdout=subprocess.PIPE,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-    )
-
-
 def test_two_senders_at_once_tell_everything_once(tmp_path: Path, webhook: Webhook) -> None:
-    senders = [_sender(tmp_path, webhook.url) for _ in range(2)]
-    assert [one.wait(timeout=120) for one in senders] == [0, 0]
-    for one in senders:
-        assert one.stdout is not None
-        one.stdout.close()
+    both = senders(tmp_path, webhook.url, 2)
+    for one in both:
+        one.join(120)
+    assert [one.exitcode for one in both] == [0, 0]
     state = StateLog(tmp_path / "state.sqlite")
     later = NOON + timedelta(days=2)
     for channel in channels_from({"EXP_NOTIFY_URLS": webhook.url}, tmp_path / "told.jsonl"):
@@ -277,17 +242,14 @@ def test_senders_killed_at_random_lose_nothing_and_repeat_only_under_the_same_ke
 ) -> None:
     chance, kills = random.Random(20260306), 0
     for _ in range(12):
-        sender = _sender(tmp_path, webhook.url)
-        assert sender.stdout is not None
-        sender.stdout.readline()
+        (one,) = senders(tmp_path, webhook.url)
         time.sleep(chance.uniform(0.0, 0.4))
-        sender.send_signal(signal.SIGKILL)
-        kills += sender.wait(timeout=60) == -signal.SIGKILL
-        sender.stdout.close()
-    last = _sender(tmp_path, webhook.url)
-    assert last.wait(timeout=120) == 0
-    assert last.stdout is not None
-    last.stdout.close()
+        one.kill()
+        one.join(60)
+        kills += one.exitcode == -signal.SIGKILL
+    (last,) = senders(tmp_path, webhook.url)
+    last.join(120)
+    assert last.exitcode == 0
     state, file = StateLog(tmp_path / "state.sqlite"), tmp_path / "told.jsonl"
     later = NOON + timedelta(days=3)
     for channel in channels_from({"EXP_NOTIFY_URLS": webhook.url}, file):
