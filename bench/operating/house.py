@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,11 +37,15 @@ class Process:
 
 @dataclass
 class House:
-    """An installation under one folder; `database` is a PostgreSQL address, or None for SQLite."""
+    """An installation under one folder; `database` is a PostgreSQL address, or None for SQLite.
+
+    brisk: as shipped, but for sensors and run monitoring, which look every second.
+    """
 
     folder: Path
     database: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
+    brisk: bool = False
     daemon: subprocess.Popen[bytes] | None = None
     _sessions: set[int] = field(default_factory=set)
 
@@ -57,6 +60,10 @@ class House:
     @property
     def log(self) -> Path:
         return self.folder / "daemon.log"
+
+    @property
+    def workspace(self) -> str:
+        return "bench/operating/brisk.yaml" if self.brisk else "workspace.yaml"
 
     def environment(self) -> dict[str, str]:
         """The environment of every process of the installation."""
@@ -75,7 +82,10 @@ class House:
         """Make the folder of Dagster's settings: the shipped ones, for SQLite or for PostgreSQL."""
         self.history.mkdir(parents=True, exist_ok=True)
         shipped = "deploy/dagster.yaml" if self.database else ".dagster_home/dagster.yaml"
-        shutil.copy(ROOT / shipped, self.history / "dagster.yaml")
+        settings = (ROOT / shipped).read_text()
+        if self.brisk:
+            settings = settings.replace("poll_interval_seconds: 10", "poll_interval_seconds: 1")
+        (self.history / "dagster.yaml").write_text(settings)
 
     def command(
         self, *words: str, seconds: float = 300.0, check: bool = True
@@ -96,7 +106,7 @@ class House:
         """Start the daemon, which starts the code server and, through it, the workers of runs."""
         with self.log.open("ab") as out:
             self.daemon = subprocess.Popen(
-                [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", "workspace.yaml"],
+                [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", self.workspace],
                 cwd=ROOT,
                 env=self.environment(),
                 stdout=out,

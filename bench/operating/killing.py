@@ -11,6 +11,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -31,6 +32,9 @@ FACTS = ("lake",)
 BRIEF_SHARES = {"control": 0.7, "ladder": 0.15, "ladder-fast": 0.15}
 # The sensor of landing asks for these days before the first, too: late events reach so far.
 LATE_DAYS = timedelta(days=3)
+DAYS = (small.LAST - small.FIRST).days + 1
+# Digests of all files, and the incidents by rule and subject.
+Wanted = tuple[dict[str, str], set[tuple[str, str]]]
 
 
 @dataclass
@@ -54,9 +58,9 @@ class Outcome:
         )
 
 
-def make_world(folder: Path, *, seed: int = 5) -> Path:
+def make_world(folder: Path, *, seed: int = 5, days: int = DAYS) -> Path:
     """A data folder whose landing is still empty; what is going to land lies beside it."""
-    home = small.make_home(folder, drawn=small.plan(seed=seed))
+    home = small.make_home(folder, drawn=small.plan(seed=seed).model_copy(update={"days": days}))
     # The product drew other shares than the brief says: a sample ratio mismatch that must be paged.
     arms = [{"name": name, "share": share} for name, share in BRIEF_SHARES.items()]
     small.rewrite_brief(home, "hint-ladder", arms=arms)
@@ -75,32 +79,39 @@ def land(folder: Path) -> None:
         shutil.copytree(day, folder / "data" / "landing" / day.name)
 
 
-def undisturbed(folder: Path, *, seed: int = 5) -> tuple[dict[str, str], set[tuple[str, str]]]:
+def undisturbed(folder: Path, *, seed: int = 5, days: int = DAYS) -> Wanted:
     """The same days without any kill: digests of all files, and the incidents by rule and subject."""
-    make_world(folder, seed=seed)
+    make_world(folder, seed=seed, days=days)
     land(folder)
     house = House(folder)
     house.prepare()
     first = small.FIRST - LATE_DAYS
-    house.command("exp", "run", "--from", str(first), "--to", str(small.LAST))
+    last = small.FIRST + timedelta(days=days - 1)
+    house.command("exp", "run", "--from", str(first), "--to", str(last))
     return _facts(house), _incidents(house)
 
 
 def under_fire(
     folder: Path,
-    wanted: tuple[dict[str, str], set[tuple[str, str]]],
+    calm: Callable[[], Wanted],
     *,
     kills: int,
     database: str | None = None,
     seed: int = 5,
+    days: int = DAYS,
+    brisk: bool = False,
     most_seconds: float = 900.0,
 ) -> Outcome:
-    """Let the same days land while processes are killed at random; compare with what is wanted."""
-    make_world(folder, seed=seed)
-    house, chance, began = House(folder, database=database), random.Random(seed), time.monotonic()
+    """Let the same days land while processes are killed at random; compare with what the calm run gave.
+
+    calm: asked once all are killed, so that both may go on side by side.
+    """
+    make_world(folder, seed=seed, days=days)
+    house = House(folder, database=database, brisk=brisk)
+    chance, began = random.Random(seed), time.monotonic()
     house.prepare()
     outcome = Outcome("PostgreSQL" if database else "SQLite")
-    house.command("dagster", "sensor", "start", "landing", "-w", "workspace.yaml")
+    house.command("dagster", "sensor", "start", "landing", "-w", house.workspace)
     land(folder)
     house.start()
     try:
@@ -112,6 +123,7 @@ def under_fire(
             outcome.kills[role] += bool(house.kill(role))
             if role == "daemon":
                 house.start()
+        wanted = calm()
         left = most_seconds - (time.monotonic() - began)
         wait_for("all days made", lambda: _made(house, wanted[0]), left, every=2.0)
         wait_for("all incidents told", lambda: _told(house, wanted[1]), 120.0, every=2.0)

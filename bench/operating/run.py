@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from bench.operating import together  # noqa: E402
 from bench.operating.alarms import NOTHING, PLANTED, Alarms, alarms  # noqa: E402
 from bench.operating.figures import backfill, idle, paged  # noqa: E402
 from bench.operating.house import postgres, postgres_programs  # noqa: E402
@@ -31,6 +32,7 @@ def main() -> None:
     work.chmod(0o755)
     try:
         lines = [*_alarms(), *_idle(work), *_paged(work), *_backfill(work), *_kills(work, kills)]
+        lines += together.section(work, kills)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     page = ["# What operating costs, and what it survives", "", _machine(), "", *lines]
@@ -111,11 +113,11 @@ def _backfill(work: Path) -> list[str]:
 
 def _kills(work: Path, kills: int) -> list[str]:
     calm = undisturbed(work / "calm")
-    outcomes = [under_fire(work / "fire", calm, kills=kills, most_seconds=3600.0)]
+    outcomes = [under_fire(work / "fire", lambda: calm, kills=kills, most_seconds=3600.0)]
     if postgres_programs() is not None:
         with postgres(work / "server") as address:
             outcomes.append(
-                under_fire(work / "fire-2", calm, kills=kills, database=address, most_seconds=3600.0)
+                under_fire(work / "fire-2", lambda: calm, kills=kills, database=address, most_seconds=3600.0)
             )
     return [
         "## Kills",

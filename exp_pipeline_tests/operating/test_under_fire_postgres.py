@@ -32,7 +32,7 @@ def database() -> Iterator[str]:
 
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, database: str) -> None:
     calm = undisturbed(tmp_path / "calm")
-    outcome = under_fire(tmp_path / "fire", calm, kills=2, database=database, most_seconds=420.0)
+    outcome = under_fire(tmp_path / "fire", lambda: calm, kills=2, database=database, most_seconds=420.0)
     assert sum(outcome.kills.values()) == 2
     assert not (tmp_path / "fire" / "data" / "state" / "state.sqlite").exists()
     assert not list((tmp_path / "fire" / "dagster").rglob("*.db"))
