@@ -88,7 +88,7 @@ def drift_judged(context: dg.AssetExecutionContext, pipeline: PipelineResource) 
             "days_counted": done.counted,
             "incidents_changed": done.opened,
             "strays": dg.MetadataValue.md(listed or "Nothing strays."),
-            "findings": report_table(figure.table),
+            "findings": report_table(figure.table, without=("seen",)),
             "changes_against_their_lines": svg_image(figure.title, drift_plot(figure, _WIDE)),
         },
     )

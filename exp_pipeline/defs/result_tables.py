@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import dagster as dg
 import polars as pl
@@ -46,12 +46,16 @@ def dictionary_schema(notes: Sequence[ColumnNote]) -> dg.TableSchema:
     return dg.TableSchema(columns=columns)
 
 
-def report_table(table: Table) -> dg.TableMetadataValue:
-    """A table of the report's as it stands, under its own headings."""
-    heads = [column.title.lower() for column in table.columns]
+def report_table(table: Table, without: Collection[str] = ()) -> dg.TableMetadataValue:
+    """A table of the report's under its own headings.
+
+    The UI gives columns little room: `without` names, by their keys, long ones that other metadata tells.
+    """
+    columns = [column for column in table.columns if column.key not in without]
+    heads = [column.title.lower() for column in columns]
     rows = [
         dg.TableRecord(
-            {head: shortened(row[column.key].text) for head, column in zip(heads, table.columns, strict=True)}
+            {head: shortened(row[column.key].text) for head, column in zip(heads, columns, strict=True)}
         )
         for row in table.rows
     ]

@@ -248,25 +248,33 @@ def _incidents_asset(ongoing: Sequence[Incident]) -> dg.AssetMaterialization:
     records = [
         dg.TableRecord(
             {
-                "severity": one.severity,
-                "what": one.rule,
+                "what": f"{one.severity}: {one.rule}",
                 "subject": one.subject,
                 "since": one.since.isoformat(),
-                "state": one.status,
+                "state": f"taken by {one.acknowledged_by}" if one.acknowledged_by else one.status,
                 "owner": one.owner,
-                "evidence": one.evidence,
-                "runbook": one.runbook,
             }
         )
         for one in ongoing[:SHOWN]
     ]
-    columns = ["severity", "what", "subject", "since", "state", "owner", "evidence", "runbook"]
+    columns = ["what", "subject", "since", "state", "owner"]
     table = dg.MetadataValue.table(
         records=records, schema=dg.TableSchema([dg.TableColumn(name) for name in columns])
     )
     pages = sum(one.severity == "page" for one in ongoing)
+    # A cell has no room for a sentence: what was seen, and what to do, stands in a list of its own.
+    seen = [
+        f"- **{one.rule} on {one.subject}**: {one.evidence}. First: {one.first_action}. `{one.runbook}`"
+        for one in ongoing[:SHOWN]
+    ]
     return dg.AssetMaterialization(
-        INCIDENTS, metadata={"open": len(ongoing), "pages": pages, "incidents": table}
+        INCIDENTS,
+        metadata={
+            "open": len(ongoing),
+            "pages": pages,
+            "incidents": table,
+            "what_was_seen": dg.MetadataValue.md("\n".join(seen) or "Nothing is open."),
+        },
     )
 
 

@@ -39,6 +39,7 @@ def drift_figure(findings: Sequence[DriftFinding]) -> Figure:
         Column(key="says", title="Says"),
         Column(key="change", title="Change", numeric=True),
         Column(key="line", title="Line", numeric=True),
+        Column(key="chance", title="By chance", numeric=True),
         Column(key="today", title="That day", numeric=True),
         Column(key="usual", title="Usual", numeric=True),
         Column(key="seen", title="What was seen"),
@@ -66,6 +67,9 @@ def _drift_row(one: DriftFinding) -> dict[str, Cell]:
         if change is None
         else Cell(text=_drift_change(one, change), value=_times(one), lower=ends[0], upper=ends[1]),
         "line": words("" if one.threshold is None else _drift_change(one, one.threshold).removeprefix("+")),
+        "chance": words(
+            "" if one.noise is None else f"up to {_drift_change(one, one.noise).removeprefix('+')}"
+        ),
         "today": words(_drift_level(one, one.value)),
         "usual": words(_drift_level(one, one.usual)),
         "seen": words(drift_seen(one)),

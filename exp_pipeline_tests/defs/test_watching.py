@@ -95,6 +95,10 @@ def test_incidents_are_told_and_shown_as_an_asset(home: Home, instance: dg.Dagst
     assert (shown.metadata["open"].value, shown.metadata["pages"].value) == (2, 1)
     rows = [record.data for record in shown.metadata["incidents"].records]
     assert [row["subject"] for row in rows] == ["hint-ladder", "class-pacing"]
+    seen = shown.metadata["what_was_seen"].value.splitlines()
+    for line, one in zip(seen, open_incidents(state), strict=True):
+        assert one.evidence in line
+        assert one.runbook in line
     assert len(home.notifications.read_text().splitlines()) == 2
     second = tick(instance, "notifications", first.cursor)
     assert not second.asset_events
