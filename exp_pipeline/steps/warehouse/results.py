@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.readout import Readout
@@ -47,53 +48,48 @@ def result_tables(bench: Workbench, standings: Sequence[Standing]) -> list[Shown
     """Every table of the warehouse but those of columns, in the order in which they are read."""
     readouts = [one.readout for one in standings if one.readout is not None]
     parts: list[tuple[str, str, shown.Columns, Iterable[Row]]] = [
-        (
-            "experiments",
-            "One experiment as it stands now.",
-            shown.EXPERIMENTS,
-            map(_experiment, standings),
-        ),
+        ("experiments", "One experiment as it stands now.", shown.EXPERIMENTS, map(_experiment, standings)),
         (
             "arms",
             "One arm of one experiment, with its units as the current readout counts them.",
             shown.ARMS,
-            (row for one in standings for row in _arms(one)),
+            chain.from_iterable(map(_arms, standings)),
         ),
         (
             "estimates",
             "One effect of one arm for one metric, over all units; only guardrails while blinded.",
             shown.ESTIMATES,
-            (row for one in readouts for row in _estimates(one)),
+            chain.from_iterable(map(_estimates, readouts)),
         ),
         (
             "segments",
             "One effect of one arm for one metric in one value of a declared segment; none while blinded.",
             shown.SEGMENTS,
-            (row for one in readouts for row in _segments(one)),
+            chain.from_iterable(map(_segments, readouts)),
         ),
         (
             "verdicts",
             "One integrity check of one experiment.",
             shown.VERDICTS,
-            (row for one in readouts for row in _verdicts(one)),
+            chain.from_iterable(map(_verdicts, readouts)),
         ),
         (
             "guardrails",
             "One guardrail in one treatment arm.",
             shown.GUARDRAILS,
-            (row for one in readouts for row in _guardrails(one)),
+            chain.from_iterable(map(_guardrails, readouts)),
         ),
         (
             "rules",
             "One decision rule asked of one treatment arm, in its order.",
             shown.RULES,
-            (row for one in readouts for row in _rules(one)),
+            chain.from_iterable(map(_rules, readouts)),
         ),
         (
             "decisions",
             "One recommendation of a current readout: for an experiment as a whole, or for one of its arms.",
             shown.DECISIONS,
-            (row for one in readouts for row in _decisions(one)),
+            chain.from_iterable(map(_decisions, readouts)),
         ),
         (
             "decision_log",
