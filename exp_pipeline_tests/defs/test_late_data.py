@@ -48,20 +48,34 @@ class World:
     files: late.Files
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    home = tmp_path / "data"
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> late.Files:
+    return late.log_files(tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory, files: late.Files) -> Path:
+    """A data folder whose plain files have landed and all been made; to be copied, not changed."""
+    home = tmp_path_factory.mktemp("made") / "data"
     shutil.copytree(small.CATALOG, home / "catalog")
     shutil.rmtree(home / "catalog" / "experiments")
     (home / "catalog" / "experiments").mkdir()
     brief = (small.CATALOG / "experiments" / "hint-ladder.yaml").read_text()
     (home / "catalog" / "experiments" / "hint-ladder.yaml").write_text(brief)
     small.rewrite_brief(home, "hint-ladder", start=START + DAY, end=START + DAY * late.DAYS)
-    files = late.log_files(tmp_path / "log")
     with duckdb.connect() as connection, environment_of(home):
         for bench in bench_at(home, connection, open_catalog(home / "catalog")):
             put(bench, {name: content for name, content in files.items() if "/part-" in name})
             catch_up(bench)
+    return home
+
+
+@pytest.fixture
+def world(tmp_path: Path, files: late.Files, made_once: Path) -> Iterator[World]:
+    home = tmp_path / "data"
+    shutil.copytree(made_once, home)
+    with duckdb.connect() as connection, environment_of(home):
+        for bench in bench_at(home, connection, open_catalog(home / "catalog")):
             yield World(bench, files)
 
 
