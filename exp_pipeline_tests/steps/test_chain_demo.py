@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from datetime import date
+from pathlib import Path
 
+import duckdb
 import pytest
 
 from exp_pipeline.catalog import Catalog
@@ -25,13 +28,15 @@ from exp_pipeline.steps.behaviour.sessions import build_sessions, check_sorted
 from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.ingest.conform import conform
 from exp_pipeline.steps.ingest.landing import land_days
+from exp_pipeline.steps.opening import workbench
 from exp_pipeline.steps.operating.daily import judge_guardrails, judge_sample_ratios
 from exp_pipeline.steps.quality.days import judge_quality
+from exp_pipeline.store.home import Home
 from exp_pipeline.store.landing import received_days
-from exp_pipeline_tests.steps.conftest import Opened, lake_bytes, rows_of, with_catalog
+from exp_pipeline_tests.steps.conftest import SECRET, Opened, lake_bytes, rows_of, with_catalog
 
 START, START_EXPERIMENT = date(2026, 3, 2), date(2026, 3, 4)
-DAYS = 8
+DAYS = 6
 PLAN = SimulationPlan(
     name="tiny",
     seed=7,
@@ -74,11 +79,30 @@ def moved(catalog: Catalog) -> Mapping[str, Brief]:
     return {brief.name: brief.model_copy(update={"start": START_EXPERIMENT, "end": START + DAY * DAYS})}
 
 
-def landed_world(opened: Opened, name: str, moved: Mapping[str, Brief]) -> Workbench:
-    bench = with_catalog(opened(name), briefs=moved)
-    write_landing(PLAN, bench.home.landing)
-    land_days(bench, received_days(bench.home.landing))
-    return bench
+@pytest.fixture(scope="module")
+def landed_once(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> Path:
+    """A home in which the world has landed; to be copied, not changed."""
+    home = Home(tmp_path_factory.mktemp("landed") / "home")
+    write_landing(PLAN, home.landing)
+    with (
+        duckdb.connect() as connection,
+        workbench(
+            home, connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET}, catalog=catalog, threads=1
+        ) as bench,
+    ):  # fmt: skip
+        land_days(bench, received_days(home.landing))
+    return home.root
+
+
+@pytest.fixture
+def landed_world(
+    opened: Opened, tmp_path: Path, landed_once: Path, moved: Mapping[str, Brief]
+) -> Callable[[str], Workbench]:
+    def copied(name: str) -> Workbench:
+        shutil.copytree(landed_once, tmp_path / name)
+        return with_catalog(opened(name), briefs=moved)
+
+    return copied
 
 
 def run_chain(bench: Workbench, *, day_by_day: bool = False) -> None:
@@ -96,9 +120,9 @@ def run_chain(bench: Workbench, *, day_by_day: bool = False) -> None:
 
 
 def test_the_same_bytes_in_one_run_and_day_by_day(
-    opened: Opened, moved: Mapping[str, Brief], monkeypatch: pytest.MonkeyPatch
+    landed_world: Callable[[str], Workbench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, parts = landed_world(opened, "whole", moved), landed_world(opened, "parts", moved)
+    whole, parts = landed_world("whole"), landed_world("parts")
     run_chain(whole)
     once = lake_bytes(whole.home)
     assert len(rows_of(whole, "unit_days", "unit_key")) > 50
@@ -116,8 +140,8 @@ def test_the_same_bytes_in_one_run_and_day_by_day(
     assert sorted(once) == sorted(other)
 
 
-def test_every_landed_row_is_accounted_for(opened: Opened, moved: Mapping[str, Brief]) -> None:
-    bench = landed_world(opened, "home", moved)
+def test_every_landed_row_is_accounted_for(landed_world: Callable[[str], Workbench]) -> None:
+    bench = landed_world("home")
     tagged = {date.fromisoformat(str(row[0])) for row in rows_of(bench, "landed", "event_date")}
     conform(bench, Window.of(min(tagged), max(tagged)))
     landed = len(rows_of(bench, "landed", "file"))
