@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+from exp_pipeline.catalog import Catalog
 from exp_pipeline.model.layers import Layer
 from exp_pipeline.model.life import DURABILITY_DAYS
 from exp_pipeline.model.ramps import RampState
@@ -21,11 +25,13 @@ from exp_pipeline.steps.context import DAY, Window, Workbench
 from exp_pipeline.steps.experiments.chain import take_snapshot
 from exp_pipeline.steps.experiments.sealed_readouts import readout_of
 from exp_pipeline.steps.experiments.starting import lock_if_started
+from exp_pipeline.steps.opening import workbench
 from exp_pipeline.steps.operating.gauges import gauges
 from exp_pipeline.steps.operating.incidents import open_incidents
 from exp_pipeline.steps.operating.ramp_log import Step, append
+from exp_pipeline.store.home import Home
 from exp_pipeline.store.state import state_log
-from exp_pipeline_tests.steps.conftest import commit_events, with_catalog
+from exp_pipeline_tests.steps.conftest import SECRET, Opened, commit_events, with_catalog
 from exp_pipeline_tests.steps.metric_worlds import MEASURES, METRICS, brief_of
 
 FIRST = date(2026, 3, 2)
@@ -70,10 +76,14 @@ def rows_of(last: date) -> dict[date, list[dict[str, object]]]:
     return days
 
 
-def world(bench: Workbench, last: date) -> Workbench:
-    own = with_catalog(
+def with_brief(bench: Workbench) -> Workbench:
+    return with_catalog(
         bench, measures=MEASURES, metrics={METRIC.name: METRIC}, briefs={BRIEF.name: BRIEF}, layers={}
     )
+
+
+def world(bench: Workbench, last: date) -> Workbench:
+    own = with_brief(bench)
     lock_if_started(own, BRIEF, datetime(2026, 3, 1, tzinfo=UTC))
     commit_events(own, rows_of(last))
     window = Window.of(FIRST, last)
@@ -85,6 +95,28 @@ def world(bench: Workbench, last: date) -> Workbench:
     return own
 
 
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> Path:
+    """A home that has all days up to the look; to be copied, not changed."""
+    home = Home(tmp_path_factory.mktemp("durability") / "home")
+    home.landing.mkdir(parents=True)
+    with (
+        duckdb.connect() as connection,
+        workbench(
+            home, connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET}, catalog=catalog, threads=1
+        ) as bench,
+    ):  # fmt: skip
+        world(bench, DUE - DAY)
+    return home.root
+
+
+@pytest.fixture
+def due(opened: Opened, made_once: Path, tmp_path: Path) -> Workbench:
+    """A copy of that home."""
+    shutil.copytree(made_once, tmp_path / "due")
+    return with_brief(opened("due"))
+
+
 def in_stretch(arm: int, first: date) -> float:
     """Answers of a learner of one arm in a week, by counting."""
     learners = [one for one in range(LEARNERS) if one % 2 == arm]
@@ -92,8 +124,8 @@ def in_stretch(arm: int, first: date) -> float:
     return sum(answers(one, day) for one in learners for day in days) / len(learners)
 
 
-def test_a_fading_effect_is_found_and_told_once(bench: Workbench) -> None:
-    own = world(bench, DUE - DAY)
+def test_a_fading_effect_is_found_and_told_once(due: Workbench) -> None:
+    own = due
     found = durability.measure(own, BRIEF.name, NOW)
     (row,) = found.rows
     assert row.estimable, row.reason
@@ -130,10 +162,10 @@ def test_a_fading_effect_is_found_and_told_once(bench: Workbench) -> None:
 
 
 def test_hidden_effects_stay_hidden_and_a_holdout_is_said(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    due: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holdout = Layer(name="held", kind="holdout", share=0.05)
-    own = with_catalog(world(bench, DUE - DAY), layers={"held": holdout})
+    own = with_catalog(due, layers={"held": holdout})
 
     def blinded(*asked: Any) -> Any:
         return readout_of(*asked).model_copy(update={"blinded": True})
