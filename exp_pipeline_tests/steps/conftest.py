@@ -23,6 +23,7 @@ from exp_pipeline.store.engine import quote
 from exp_pipeline.store.home import Home
 from exp_pipeline.store.lake import NewFile
 from exp_pipeline.transform.door import landed_columns
+from exp_pipeline_tests.shared_worlds import shared_folder
 from exp_pipeline_tests.steps import late_worlds as late
 
 SECRET = "a-key-for-tests-only-0123456789"
@@ -73,19 +74,21 @@ def late_files(tmp_path_factory: pytest.TempPathFactory) -> late.Files:
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog, late_files: late.Files) -> Path:
     """A home over that log with every day made and its experiment read out; to be copied, not changed."""
-    home = Home(tmp_path_factory.mktemp("made"))
-    with (
-        duckdb.connect() as connection,
-        workbench(
-            home, connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET},
-            catalog=late.late_catalog(catalog), threads=1,
-        ) as bench,
-    ):  # fmt: skip
-        late.put(bench, {name: content for name, content in late_files.items() if "/part-" in name})
-        catch_up(bench)
-        take_snapshot(bench, late.NAME)
-        write_memo(bench, late.NAME)
-    return home.root
+
+    def make(folder: Path) -> None:
+        with (
+            duckdb.connect() as connection,
+            workbench(
+                Home(folder), connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET},
+                catalog=late.late_catalog(catalog), threads=1,
+            ) as bench,
+        ):  # fmt: skip
+            late.put(bench, {name: content for name, content in late_files.items() if "/part-" in name})
+            catch_up(bench)
+            take_snapshot(bench, late.NAME)
+            write_memo(bench, late.NAME)
+
+    return shared_folder(tmp_path_factory, "read-out-home", make)
 
 
 @pytest.fixture
