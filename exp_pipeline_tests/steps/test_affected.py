@@ -7,25 +7,16 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import duckdb
 import pytest
 
 from exp_pipeline.catalog import Catalog
 from exp_pipeline.steps.again.affected import affected_days
 from exp_pipeline.steps.again.catch_up import catch_up, pieces_of, runner
 from exp_pipeline.steps.context import DAY, Window, Workbench, event_day
-from exp_pipeline.steps.opening import workbench
-from exp_pipeline.store.home import Home
 from exp_pipeline_tests.steps import late_worlds as late
-from exp_pipeline_tests.steps.conftest import SECRET, Opened, rows_of, with_catalog
+from exp_pipeline_tests.steps.conftest import Opened, rows_of, with_catalog
 from exp_pipeline_tests.steps.late_worlds import START, contents, moved, put, written
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> late.Files:
-    return late.log_files(tmp_path_factory.mktemp("log"))
 
 
 @pytest.fixture
@@ -35,27 +26,10 @@ def world(opened: Opened, catalog: Catalog) -> Callable[[str], Workbench]:
     return lambda name: replace(opened(name), catalog=mine)
 
 
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog, files: late.Files) -> Path:
-    """A home in which the log's plain files have landed and everything has been made."""
-    home = Home(tmp_path_factory.mktemp("made"))
-    with (
-        duckdb.connect() as connection,
-        workbench(
-            home, connection, run_id="test", environment={"EXP_HMAC_KEY": SECRET},
-            catalog=late.late_catalog(catalog), threads=1,
-        ) as bench,
-    ):  # fmt: skip
-        put(bench, {name: content for name, content in files.items() if "/part-" in name})
-        assert catch_up(bench).left == ()
-    return home.root
-
-
 @pytest.fixture
-def settled(world: Callable[[str], Workbench], made_once: Path, tmp_path: Path) -> Workbench:
-    """A copy of that home."""
-    shutil.copytree(made_once, tmp_path / "settled")
-    return world("settled")
+def settled(read_out: Workbench) -> Workbench:
+    """A home in which the log's plain files have landed and everything has been made."""
+    return read_out
 
 
 def changed_between(before: Mapping[str, tuple[str, object]], bench: Workbench) -> set[str]:
@@ -65,21 +39,21 @@ def changed_between(before: Mapping[str, tuple[str, object]], bench: Workbench) 
 
 @pytest.mark.parametrize("seed", [2])
 def test_any_order_of_landing_with_catch_ups_gives_the_bytes_of_one_pass(
-    world: Callable[[str], Workbench], files: late.Files, seed: int
+    world: Callable[[str], Workbench], late_files: late.Files, seed: int
 ) -> None:
     order = random.Random(seed)
-    names = order.sample(sorted(files), len(files))
+    names = order.sample(sorted(late_files), len(late_files))
     bench = world("by-and-by")
     cuts = sorted(order.sample(range(1, len(names)), 2))
     for first, last in zip((0, *cuts), (*cuts, len(names)), strict=True):
-        put(bench, {name: files[name] for name in names[first:last]})
+        put(bench, {name: late_files[name] for name in names[first:last]})
         done = catch_up(bench)
         assert done.left == ()
         assert done.held_back == ()
     assert not affected_days(bench)
     assert catch_up(bench).made == ()
     whole = world("whole")
-    put(whole, files)
+    put(whole, late_files)
     late.run_over_everything(whole)
     once, by_and_by = contents(whole), contents(bench)
     assert sorted(name for name in once if by_and_by.get(name) != once[name]) == []
@@ -89,10 +63,12 @@ def test_any_order_of_landing_with_catch_ups_gives_the_bytes_of_one_pass(
     assert {"too_late", "corrected", "conflicting_duplicate"} <= reasons
 
 
-def test_a_file_of_one_day_touches_that_day_and_what_follows(settled: Workbench, files: late.Files) -> None:
+def test_a_file_of_one_day_touches_that_day_and_what_follows(
+    settled: Workbench, late_files: late.Files
+) -> None:
     before = contents(settled)
     hint = next(
-        one for one in late.events_of(files) if one["event_name"] == "hint_requested"
+        one for one in late.events_of(late_files) if one["event_name"] == "hint_requested"
         and one["client_ts"][:10] == f"{START + DAY}"
     )  # fmt: skip
     new = moved(hint, event_id="new-1", client_ts=late.at(hint["client_ts"]) + timedelta(seconds=1))
@@ -129,21 +105,24 @@ def before_tables(before: Mapping[str, object]) -> set[str]:
     return {name.split("/")[0] for name in before}
 
 
-def test_a_file_that_comes_again_is_followed_by_nothing(settled: Workbench, files: late.Files) -> None:
+def test_a_file_that_comes_again_is_followed_by_nothing(settled: Workbench, late_files: late.Files) -> None:
     before = contents(settled)
-    put(settled, {f"received_date={START + DAY}/copy.ndjson": files[f"received_date={START}/part-1.ndjson"]})
+    put(
+        settled,
+        {f"received_date={START + DAY}/copy.ndjson": late_files[f"received_date={START}/part-1.ndjson"]},
+    )
     assert not affected_days(settled)
-    put(settled, {f"received_date={START}/copy.ndjson": files[f"received_date={START}/part-1.ndjson"]})
+    put(settled, {f"received_date={START}/copy.ndjson": late_files[f"received_date={START}/part-1.ndjson"]})
     assert catch_up(settled).made == ()
     assert contents(settled) == before
 
 
-def test_a_copy_under_another_day_touches_both(settled: Workbench, files: late.Files) -> None:
+def test_a_copy_under_another_day_touches_both(settled: Workbench, late_files: late.Files) -> None:
     copies = f"received_date={START + DAY * 2}/copies.ndjson"
-    put(settled, {copies: files[copies]})
+    put(settled, {copies: late_files[copies]})
     runner(settled)(("landed",), Window.of(START + DAY * 2, START + DAY * 2))
     found = affected_days(settled)
-    held = {one["event_id"] for one in late.parsed(files[copies])}
+    held = {one["event_id"] for one in late.parsed(late_files[copies])}
     own = {row[0] for row in rows_of(settled, "landed", "event_date, event_id") if row[1] in held}
     whys = {one.day: one.why for one in found.found if one.table == "events"}
     assert set(whys) == own
@@ -155,9 +134,9 @@ def test_a_copy_under_another_day_touches_both(settled: Workbench, files: late.F
     assert not affected_days(settled)
 
 
-def test_corrections_are_named_as_such(settled: Workbench, files: late.Files) -> None:
+def test_corrections_are_named_as_such(settled: Workbench, late_files: late.Files) -> None:
     name = f"received_date={START + DAY * 2}/correction-1.ndjson"
-    put(settled, {name: files[name]})
+    put(settled, {name: late_files[name]})
     runner(settled)(("landed",), Window.of(START + DAY * 2, START + DAY * 2))
     found = affected_days(settled)
     assert {one.why for one in found.found if one.table == "events"} == {"correction"}
