@@ -52,7 +52,6 @@ class Workspace:
                 f"`exp init {root}` makes one"
             )
         self._root = root
-        self._catalog: tuple[object, Catalog] | None = None
 
     def __repr__(self) -> str:
         return f"Workspace({str(self._root)!r})"
@@ -360,15 +359,7 @@ class Workspace:
     def _read_catalog(self) -> Catalog:
         from exp_pipeline.steps.opening import open_catalog
 
-        root = self._home.catalog
-        state = tuple(
-            (str(path), found.st_mtime_ns, found.st_size)
-            for path in sorted(root.rglob("*.y*ml"))
-            if (found := path.stat())
-        )
-        if self._catalog is None or self._catalog[0] != state:
-            self._catalog = (state, open_catalog(root))
-        return self._catalog[1]
+        return open_catalog(self._home.catalog)
 
     def _newest(self, experiment: str) -> str:
         from exp_pipeline.steps.experiments.stored_readouts import newest_read_out
