@@ -1,6 +1,6 @@
 """Pushes to a mirror, one or two at once, are killed at many points while the lake goes on changing.
 
-The server is the tests' own, or a real one: EXP_TEST_S3_URL=s3://bucket/empty-prefix, with the AWS_* variables
+The server is the tests' own, or a real one: EXP_TEST_S3_URL=s3://bucket/empty-prefix, with AWS_* variables
 of its address and keys. What is below that prefix is removed first.
 """
 
