@@ -34,8 +34,14 @@ dev: $(STAMP) ## Open the Dagster UI on this machine (PORT=3000), with history k
 # Rewriting the assertions of all test modules takes each process seconds, unless Python may keep the result.
 test crash: export PYTHONDONTWRITEBYTECODE :=
 
+# What tests write lies in memory where there is room for it: else they wait for a disk thousands of times.
+ROOMY = $(shell free=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}'); \
+  test -w /dev/shm && test "$${free:-0}" -gt 6000000 && echo /dev/shm)
+test: export PYTEST_DEBUG_TEMPROOT ?= $(ROOMY)
+
 test: $(STAMP) ## Run all tests (WORKERS=2 processes)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1
 
 crash: $(STAMP) ## Kill a whole installation and fill a disk, on SQLite and PostgreSQL (some minutes)
 	@$(BIN)/python -m pytest -m crash exp_pipeline_tests/operating
