@@ -66,13 +66,13 @@ def bench_over(home: Home, *, run_id: str = "test", strict: bool = True) -> Iter
         yield bench
 
 
-def run_day(bench: Workbench, day: date) -> None:
-    """Everything daily for one day; sessions of the day before once more, as only now their end is known."""
-    landing.land(bench, day)
-    window = Window.of(day, day)
+def run_days(bench: Workbench, days: Sequence[date]) -> None:
+    """Everything daily for days in a row; sessions of the day before once more, whose end is known now."""
+    landing.land_days(bench, days)
+    window = Window.of(days[0], days[-1])
     ingest.conform(bench, window)
     behaviour.build_learner_days(bench, window)
-    sessions.build_sessions(bench, Window.of(day - DAY, day))
+    sessions.build_sessions(bench, Window.of(days[0] - DAY, days[-1]))
     exposure.build_assignments(bench, window)
     exposure.build_exposures(bench, window)
     exposure.build_enrollments(bench)
