@@ -165,6 +165,8 @@ ramps_and_flags = dg.define_asset_job(
     "ramps_and_flags",
     selection=dg.AssetSelection.assets("ramp_state", "flags"),
     description="Judges every ramp, writes what follows, lets the flags follow.",
+    # A run whose machine went down counts as running for so long: kill rules must not wait behind such runs.
+    tags={"dagster/max_runtime": "1800"},
 )
 
 
