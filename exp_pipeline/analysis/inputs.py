@@ -11,6 +11,7 @@ import polars as pl
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.evidence import EqualArms, Exposures, Fidelity
 from exp_pipeline.model.metrics import Measure, Metric
+from exp_pipeline.model.ramps import Stop
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Unblinding
 
 
@@ -27,7 +28,8 @@ class ReadoutInputs:
     field, value, event_date, platform, responses. completeness: arm, event_name, events, units, and
     completeness_days its events by day, platform and version. late_share: share of events that arrived after
     their day was closed; late_days: event_date, late, landed. equal_arms: what A/A experiments before this
-    one found, newest first. history_units_per_day: units that entered a day before the experiment.
+    one found, newest first. stops: when its ramp had every unit in control. history_units_per_day: units that
+    entered a day before the experiment.
     """
 
     brief: Brief
@@ -55,6 +57,7 @@ class ReadoutInputs:
     completeness_days: pl.DataFrame | None = None
     late_days: pl.DataFrame | None = None
     equal_arms: tuple[EqualArms, ...] = ()
+    stops: tuple[Stop, ...] = ()
 
     def __post_init__(self) -> None:
         missing = [name for name in self.brief.metric_names() if name not in self.metrics]

@@ -155,6 +155,7 @@ def read_out(inputs: ReadoutInputs) -> Readout:
             left_out=units.left_out,
             missing=reversals(seen.main, attrition),
             blinding=blinding,
+            stops=inputs.stops,
         ),
         next_steps=next_steps_of(
             brief,

@@ -13,6 +13,7 @@ from exp_pipeline.analysis.units import MetricUnits
 from exp_pipeline.analysis.wording import listed, margin_in_words
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.populations import UnitsLeftOut
+from exp_pipeline.model.ramps import Stop
 from exp_pipeline.model.readout import (
     Decision,
     Estimate,
@@ -89,9 +90,10 @@ def limits_of(
     left_out: tuple[UnitsLeftOut, ...] = (),
     missing: Sequence[str] = (),
     blinding: Blinding,
+    stops: Sequence[Stop] = (),
 ) -> tuple[str, ...]:
     """What can this readout not say?"""
-    found: list[str] = []
+    found = [_stopped(stop) for stop in stops]
     unknown = [check.title for check in integrity if check.verdict == "cannot_tell"]
     if unknown:
         found.append(f"Could not be checked with these data: {listed(unknown)}.")
@@ -136,6 +138,19 @@ def limits_of(
             f"Whole {brief.randomisation_unit} units were randomised: precision depends on their number."
         )
     return tuple(found)
+
+
+def _stopped(stop: Stop) -> str:
+    what = "paused" if stop.action == "pause" else "rolled back"
+    if stop.until is None:
+        until = "every unit has had control since then"
+    elif stop.until == stop.since:
+        until = "every unit had control for part of that day"
+    else:
+        until = f"every unit had control until {stop.until}"
+    return (
+        f"The ramp was {what} on {stop.since}: {until}, and days of it in a unit's window shrink the effects."
+    )
 
 
 def _largest(exclusions: Sequence[ExclusionCount]) -> str:

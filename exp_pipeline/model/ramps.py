@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
@@ -177,6 +177,29 @@ def _after(state: RampState, entry: RampEntry) -> RampState:
         arm=entry.arm if entry.arm is not None else state.arm,
         segments=entry.segments or state.segments,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Since when every unit had control although the experiment went on; until: None where it still has."""
+
+    action: Literal["pause", "roll_back"]
+    since: date
+    until: date | None = None
+
+
+def stops_of(entries: Sequence[RampEntry]) -> tuple[Stop, ...]:
+    """When was a ramp paused or rolled back, by days in UTC, oldest first?"""
+    found: list[Stop] = []
+    for entry in sorted(entries, key=lambda one: one.sequence):
+        day = entry.at.astimezone(UTC).date()
+        if found and found[-1].until is None:
+            if entry.action in ("pause", "roll_back", "close"):
+                continue
+            found[-1] = replace(found[-1], until=day)
+        elif entry.action in ("pause", "roll_back") and entry.phase == "ramp":
+            found.append(Stop("pause" if entry.action == "pause" else "roll_back", day))
+    return tuple(found)
 
 
 def traffic_at(entries: Sequence[RampEntry], at: datetime) -> float:

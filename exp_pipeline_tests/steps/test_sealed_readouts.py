@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import duckdb
@@ -224,11 +224,19 @@ def test_a_sealed_memo_shows_the_ramp_of_its_day_and_leads_back_to_the_index(rea
     entered = datetime.combine(brief.start, time(9), UTC)
     step = Step("advance", "ramp", 1, 3, 0.25, "schedule", ("it is ready",))
     assert append(log, brief, RampState(), step, entered) is not None
+    pause, resume = (
+        Step("pause", "ramp", 1, 3, 0.0, "maths", ()),
+        Step("resume", "ramp", 1, 3, 0.25, "maths", ()),
+    )
+    for hours, step in ((2, pause), (4, resume)):
+        state = folded(entries_of(log, brief))
+        assert append(log, brief, state, step, entered + timedelta(hours=hours)) is not None
     taken = take_snapshot(read_out, NAME)
     assert taken.made_now
     write_memo(read_out, NAME)
     then = memo_bytes(read_out, NAME, taken.snapshot, "html").decode()
     assert f"reached {brief.start}" in then
+    assert f"The ramp was paused on {brief.start}: every unit had control for part of that day" in then
     assert '<a href="../../index.html">All experiments</a>' in then
     beside = (read_out.home.readouts / f"{NAME}.html").read_text()
     assert '<a href="index.html">All experiments</a>' in beside

@@ -15,6 +15,7 @@ from exp_pipeline.analysis.readout import ReadoutInputs, read_out
 from exp_pipeline.model.brief import Brief
 from exp_pipeline.model.digests import digest_of
 from exp_pipeline.model.errors import ExpError, StoreError
+from exp_pipeline.model.ramps import stops_of
 from exp_pipeline.model.readout import ExclusionCount, LockState, Provenance, Readout
 from exp_pipeline.steps.again.backfill_needs import require_definitions
 from exp_pipeline.steps.assignment.exposure import WHOLE
@@ -350,6 +351,7 @@ def readout_inputs(bench: Workbench, experiment: str, snapshot: str | None = Non
         unblinded_because=kept.unblindings[-1].reason if kept.unblindings else "",
         unblindings=kept.unblindings,
         equal_arms=kept.equal_arms,
+        stops=stops_of(kept.ramp),
     )
 
 
