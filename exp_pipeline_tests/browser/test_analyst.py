@@ -6,7 +6,6 @@ one platform.
 
 from __future__ import annotations
 
-import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -18,17 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from exp_pipeline.simulate.plan import ArmTruth
 from exp_pipeline_tests.browser.server import dagster_dev, graphql
 from exp_pipeline_tests.defs import small_world as small
-from exp_pipeline_tests.defs.worlds import (
-    environment_of,
-    failed_checks,
-    failures,
-    instance_in,
-    run_everything,
-    run_job,
-)
+from exp_pipeline_tests.defs.everything import BROKEN, LOST_PLATFORM, run_once
+from exp_pipeline_tests.defs.worlds import environment_of, failed_checks, instance_in, run_job
 from exp_pipeline_tests.test_definitions import ASSETS
 
 if TYPE_CHECKING:
@@ -44,7 +36,6 @@ GROUPS = {group for group, _ in ASSETS.values()}
 SECONDS = 40.0
 BACKFILL_SECONDS = 240.0
 READOUT_SECONDS = 240.0
-BROKEN, LOST_ARM, LOST_PLATFORM = "hint-tone", "warm", "chromebook"
 
 
 @dataclass(frozen=True)
@@ -54,47 +45,20 @@ class Shown:
     pictures: Path
 
 
-def make_home(root: Path) -> Path:
-    """The small world with a third experiment, whose log of one arm is lost on one platform."""
-    plan = small.plan(learners=120)
-    arms = (ArmTruth(name="control", share=0.5), ArmTruth(name=LOST_ARM, share=0.5))
-    third = plan.experiments[0].model_copy(update={"name": BROKEN, "arms": arms})
-    drawn = plan.model_copy(update={"experiments": (*plan.experiments, third)})
-    home = small.make_home(root, drawn=drawn)
-    briefs = home / "catalog" / "experiments"
-    text = (briefs / "hint-ladder.yaml").read_text().replace("name: hint-ladder", f"name: {BROKEN}", 1)
-    (briefs / f"{BROKEN}.yaml").write_text(text)
-    told = [{"name": arm.name, "share": arm.share, "description": arm.name} for arm in arms]
-    small.rewrite_brief(home, BROKEN, title="Hints in a warmer tone", arms=told)
-    assert lose_assignments(home / "landing") > 10
-    return home
-
-
-def lose_assignments(landing: Path) -> int:
-    """Take out of the landing files what one platform's logger should have said of one arm."""
-    words = [b'"experiment_assigned"', *(f'"{one}"'.encode() for one in (BROKEN, LOST_ARM, LOST_PLATFORM))]
-    lost = 0
-    for path in sorted(landing.glob("*/*.ndjson.gz")):
-        lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
-        kept = [line for line in lines if not all(word in line for word in words)]
-        lost += len(lines) - len(kept)
-        path.write_bytes(gzip.compress(b"".join(kept), mtime=0))
-    return lost
-
-
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     root = tmp_path_factory.mktemp("ui")
     pictures = root / "pictures"
     pictures.mkdir()
-    home = make_home(root)
+    ran = run_once(tmp_path_factory, root)
+    assert ran.failures == [[]] * 4
+    home = ran.home
     with environment_of(home):
-        with instance_in(root / "dagster") as instance:
-            assert [failures(result) for result in run_everything(instance)] == [[]] * 4
+        with instance_in(ran.history) as instance:
             instance.add_dynamic_partitions("experiment", [BROKEN])
             broken = run_job(instance, "experiment_readout", partition=BROKEN)
             assert "srm" in failed_checks(broken)
-        with dagster_dev(home, root / "dagster") as address:
+        with dagster_dev(home, ran.history) as address:
             yield Shown(address, home, pictures)
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from exp_pipeline_tests.defs import small_world as small
+from exp_pipeline_tests.defs.everything import RunOnce, run_once
 from exp_pipeline_tests.defs.worlds import environment_of, failures, instance_in, materialized, run_everything
 from exp_pipeline_tests.test_definitions import ASSETS
 
@@ -27,7 +28,7 @@ NO_FILE = {"brief", "readiness", "power_plan", "roster", "roster_quarantine"}
 class Twice:
     home: Path
     instance: dg.DagsterInstance
-    first: list[dg.ExecuteInProcessResult]
+    first: RunOnce
     second: list[dg.ExecuteInProcessResult]
     after_first: dict[str, str]
     after_second: dict[str, str]
@@ -35,20 +36,17 @@ class Twice:
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
-    root = tmp_path_factory.mktemp("world")
-    home = small.make_home(root)
-    with environment_of(home), instance_in(root / "dagster") as instance:
-        first = run_everything(instance)
-        after_first = small.digests(home)
+    ran = run_once(tmp_path_factory, tmp_path_factory.mktemp("world"))
+    with environment_of(ran.home), instance_in(ran.history) as instance:
         second = run_everything(instance)
-        yield Twice(home, instance, first, second, after_first, small.digests(home))
+        yield Twice(ran.home, instance, ran, second, ran.digests, small.digests(ran.home))
 
 
 def test_every_run_succeeds_and_makes_every_asset(twice: Twice) -> None:
-    for results in (twice.first, twice.second):
-        assert [failures(result) for result in results] == [[]] * 4
-        assert all(result.success for result in results)
-        assert set().union(*(materialized(result) for result in results)) == set(ASSETS) - BY_THEMSELVES
+    assert twice.first.failures == [failures(result) for result in twice.second] == [[]] * 4
+    assert twice.first.succeeded == [result.success for result in twice.second] == [True] * 4
+    made = set().union(*(materialized(result) for result in twice.second))
+    assert twice.first.materialized == made == set(ASSETS) - BY_THEMSELVES
 
 
 def test_ten_days_are_one_run(twice: Twice) -> None:
