@@ -6,6 +6,7 @@ import gzip
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -75,13 +76,19 @@ def make_past(bench: Workbench) -> None:
     run_steps(bench, PAST)
 
 
+@lru_cache(maxsize=1)
+def sent_on(day: date) -> pl.DataFrame:
+    """What the product sends on a day, without a defect."""
+    return simulate_day(PLAN, day)
+
+
 def add_day(
     bench: Workbench, past: Path | None, defect: Defect | None = None, garbage: Sequence[bytes] = ()
 ) -> None:
     """Land and run the day, with a defect if one is given; over a copy of the past, or what is there."""
     if past is not None:
         shutil.copytree(past, bench.home.root, dirs_exist_ok=True)
-    rows = simulate_day(PLAN, DAY)
+    rows = sent_on(DAY)
     rows = (rows if defect is None else defect(rows)).sort("received_at", maintain_order=True)
     days = write_rows(bench.home.landing, rows, "events-0001", garbage)
     land_days(bench, sorted({*days, DAY + timedelta(days=3)}))
