@@ -6,6 +6,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,32 +25,44 @@ RESULT = ROOT / "bench" / "results" / "operating.md"
 
 
 def main() -> None:
-    """Measure everything and write the page."""
+    """Measure the parts that are asked for, and write each into the page as soon as it is there."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--kills", type=int, default=20, help="kills on each database (default 20)")
-    kills = asked.parse_args().kills
-    work = Path(tempfile.mkdtemp(prefix="exp-operating-"))
-    work.chmod(0o755)
-    try:
-        lines = [*_alarms(), *_idle(work), *_paged(work), *_backfill(work), *_kills(work, kills)]
-        lines += together.section(work, kills)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    page = ["# What operating costs, and what it survives", "", _machine(), "", *lines]
+    asked.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    given = asked.parse_args()
+    for name in given.parts:
+        work = Path(tempfile.mkdtemp(prefix="exp-operating-"))
+        work.chmod(0o755)
+        try:
+            lines = PARTS[name](work, given.kills)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        _keep("\n".join(lines).strip())
+    print(RESULT.read_text())
+
+
+def _keep(section: str) -> None:
+    """Put a section into the page, in the order of the parts, with where and when it was measured."""
+    known = RESULT.read_text().split("\n## ")[1:] if RESULT.is_file() else []
+    found = dict(text.strip().split("\n", 1) for text in known)
+    title, body = section.removeprefix("## ").split("\n", 1)
+    found[title] = f"{body.rstrip()}\n\n{_machine()}"
+    page = ["# What operating costs, and what it survives", "", "Written by `make bench-operating`."]
+    for place in sorted(found, key=TITLES.index):
+        page += ["", f"## {place}", found[place].rstrip()]
     RESULT.write_text("\n".join(page) + "\n")
-    print("\n".join(page))
 
 
 def _machine() -> str:
     facts = machine(0, 0) | {"dagster": version("dagster")}
     words = (f"{name} {facts[name]}" for name in ("python", "dagster", "duckdb", "polars", "commit"))
     return (
-        f"{facts['date']}, {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB, "
-        f"{facts['system']}; {', '.join(words)}. Written by `make bench-operating`."
+        f"*{facts['date']}, {facts['cores']} cores ({facts['cpu']}), {facts['memory_gib']} GiB, "
+        f"{facts['system']}; {', '.join(words)}.*"
     )
 
 
-def _alarms() -> list[str]:
+def _alarms(work: Path, kills: int) -> list[str]:
     found = [alarms(NOTHING, months=200, seed=20261122)]
     found += [alarms(truth, months=50, seed=20261123 + place) for place, truth in enumerate(PLANTED)]
     return [
@@ -74,7 +87,7 @@ def _alarm_row(one: Alarms) -> str:
     return f"| {one.truth.name} | {one.months} | {mismatches} | {kills} |"
 
 
-def _idle(work: Path) -> list[str]:
+def _idle(work: Path, kills: int) -> list[str]:
     found = idle(work / "idle")
     return [
         "## Idle",
@@ -86,7 +99,7 @@ def _idle(work: Path) -> list[str]:
     ]
 
 
-def _paged(work: Path) -> list[str]:
+def _paged(work: Path, kills: int) -> list[str]:
     found = paged(work / "paged")
     said = ", ".join(f"{rule} {seconds:.0f} s" for rule, seconds in found.seconds.items())
     return [
@@ -99,7 +112,7 @@ def _paged(work: Path) -> list[str]:
     ]
 
 
-def _backfill(work: Path) -> list[str]:
+def _backfill(work: Path, kills: int) -> list[str]:
     found = backfill(work / "backfill")
     return [
         "## Backfill",
@@ -141,6 +154,18 @@ def _row(one: Outcome) -> str:
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
 
+
+PARTS: dict[str, Callable[[Path, int], list[str]]] = {
+    "alarms": _alarms,
+    "idle": _idle,
+    "paged": _paged,
+    "backfill": _backfill,
+    "kills": _kills,
+    "together": together.section,
+}
+TITLES = (
+    "False alarms and late ones", "Idle", "From a landed file to a page", "Backfill", "Kills", "Many at once",
+)  # fmt: skip
 
 if __name__ == "__main__":
     main()
