@@ -12,17 +12,17 @@ import pytest
 HERE = Path(__file__).parent
 # Those that take longest, longest first: one that comes last is waited for by all processes but one.
 LONGEST = (
-    "browser/test_analyst.py", "real/test_landing_page.py", "defs/test_blocking.py",
-    "dirty/test_dirty_log.py", "defs/test_late_data.py", "steps/test_erasure.py",
-    "defs/test_whole_run.py", "real/test_bad_input.py", "steps/test_chain_demo.py",
-    "cli/test_processes.py", "cli/test_rehearse.py", "steps/test_quality.py", "steps/test_affected.py",
-    "defs/test_blinding_search.py", "dirty/test_reading.py", "cli/test_catchup.py",
-    "real/test_tutor_log.py", "cli/test_nothing_leaks.py", "steps/test_mirror.py",
-    "steps/test_ramp_kills.py", "steps/test_sealed_readouts.py", "steps/test_durability.py",
-    "cli/test_ramps.py", "cli/test_sources.py", "steps/test_retention_kills.py",
-    "defs/test_quality_checks.py", "steps/test_conform_copies.py", "steps/test_delivery.py",
-    "steps/test_workspace.py", "defs/test_ramp.py", "steps/test_drift.py", "steps/test_weekly.py",
-    "cli/test_privacy.py", "steps/test_chain_ingest.py", "defs/test_expiry.py",
+    "browser/test_analyst.py", "dirty/test_dirty_log.py", "real/test_landing_page.py",
+    "steps/test_erasure.py", "defs/test_whole_run.py", "defs/test_blocking.py", "steps/test_quality.py",
+    "real/test_bad_input.py", "cli/test_rehearse.py", "defs/test_blinding_search.py",
+    "cli/test_processes.py", "steps/test_affected.py", "cli/test_catchup.py", "steps/test_chain_demo.py",
+    "dirty/test_reading.py", "defs/test_late_data.py", "steps/test_sealed_readouts.py",
+    "steps/test_conform_copies.py", "steps/test_chain_ingest.py", "real/test_tutor_log.py",
+    "cli/test_nothing_leaks.py", "defs/test_quality_checks.py", "steps/test_mirror.py",
+    "steps/test_dry_run.py", "steps/test_holdout.py", "steps/test_library_values.py",
+    "steps/test_workspace.py", "cli/test_ramps.py", "cli/test_metrics.py", "cli/test_light.py",
+    "cli/test_sources.py", "store/test_warehouse_step.py", "steps/test_ramp_kills.py",
+    "steps/test_retention_kills.py", "steps/test_durability.py",
 )  # fmt: skip
 
 
