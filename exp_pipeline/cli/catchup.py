@@ -1,20 +1,31 @@
-"""`affected` and `catch-up`: which days late data touch, and making them again."""
+"""`affected`, `catch-up`, `backfill`: which days are out of date, and making days again."""
 
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exp_pipeline.cli.runs import name_dagster_home, needs_key, open_bench
-from exp_pipeline.cli.terminal import AsJson, HomeDir, Verbose, home_of, print_json, progress_of, say
+from exp_pipeline.cli.runs import landed_days, name_dagster_home, needs_key, open_bench, run_all
+from exp_pipeline.cli.terminal import (
+    DAY,
+    AsJson,
+    HomeDir,
+    Verbose,
+    home_of,
+    print_json,
+    progress_of,
+    say,
+)
 from exp_pipeline.model.errors import ExpError
 
 if TYPE_CHECKING:
     from exp_pipeline.steps.again.affected import AffectedDays
+    from exp_pipeline.steps.again.staleness import Staleness
     from exp_pipeline.steps.context import Window
 
 
@@ -88,7 +99,7 @@ def catch_up(
                 raise ExpError(f"run {outcome.run_id} failed: {'; '.join(outcome.failures)}")
 
         done = steps.catch_up(bench, run=run, first=parts.first_day())
-        stale = mark_stale(bench)
+        stale = mark_stale(bench).found
     if as_json:
         print_json(
             {
@@ -105,10 +116,70 @@ def catch_up(
         say(f"{made} partitions made again in {len(runs)} runs; {changed} of them came out otherwise.")
         for line in done.held_back:
             say(f"not read again: {line}")
-        for one in stale:
-            say(f"{one.experiment}: {one.sentence()} (exp run --experiment {one.experiment})")
+        _tell_stale(stale)
     if done.left:
         raise typer.Exit(1)
+
+
+def backfill(
+    first: Annotated[
+        datetime, typer.Option("--from", formats=DAY, metavar="DAY", help="First day, YYYY-MM-DD.")
+    ],
+    last: Annotated[datetime, typer.Option("--to", formats=DAY, metavar="DAY", help="Last day, included.")],
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", metavar="NAME", help="Only this daily table; may be given several times. Default: all."
+        ),
+    ] = None,
+    home: HomeDir = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a range of days again in one run, as a backfill in the UI does, and name what is stale then."""
+    from exp_pipeline.steps.experiments.readouts import mark_stale
+
+    place = home_of(home)
+    needs_key()
+    since, until = first.date(), last.date()
+    if until < since:
+        raise ValueError(f"--to {until} lies before --from {since}")
+    landed = landed_days(place)
+    if until < landed[0] or since > landed[-1]:
+        raise ExpError(f"no day from {since} to {until} has landed; days landed: {landed[0]} to {landed[-1]}")
+    name_dagster_home(make=True)
+    with open_bench(place) as bench:
+        before = bench.lake.contents()
+        (run,) = run_all(
+            [(since, until)], (), quiet=as_json, verbose=verbose, warehouse=False, tables=table or ()
+        )
+        after = bench.lake.contents()
+        stale = mark_stale(bench).found
+    changed = sorted(name for name, digest in after.items() if before.get(name) != digest)
+    if as_json:
+        print_json(
+            {
+                "run": asdict(run),
+                "changed": [{"table": name, "partition": partition} for name, partition in changed],
+                "stale_readouts": [{"experiment": one.experiment, "why": one.sentence()} for one in stale],
+            }
+        )
+    elif run.succeeded:
+        tables = sorted({name for name, _ in changed})
+        what = (
+            f"{len(changed)} partitions came out otherwise: {', '.join(tables)}"
+            if changed
+            else "the same bytes"
+        )
+        say(f"{since} to {until} made again in one run: {what}.")
+        _tell_stale(stale)
+    if not run.succeeded:
+        raise typer.Exit(1)
+
+
+def _tell_stale(stale: Sequence[Staleness]) -> None:
+    for one in stale:
+        say(f"{one.experiment}: {one.sentence()} (exp run --experiment {one.experiment})")
 
 
 def _user() -> str:

@@ -12,7 +12,9 @@ from exp_pipeline.defs import quality_checks
 from exp_pipeline.defs.resources import PipelineResource
 from exp_pipeline.defs.specs import report, spec, window_of
 from exp_pipeline.notify.routing import channels_from
+from exp_pipeline.steps.again.staleness import Staleness
 from exp_pipeline.steps.context import Window, Workbench, Written, event_day
+from exp_pipeline.steps.experiments.readouts import mark_stale
 from exp_pipeline.steps.operating import daily, watch
 from exp_pipeline.steps.quality import days as quality
 
@@ -82,11 +84,27 @@ def judged(
         locked = watch.lock_started(bench, now)
         channels = channels_from(os.environ, bench.home.notifications)
         followed = watch.follow_verdicts(bench, window, now, channels)
+        stale = mark_stale(bench)
+    for one in stale.new:
+        context.instance.report_runless_asset_event(_no_longer_fresh(one))
+    told = ", ".join(one.experiment for one in stale.found)
+    context.log.info("readouts that the lake has moved away from: %s", told or "none")
     context.log.info("briefs that stand locked: %s", ", ".join(locked) or "none")
     context.log.info("incidents: %s", ", ".join(f"{count} {name}" for name, count in followed.items()))
     for name in wanted:
         yield dg.MaterializeResult(asset_key=name)
     yield from checks
+
+
+def _no_longer_fresh(one: Staleness) -> dg.AssetCheckEvaluation:
+    """What the check on a memo would say now, shown at once and not when somebody makes the memo again."""
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("memo"),
+        check_name="fresh",
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"experiment": one.experiment, "snapshot": one.snapshot, "changed": one.sentence()},
+    )
 
 
 def _newest(bench: Workbench, table: str, window: Window) -> pl.DataFrame:

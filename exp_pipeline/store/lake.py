@@ -138,6 +138,21 @@ class Lake:
             return ()
         return tuple(sorted(entry.name for entry in folder.iterdir() if (entry / MANIFEST).is_file()))
 
+    def contents(self) -> dict[tuple[str, str], str]:
+        """What every partition holds: a digest by table and partition, empty where one is damaged."""
+        found: dict[tuple[str, str], str] = {}
+        tables = sorted(entry.name for entry in self.root.iterdir()) if self.root.is_dir() else []
+        for table in filter(_NAME.fullmatch, tables):
+            for partition in self.partitions(table):
+                try:
+                    manifest = self.manifest(table, partition)
+                except StoreError:
+                    found[table, partition] = ""
+                    continue
+                if manifest is not None:
+                    found[table, partition] = manifest.content_digest
+        return found
+
     def manifests(self, table: str, partitions: Iterable[str]) -> tuple[Manifest, ...]:
         """The manifests of those of the partitions that exist, in the order given."""
         found = (self.manifest(table, partition) for partition in partitions)

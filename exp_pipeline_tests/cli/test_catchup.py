@@ -78,3 +78,8 @@ def test_a_catch_up_makes_what_is_out_of_date_and_then_nothing(log: Path, tmp_pa
             f"received_date={START + DAY * 2}"
         ]
         assert not affected_days(bench)
+        days = ("--from", START, "--to", START + DAY)
+        done = exp("backfill", "--home", log, *days, "--json", cwd=tmp_path, warnings="default", **keys)
+        assert done.returncode == 0, done.stderr
+        again = json.loads(done.stdout)
+        assert (again["run"]["succeeded"], again["changed"], again["stale_readouts"]) == (True, [], [])

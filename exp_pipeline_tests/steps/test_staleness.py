@@ -17,7 +17,7 @@ from exp_pipeline.steps.again.catch_up import catch_up
 from exp_pipeline.steps.again.staleness import stale_readouts, staleness
 from exp_pipeline.steps.context import DAY, Workbench
 from exp_pipeline.steps.experiments.chain import take_snapshot
-from exp_pipeline.steps.experiments.readouts import mark_stale, readout_of, write_memo
+from exp_pipeline.steps.experiments.readouts import StaleReadouts, mark_stale, readout_of, write_memo
 from exp_pipeline_tests.report.sample_two_arms import two_arms
 from exp_pipeline_tests.report.samples import blinded
 from exp_pipeline_tests.steps import late_worlds as late
@@ -56,7 +56,7 @@ def test_a_fresh_readout_is_not_stale(read_out: Workbench) -> None:
     assert found is not None
     assert found.changes == ()
     assert found.newer_days == 0
-    assert stale_readouts(read_out) == mark_stale(read_out) == ()
+    assert stale_readouts(read_out) == mark_stale(read_out).found == ()
     assert readout_of(read_out, NAME).since_last is None
     assert "tale" not in (read_out.home.readouts / "index.html").read_text()
 
@@ -71,7 +71,9 @@ def test_late_data_mark_it_until_it_is_made_again(read_out: Workbench, files: la
     (change,) = found.changes
     assert (change.why, change.days) == ("late data", (day,))
     assert {"events", "unit_days", "learner_days"} <= set(change.tables)
-    assert mark_stale(read_out) == (found,)
+    marked = mark_stale(read_out)
+    assert marked.found == marked.new == (found,)
+    assert mark_stale(read_out) == StaleReadouts((found,), ())
     for name in (f"{NAME}.html", f"{NAME}.md", "index.html"):
         assert "stale" in (read_out.home.readouts / name).read_text().lower()
     before = pl.read_parquet(Path(take_folder(read_out, first.provenance.snapshot)) / "mad.parquet")

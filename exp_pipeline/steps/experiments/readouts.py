@@ -182,13 +182,27 @@ def write_memo(bench: Workbench, experiment: str, *, decided_at: datetime | None
     )
 
 
-def mark_stale(bench: Workbench) -> tuple[Staleness, ...]:
-    """Write the memos of stale readouts again, so that they and the index say so; gives what was found."""
+@dataclass(frozen=True, slots=True)
+class StaleReadouts:
+    """Readouts that the lake has moved away from: all of them, and those whose memo did not say so yet."""
+
+    found: tuple[Staleness, ...]
+    new: tuple[Staleness, ...]
+
+
+def mark_stale(bench: Workbench) -> StaleReadouts:
+    """Write the memos of stale readouts again, so that they and the index say so."""
     found = stale_readouts(bench)
-    for one in found:
-        if (bench.home.readouts / f"{one.experiment}.html").is_file():
-            write_memo(bench, one.experiment)
-    return found
+    new = tuple(one for one in found if _unmarked(bench, one))
+    for one in new:
+        write_memo(bench, one.experiment)
+    return StaleReadouts(found, new)
+
+
+def _unmarked(bench: Workbench, one: Staleness) -> bool:
+    """Whether an experiment has a memo, and that does not say what has changed since."""
+    path = bench.home.readouts / f"{one.experiment}.json"
+    return path.is_file() and one.sentence() not in json.loads(path.read_text(encoding="utf-8"))["limits"]
 
 
 def write_index(bench: Workbench) -> Path:
