@@ -35,10 +35,11 @@ def memo_markdown(readout: Readout, transitions: Sequence[RampEntry] = ()) -> st
     return markdown_of(memo_document(readout, transitions))
 
 
-def markdown_of(memo: MemoDocument) -> str:
+def markdown_of(memo: MemoDocument, notice: str = "") -> str:
     """The Markdown of a document that is already made."""
     out = [
         f"# {escaped(memo.title)}",
+        *([f"**Note:** {escaped(notice)}"] if notice else []),
         f"**{escaped(memo.decision.label)}.** {escaped(memo.decision.sentence)}",
     ]
     if memo.decision.differs_by_arm:

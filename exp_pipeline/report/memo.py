@@ -24,15 +24,19 @@ class Memo:
     json: str
 
 
-def render_memo(readout: Readout, transitions: Sequence[RampEntry] = (), index: str = "") -> Memo:
+def render_memo(
+    readout: Readout, transitions: Sequence[RampEntry] = (), index: str = "", notice: str = ""
+) -> Memo:
     """What does this readout say, in every form? Equal readouts give equal bytes.
 
     `transitions` are the experiment's entries of the ramp log, in their order; `index` is where the index of
-    all experiments lies from the page, for a link to it.
+    all experiments lies from the page, for a link to it; `notice` is what a reader must know before all else.
     """
     document = memo_document(readout, transitions)
     return Memo(
-        html=html_of(readout, document, index), markdown=markdown_of(document), json=json_of(document)
+        html=html_of(readout, document, index, notice),
+        markdown=markdown_of(document, notice),
+        json=json_of(document),
     )
 
 

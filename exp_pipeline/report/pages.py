@@ -40,7 +40,7 @@ def memo_html(readout: Readout, transitions: Sequence[RampEntry] = (), index: st
     return html_of(readout, memo_document(readout, transitions), index)
 
 
-def html_of(readout: Readout, document: MemoDocument, index: str = "") -> str:
+def html_of(readout: Readout, document: MemoDocument, index: str = "", notice: str = "") -> str:
     """The page of a document that is already made."""
     drawn = {
         key: (Markup(in_page(wide)), Markup(in_page(narrow)))
@@ -58,6 +58,7 @@ def html_of(readout: Readout, document: MemoDocument, index: str = "") -> str:
         drawn=[key for key in document.figures if key not in _FIRST],
         assumed=list(dict.fromkeys(said for row in document.impact for said in row.assumptions)),
         links=[(index, "All experiments")] if index else [],
+        notice=notice,
     )
 
 

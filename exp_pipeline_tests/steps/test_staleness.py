@@ -74,6 +74,9 @@ def test_late_data_mark_it_until_it_is_made_again(read_out: Workbench, files: la
     marked = mark_stale(read_out)
     assert marked.found == marked.new == (found,)
     assert mark_stale(read_out) == StaleReadouts((found,), ())
+    for name in (f"{NAME}.html", f"{NAME}.md"):
+        page = (read_out.home.readouts / name).read_text()
+        assert page.index("This readout is stale") < page.index("Decision asked")
     for name in (f"{NAME}.html", f"{NAME}.md", "index.html"):
         assert "stale" in (read_out.home.readouts / name).read_text().lower()
     before = pl.read_parquet(Path(take_folder(read_out, first.provenance.snapshot)) / "mad.parquet")

@@ -166,7 +166,7 @@ def write_memo(bench: Workbench, experiment: str, *, decided_at: datetime | None
     stale = against.sentence() if against is not None and against.stale else ""
     if stale:
         marked = readout.model_copy(update={"limits": (stale, *readout.limits)})
-        sealed = drawn_memo(bench, experiment, snapshot, marked)
+        sealed = drawn_memo(bench, experiment, snapshot, marked, notice=stale)
     for suffix, text in published(sealed).items():
         write_text(bench.home.readouts / f"{experiment}.{suffix}", text.decode())
     write_index(bench)

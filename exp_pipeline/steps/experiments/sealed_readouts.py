@@ -156,12 +156,12 @@ def memo_bytes(
 
 
 def drawn_memo(
-    bench: Workbench, experiment: str, snapshot: str, readout: Readout | None = None
+    bench: Workbench, experiment: str, snapshot: str, readout: Readout | None = None, notice: str = ""
 ) -> dict[str, bytes]:
     """A snapshot's memo and its note for teachers, drawn now from the readout and what the snapshot keeps."""
     shown = readout or readout_of(bench, experiment, snapshot)
     transitions = ramp_of(Marts(bench.home.marts).folder(experiment, snapshot))
-    return texts_of(shown, transitions, index=_INDEX)
+    return texts_of(shown, transitions, index=_INDEX, notice=notice)
 
 
 def published(texts: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -173,11 +173,14 @@ def published(texts: Mapping[str, bytes]) -> dict[str, bytes]:
     }
 
 
-def texts_of(readout: Readout, transitions: Sequence[RampEntry] = (), index: str = "") -> dict[str, bytes]:
+def texts_of(
+    readout: Readout, transitions: Sequence[RampEntry] = (), index: str = "", notice: str = ""
+) -> dict[str, bytes]:
     """A readout's memo and its note for teachers, drawn now, by form.
 
-    transitions: of the ramp, up to the readout's day. index: where the page of all experiments lies.
+    transitions: of the ramp, up to the readout's day. index: where the page of all experiments lies. notice:
+    stands before all else.
     """
-    memo, note = render_memo(readout, transitions, index), educator_note(readout)
+    memo, note = render_memo(readout, transitions, index, notice), educator_note(readout)
     texts = (memo.html, memo.markdown, memo.json, note.html, note.markdown)
     return {form: text.encode() for form, text in zip(MEMO_FORMS, texts, strict=True)}
