@@ -37,6 +37,7 @@ def readout(
 
     Effects stay hidden until the horizon, as in the memo's page.
     """
+    from exp_pipeline.steps.again.staleness import staleness
     from exp_pipeline.steps.experiments import sealed_readouts as readouts
 
     with open_bench(home_of(home)) as bench:
@@ -48,6 +49,9 @@ def readout(
         form = "json" if as_json or format == "json" else "html" if format == "html-path" else "md"
         content = readouts.memo_bytes(bench, name, which, form)
         page = readouts.folder_of(bench, name, which) / "memo.html"
+        against = staleness(bench, name) if snapshot is None else None
+    if against is not None and against.stale:
+        typer.echo(against.sentence(), err=True)
     if form == "json":
         typer.echo(content.decode(), nl=False)
     elif form == "md":

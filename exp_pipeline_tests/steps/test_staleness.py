@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from exp_pipeline.analysis.deciding.movement import changed_inputs, movements
+from exp_pipeline.cli.app import app
 from exp_pipeline.model.readout import InputChange, SinceLast
 from exp_pipeline.report import render_memo
 from exp_pipeline.steps.again.catch_up import catch_up
@@ -21,7 +24,7 @@ from exp_pipeline.steps.experiments.readouts import StaleReadouts, mark_stale, r
 from exp_pipeline_tests.report.sample_two_arms import two_arms
 from exp_pipeline_tests.report.samples import blinded
 from exp_pipeline_tests.steps import late_worlds as late
-from exp_pipeline_tests.steps.conftest import with_catalog
+from exp_pipeline_tests.steps.conftest import CATALOG, with_catalog
 from exp_pipeline_tests.steps.late_worlds import START, moved, put, written
 
 NAME = "hint-ladder"
@@ -79,6 +82,10 @@ def test_late_data_mark_it_until_it_is_made_again(read_out: Workbench, files: la
         assert page.index("This readout is stale") < page.index("Decision asked")
     for name in (f"{NAME}.html", f"{NAME}.md", "index.html"):
         assert "stale" in (read_out.home.readouts / name).read_text().lower()
+    shutil.copytree(CATALOG, read_out.home.catalog)
+    told = CliRunner().invoke(app, ["readout", NAME, "--home", str(read_out.home.root)])
+    assert (told.exit_code, "This readout is stale" in told.stderr) == (0, True)
+    assert "This readout is stale" not in told.stdout
     before = pl.read_parquet(Path(take_folder(read_out, first.provenance.snapshot)) / "mad.parquet")
     snapshot = take_snapshot(read_out, NAME)
     assert snapshot.made_now
