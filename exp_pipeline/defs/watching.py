@@ -44,8 +44,9 @@ VERDICT_DAYS = 8
 SETTLED = timedelta(seconds=30)
 # Events come for three days after their own.
 LATE_DAYS = timedelta(days=3)
-# Names the landed files that a run was asked for; after a failed run it is asked for again, so often at most.
-LANDED, ATTEMPTS, PAUSE = "exp/landed", 5, timedelta(minutes=1)
+# Names the landed files that a run was asked for; after a failed run it is asked for again after 1, 2, 4 ...
+# minutes, at most an hour, for as long as it takes: whatever is mended, the days come without a hand.
+LANDED, PAUSE, LONGEST = "exp/landed", timedelta(minutes=1), timedelta(hours=1)
 INCIDENTS = dg.AssetKey("incidents")
 SHOWN = 50
 
@@ -79,12 +80,15 @@ def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipRea
     )
     if any(LANDED in record.dagster_run.tags for record in going_on):
         return dg.SkipReason("A run over landed days is going on: looked at again after it.")
-    before = context.instance.get_run_records(dg.RunsFilter(tags={LANDED: landed}), limit=2 * ATTEMPTS)
+    before = context.instance.get_run_records(dg.RunsFilter(tags={LANDED: landed}), limit=1000)
     failed = [record.update_timestamp for record in before]
-    if len(failed) >= ATTEMPTS:
-        return dg.SkipReason(f"Runs over these days failed {len(failed)} times: see the incident.")
-    if failed and now < max(failed) + PAUSE * (1 << (len(failed) - 1)):
-        return dg.SkipReason("A run over these days failed; it is asked for again after a pause.")
+    if failed:
+        again = max(failed) + min(PAUSE * (1 << min(len(failed) - 1, 20)), LONGEST)
+        if now < again:
+            times = "once" if len(failed) == 1 else f"{len(failed)} times"
+            return dg.SkipReason(
+                f"Runs over these days failed {times}: asked for again at {again:%H:%M} UTC."
+            )
     run = dg.RunRequest(
         run_key=f"landed-{landed}-{len(failed)}",
         tags={RANGE_START: first.isoformat(), RANGE_END: max(settled).isoformat(), LANDED: landed},

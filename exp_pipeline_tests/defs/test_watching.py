@@ -84,6 +84,30 @@ def test_a_day_that_has_landed_whole_is_asked_for_once(home: Home, instance: dg.
     assert path.is_file()
 
 
+def test_a_day_whose_runs_fail_is_asked_for_again_after_longer_and_longer_and_never_given_up(
+    home: Home, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exp_pipeline.defs import watching
+
+    land(home, small.FIRST)
+    (asked,) = tick(instance, "landing").run_requests
+    for count, least, most in ((1, 0, 1), (2, 1, 2), (9, 59, 60), (12, 59, 60)):
+        while instance.get_runs_count() < count:
+            failed = dg.DagsterRun(
+                job_name="daily_facts", tags=asked.tags, status=dg.DagsterRunStatus.FAILURE
+            )
+            instance.add_run(failed)
+        said = tick(instance, "landing").skip_message
+        again = datetime.strptime(said.split(" at ")[1], "%H:%M UTC.").time()
+        now = datetime.now(UTC)
+        minutes = (again.hour * 60 + again.minute - now.hour * 60 - now.minute) % 1440
+        assert least <= minutes <= most, said
+        monkeypatch.setattr(watching, "PAUSE", timedelta(0))
+        (next_one,) = tick(instance, "landing").run_requests
+        assert next_one.run_key == asked.run_key[:-1] + str(count)
+        monkeypatch.undo()
+
+
 def test_incidents_are_told_and_shown_as_an_asset(home: Home, instance: dg.DagsterInstance) -> None:
     assert tick(instance, "notifications").skip_message == "There has been no incident."
     state = StateLog(home.state / "state.sqlite")
