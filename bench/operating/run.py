@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench.operating import together  # noqa: E402
 from bench.operating.alarms import NOTHING, PLANTED, Alarms, alarms  # noqa: E402
 from bench.operating.figures import backfill, idle, paged  # noqa: E402
 from bench.operating.house import postgres, postgres_programs  # noqa: E402
-from bench.operating.killing import Outcome, under_fire, undisturbed  # noqa: E402
+from bench.operating.killing import Outcome, Wanted, summed, under_fire, undisturbed  # noqa: E402
 from bench.run import machine  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "operating.md"
@@ -124,32 +125,52 @@ def _backfill(work: Path, kills: int) -> list[str]:
     ]
 
 
+# After so many kills an installation is compared: each failed run is asked for again after a longer pause.
+KILLS_A_ROUND = 4
+
+
 def _kills(work: Path, kills: int) -> list[str]:
     calm = undisturbed(work / "calm")
-    outcomes = [under_fire(work / "fire", lambda: calm, kills=kills, most_seconds=3600.0)]
+    outcomes = [_rounds(work / "sqlite", calm, kills, lambda _: nullcontext())]
     if postgres_programs() is not None:
-        with postgres(work / "server") as address:
-            outcomes.append(
-                under_fire(work / "fire-2", lambda: calm, kills=kills, database=address, most_seconds=3600.0)
-            )
+        outcomes.append(_rounds(work / "postgres", calm, kills, lambda folder: postgres(folder / "server")))
     return [
         "## Kills",
         "",
-        "Ten days land while daemon, code server and run workers are killed (SIGKILL) at random; then the "
-        "tables are compared byte for byte with those of an undisturbed run.",
+        f"Ten days land while daemon, code server and run workers are killed (SIGKILL) at random, up to "
+        f"{KILLS_A_ROUND} times; then the tables are compared byte for byte with those of an undisturbed "
+        "run, and messages with incidents. Then the next installation begins. Sensors look every second.",
         "",
-        "| database | kills | daemon | code server | run worker | files compared | that differ | messages "
-        "| doubled | lost | incidents doubled or lost |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| database | installations | kills | daemon | code server | run worker | files compared "
+        "| that differ | messages | doubled | lost | incidents doubled or lost |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         *(_row(one) for one in outcomes),
     ]
+
+
+def _rounds(
+    work: Path, calm: Wanted, kills: int, server: Callable[[Path], AbstractContextManager[str | None]]
+) -> Outcome:
+    """As many installations as the kills need, each with a database of its own."""
+    found = []
+    for place, before in enumerate(range(0, kills, KILLS_A_ROUND)):
+        folder = work / str(place)
+        folder.mkdir(parents=True)
+        with server(folder) as database:
+            one = under_fire(
+                folder / "house", lambda: calm, kills=min(KILLS_A_ROUND, kills - before), luck=place,
+                database=database, brisk=True, most_seconds=1200.0,
+            )  # fmt: skip
+        print(one, flush=True)
+        found.append(one)
+    return summed(found)
 
 
 def _row(one: Outcome) -> str:
     kills = one.kills
     cells = (
-        one.database, sum(kills.values()), kills["daemon"], kills["code server"], kills["run worker"],
-        one.files, one.files_that_differ, one.messages, one.messages_doubled, one.messages_lost,
+        one.database, one.installations, sum(kills.values()), kills["daemon"], kills["code server"],
+        kills["run worker"], one.files, one.files_that_differ, one.messages, one.messages_doubled, one.messages_lost,
         one.incidents_doubled,
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
