@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -42,8 +43,11 @@ def start(work: str, root: Path, argument: str) -> Process:
 
 def ready(process: Process) -> None:
     assert process.stdout is not None
-    line = process.stdout.readline()
-    if line != '{"ready": true}\n':
+    # Byte by byte: who reads a line ahead of it may read what `ended` looks for.
+    line = b""
+    while not line.endswith(b"\n") and (read := os.read(process.stdout.fileno(), 1)):
+        line += read
+    if line != b'{"ready": true}\n':
         raise AssertionError(process.communicate(timeout=5)[1])
 
 
