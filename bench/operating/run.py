@@ -170,8 +170,8 @@ def _row(one: Outcome) -> str:
     kills = one.kills
     cells = (
         one.database, one.installations, sum(kills.values()), kills["daemon"], kills["code server"],
-        kills["run worker"], one.files, one.files_that_differ, one.messages, one.messages_doubled, one.messages_lost,
-        one.incidents_doubled,
+        kills["run worker"], one.files, one.files_that_differ, one.messages, one.messages_doubled,
+        one.messages_lost, one.incidents_doubled,
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
 
