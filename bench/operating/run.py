@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -127,6 +128,8 @@ def _backfill(work: Path, kills: int) -> list[str]:
 
 # After so many kills an installation is compared: each failed run is asked for again after a longer pause.
 KILLS_A_ROUND = 4
+# They mostly wait.
+AT_A_TIME = 3
 
 
 def _kills(work: Path, kills: int) -> list[str]:
@@ -151,19 +154,21 @@ def _kills(work: Path, kills: int) -> list[str]:
 def _rounds(
     work: Path, calm: Wanted, kills: int, server: Callable[[Path], AbstractContextManager[str | None]]
 ) -> Outcome:
-    """As many installations as the kills need, each with a database of its own."""
-    found = []
-    for place, before in enumerate(range(0, kills, KILLS_A_ROUND)):
+    """As many installations as the kills need, some at a time, each with a database of its own."""
+
+    def one(place: int) -> Outcome:
         folder = work / str(place)
         folder.mkdir(parents=True)
         with server(folder) as database:
-            one = under_fire(
-                folder / "house", lambda: calm, kills=min(KILLS_A_ROUND, kills - before), luck=place,
-                database=database, brisk=True, most_seconds=1200.0,
+            found = under_fire(
+                folder / "house", lambda: calm, kills=min(KILLS_A_ROUND, kills - place * KILLS_A_ROUND),
+                luck=place, database=database, brisk=True, most_seconds=1200.0,
             )  # fmt: skip
-        print(one, flush=True)
-        found.append(one)
-    return summed(found)
+        print(found, flush=True)
+        return found
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return summed(list(pool.map(one, range(-(-kills // KILLS_A_ROUND)))))
 
 
 def _row(one: Outcome) -> str:
