@@ -49,7 +49,8 @@ def readout(
         form = "json" if as_json or format == "json" else "html" if format == "html-path" else "md"
         content = readouts.memo_bytes(bench, name, which, form)
         page = readouts.folder_of(bench, name, which) / "memo.html"
-        against = staleness(bench, name) if snapshot is None else None
+        newest = snapshot is None and name in bench.catalog.briefs
+        against = staleness(bench, name) if newest else None
     if against is not None and against.stale:
         typer.echo(against.sentence(), err=True)
     if form == "json":

@@ -202,7 +202,7 @@ def test_the_keyboard_shows_where_it_is_and_skips(page: Page, folder: Path, name
     assert box is not None
     assert box["x"] >= 0
     page.keyboard.press("Enter")
-    assert "#" in page.url
+    page.wait_for_url(lambda url: "#" in url)
     for _ in range(6):
         page.keyboard.press("Tab")
         look = page.evaluate(
