@@ -95,7 +95,8 @@ def _idle(work: Path, kills: int) -> list[str]:
         "## Idle",
         "",
         f"Daemon and code server with {found.experiments} experiments and nothing to do, all sensors on that "
-        f"are on by default: **{found.cpu_seconds_a_minute:.2f} CPU-s a minute, {found.resident_mb:,.0f} "
+        f"are on by default but `changed_briefs`, whose plans are work: "
+        f"**{found.cpu_seconds_a_minute:.2f} CPU-s a minute, {found.resident_mb:,.0f} "
         "MB**.",
         "",
     ]

@@ -149,7 +149,7 @@ def test_a_file_that_is_gone_is_an_error_that_says_what_to_do(
 ) -> None:
     path = tmp_path / "warehouse.duckdb"
     with pytest.raises(StoreError, match="there is no warehouse"), open_warehouse(path):
-        pass
+        pytest.fail("it was opened")
     fill(lake, 1, "select 1::bigint as n")
     replace_warehouse(path, partial(shown, lake), duckdb.connect)
     monkeypatch.setattr(lake_module, "GRACE_SECONDS", -1.0)
